@@ -1,0 +1,66 @@
+"""What a reward is worth: rewards [B, G] of all ranks to advantages [B, G].
+
+A group is the G responses of one prompt. Functions that compare within a group need G >= 2 and say so.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from dsrl.registry import register
+
+EPSILON = 1e-6
+
+
+@register("advantage", "group_center")
+def group_center(rewards: Tensor) -> Tensor:
+    """r - mean of its group (Dr. GRPO, arXiv 2503.20783; phase 1 of arXiv 2604.14142). A group of equals gives 0."""
+    _need_group("group_center", rewards)
+    return rewards - rewards.mean(-1, keepdim=True)
+
+
+@register("advantage", "group_norm")
+def group_norm(rewards: Tensor) -> Tensor:
+    """(r - mean) / (std + 1e-6) within the group, std with n - 1 (GRPO, arXiv 2402.03300, section 4.1.2)."""
+    centered = group_center(rewards)
+    return centered / (rewards.std(-1, keepdim=True) + EPSILON)
+
+
+@register("advantage", "rloo")
+def rloo(rewards: Tensor) -> Tensor:
+    """r - mean of the *other* responses of its group: leave-one-out (arXiv 2402.14740, equation 6)."""
+    _need_group("rloo", rewards)
+    size = rewards.shape[-1]
+    return (rewards - rewards.mean(-1, keepdim=True)) * size / (size - 1)
+
+
+@register("advantage", "batch_norm")
+def batch_norm(rewards: Tensor) -> Tensor:
+    """(r - mean) / (std + 1e-6) over the whole batch of all ranks, std with n - 1 (REINFORCE++, arXiv 2501.03262)."""
+    if rewards.numel() < 2:
+        raise ValueError("advantage batch_norm compares the responses of a batch and needs at least 2 of them")
+    return (rewards - rewards.mean()) / (rewards.std() + EPSILON)
+
+
+@register("advantage", "signed")
+def signed(rewards: Tensor, *, threshold: float = 0.5) -> Tensor:
+    """+1 where r > threshold, else -1 (NSR and PSR as in arXiv 2506.01347).
+
+    Every wrong answer counts, also in groups where all are wrong, which `group_center` passes over.
+    """
+    return (rewards > threshold).to(rewards.dtype) * 2 - 1
+
+
+@register("advantage", "weighted")
+def weighted(rewards: Tensor, *, positive: float = 0.1, threshold: float = 0.5) -> Tensor:
+    """lambda = `positive` where r > threshold, else -1 (W-REINFORCE, arXiv 2506.01347, section 5)."""
+    right = (rewards > threshold).to(rewards.dtype)
+    return right * positive - (1 - right)
+
+
+def _need_group(name: str, rewards: Tensor) -> None:
+    if rewards.shape[-1] < 2:
+        raise ValueError(
+            f"advantage {name} compares the responses of a group and needs responses_per_prompt >= 2, "
+            f"not {rewards.shape[-1]}; raise it, or choose signed, weighted or batch_norm"
+        )

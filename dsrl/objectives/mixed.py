@@ -1,0 +1,49 @@
+"""A weighted sum of objectives, each scored in its own space over its own kept samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from dsrl.errors import ConfigError
+from dsrl.objectives.objective import Objective
+from dsrl.registry import build, register
+
+
+def _joint_mode() -> dict[str, Any]:
+    return {"grpo": {"weight": 1.0}, "nsr_prerl": {"weight": 0.01}}
+
+
+@register("objective", "mixed")
+@dataclass(kw_only=True)
+class Mixed(Objective):
+    """`objectives` maps a registered name to its weight and, beside it, any of its fields.
+
+    The default is the joint mode of the paper's code, grpo + 0.01 nsr_prerl. A key may be any label where the entry
+    has a `name` of its own, so that one objective can appear twice with other parts.
+    """
+
+    objectives: dict[str, Any] = field(default_factory=_joint_mode)
+
+    @property
+    def terms(self) -> list[tuple[float, Objective]]:
+        """The terms of its objectives, weighted."""
+        return [
+            (self.coefficient * weight * inner, term)
+            for weight, objective in self._weighted
+            for inner, term in objective.terms
+        ]
+
+    @cached_property
+    def _weighted(self) -> list[tuple[float, Objective]]:
+        if not self.objectives:
+            raise ConfigError("objective mixed needs at least one entry in objective.objectives")
+        weighted = []
+        for label, entry in self.objectives.items():
+            spec = {"weight": entry} if isinstance(entry, int | float) else dict(entry)
+            weight = spec.pop("weight", 1.0)
+            if not isinstance(weight, int | float):
+                raise ConfigError(f"objective mixed: the weight of {label} must be a number, not {weight!r}")
+            weighted.append((float(weight), build("objective", {"name": label, **spec})))
+        return weighted

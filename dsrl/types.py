@@ -1,0 +1,132 @@
+"""The records that travel the way of the data.
+
+Legend of shapes, everywhere in this package:
+
+    B  prompts of an iteration (on this rank)      P  context length, in tokens
+    G  responses per prompt                        T  response length, in tokens (the longest of the batch)
+    N  = B * G responses; row n = b * G + g        V  vocabulary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """One question, ready to be sampled from.
+
+    `position` is its place in the batch of all ranks; draws depend on it and on nothing else of the batch.
+    `messages` is the chat, or None where the prompt is plain text. `answer` is the ground truth that verifiers compare
+    with. `extra` holds whatever else the row carried.
+    """
+
+    position: int
+    text: str
+    token_ids: tuple[int, ...]
+    messages: tuple[Mapping[str, str], ...] | None = None
+    answer: str = ""
+    data_source: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingParams:
+    """How to draw responses. A draw is a function of (seed, iteration, prompt position, response number) alone.
+
+    `top_k` 0 and `top_p` 1 leave the distribution whole. `temperature` 0 is greedy. `stop_token_ids` end a response, and
+    belong to it; the sampler adds the model's own end-of-sequence tokens.
+    """
+
+    responses_per_prompt: int
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop_token_ids: tuple[int, ...] = ()
+    seed: int = 0
+    iteration: int = 0
+
+
+@dataclass(kw_only=True, slots=True)
+class Rollouts:
+    """Sampled responses.
+
+    tokens [N, T] long, padded on the right; mask [N, T] bool, true on response tokens (the end token included);
+    logprobs [N, T] float, the sampler's own log P(token) at the sampling temperature, 0 on padding;
+    texts, N strings without special tokens; finish_reasons, N of "stop" or "length".
+    """
+
+    prompts: list[Prompt]
+    tokens: Tensor
+    mask: Tensor
+    logprobs: Tensor
+    texts: list[str]
+    finish_reasons: list[str]
+
+    @property
+    def responses_per_prompt(self) -> int:
+        """G."""
+        return len(self.texts) // max(1, len(self.prompts))
+
+    @property
+    def lengths(self) -> Tensor:
+        """Response lengths in tokens, [N] long."""
+        return self.mask.sum(-1)
+
+    def prompt_of(self, row: int) -> Prompt:
+        """The prompt that response `row` answers."""
+        return self.prompts[row // self.responses_per_prompt]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """Denominators of one optimizer step: what a term keeps, summed over micro-batches and ranks.
+
+    tokens: kept response tokens; sequences: kept responses with at least one token; samples: kept responses;
+    max_new_tokens: the longest response that sampling allows (the fixed length of Dr. GRPO).
+    """
+
+    tokens: float
+    sequences: float
+    samples: float
+    max_new_tokens: int
+
+    @classmethod
+    def of(cls, mask: Tensor, max_new_tokens: int | None = None) -> Counts:
+        """Counts of one undivided batch; mask [N, T]. `max_new_tokens` is T unless given."""
+        lengths = mask.sum(-1)
+        return cls(
+            tokens=float(lengths.sum()),
+            sequences=float((lengths > 0).sum()),
+            samples=float(mask.shape[0]),
+            max_new_tokens=max_new_tokens or mask.shape[1],
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class LossBatch:
+    """What an objective sees beside log-probabilities: one micro-batch, in the objective's own space.
+
+    old_logprobs [N, T], of the policy that sampled (no gradient); mask [N, T], true on the tokens of kept samples;
+    advantages [N]; counts, of the whole optimizer step over all ranks; reference_logprobs [N, T] where the objective
+    needs a reference. A mean divides by `counts`, so that micro-batches add up to the mean over the optimizer step.
+    """
+
+    old_logprobs: Tensor
+    mask: Tensor
+    advantages: Tensor
+    counts: Counts
+    reference_logprobs: Tensor | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class LossOutput:
+    """A micro-batch's share of the loss (scalar), and of each metric: shares add up over micro-batches and ranks."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
