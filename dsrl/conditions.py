@@ -1,0 +1,101 @@
+"""When a phase ends, if not at a given iteration: `phase2.start={name: drop, metric: reward/mean, by: 0.1}`.
+
+A condition is a pure function of what the watched metric has been since the running phase began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dsrl.errors import ConfigError
+from dsrl.registry import register
+
+
+@dataclass(kw_only=True)
+class Condition:
+    """Base of conditions. `metric` is a key of metrics.jsonl (a validation metric has a value only where it ran).
+
+    The next phase begins once the running one has had at least `earliest` iterations and `met` says so, and at the
+    latest after `latest` iterations, where that is given.
+    """
+
+    metric: str = "reward/mean"
+    earliest: int = 1
+    latest: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.earliest < 1:
+            raise ConfigError(f"earliest must be at least 1 iteration, not {self.earliest}")
+        if self.latest is not None and self.latest < self.earliest:
+            raise ConfigError(f"latest={self.latest} comes before earliest={self.earliest}")
+
+    def due(self, ran: int, history: Sequence[float]) -> bool:
+        """Whether to hand off, after `ran` iterations of the phase with these values of the metric, oldest first."""
+        if ran < self.earliest:
+            return False
+        return (self.latest is not None and ran >= self.latest) or self.met(history)
+
+    def met(self, history: Sequence[float]) -> bool:
+        """Whether the metric's values call for the next phase."""
+        raise NotImplementedError
+
+
+@register("condition", "threshold")
+@dataclass(kw_only=True)
+class Threshold(Condition):
+    """The metric's last value is above `above`, or below `below`."""
+
+    above: float | None = None
+    below: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.above is None and self.below is None:
+            raise ConfigError("give above=VALUE or below=VALUE")
+
+    def met(self, history: Sequence[float]) -> bool:
+        """See the class."""
+        if not history:
+            return False
+        over = self.above is not None and history[-1] > self.above
+        return over or (self.below is not None and history[-1] < self.below)
+
+
+@register("condition", "plateau")
+@dataclass(kw_only=True)
+class Plateau(Condition):
+    """The metric has not risen above its best before by more than `min_delta` in its last `patience` values."""
+
+    patience: int = 5
+    min_delta: float = 0.01
+
+    def met(self, history: Sequence[float]) -> bool:
+        """See the class."""
+        before, recent = history[: -self.patience], history[-self.patience :]
+        return bool(before) and max(recent) <= max(before) + self.min_delta
+
+
+@register("condition", "drop")
+@dataclass(kw_only=True)
+class Drop(Condition):
+    """The metric has fallen by more than `by` from its best.
+
+    Suppression in P(y) is unbounded and destroys a model that stays too long: this leaves the phase in time. Means
+    over `window` values are compared, since one batch's reward is noisy.
+    """
+
+    by: float = 0.05
+    window: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window < 1:
+            raise ConfigError(f"window must be at least 1, not {self.window}")
+
+    def met(self, history: Sequence[float]) -> bool:
+        """See the class."""
+        means = [
+            sum(history[end - self.window : end]) / self.window for end in range(self.window, len(history) + 1)
+        ]
+        return bool(means) and max(means) - means[-1] > self.by

@@ -57,6 +57,8 @@ def register(kind: str, name: str) -> Callable[[Registered], Registered]:
     def decorate(part: Registered) -> Registered:
         if inspect.isclass(part) and not dataclasses.is_dataclass(part):
             raise ConfigError(f"{kind} '{name}': {_owner(part)} must be a dataclass (put @dataclass under @register)")
+        if inspect.isclass(part):
+            _refuse_lost_defaults(f"{kind} '{name}'", part)
         if "name" in _parameters(part):
             raise ConfigError(f"{kind} '{name}': a parameter cannot be called 'name', which is the part's own key")
         present = _registry[kind].get(name)
@@ -77,12 +79,16 @@ def names(kind: str) -> list[str]:
 
 
 def build(kind: str, spec: str | Mapping[str, Any] | Any, **parameters: Any) -> Any:
-    """The part that `spec` chooses: an instance of a registered class, or a registered function with its parameters set.
+    """The part that `spec` chooses: an instance of a registered class, or a registered function with parameters set.
 
-    `spec` is a name, or a mapping of `name` and parameters; `parameters` come on top. Anything else is taken for a
+    `spec` is a name, or a mapping of `name` and parameters; `parameters` come on top. Any other object is taken for a
     part that is already built. Raises ConfigError for an unknown name or parameter, or a value of the wrong type.
     """
+    if spec is None or isinstance(spec, bool | int | float | list | tuple):
+        raise ConfigError(f"{kind} must be a name or {{name: ..., parameter: value}}, not {spec!r}")
     if not isinstance(spec, str | Mapping):
+        if parameters:
+            raise ConfigError(f"{kind} {spec!r} is already built and takes no {', '.join(parameters)}")
         return spec
     name, given = parse_spec(kind, spec)
     given = {**given, **parameters}
@@ -108,10 +114,11 @@ def parse_spec(kind: str, spec: str | Mapping[str, Any]) -> tuple[str, dict[str,
 
 
 def full_spec(kind: str, spec: str | Mapping[str, Any]) -> str | dict[str, Any]:
-    """A spec with all parameters of its part written out; the bare name where it has none."""
+    """A spec with the defaults of its part written out; the bare name where there is nothing beside it."""
     name, given = parse_spec(kind, spec)
-    defaults = {key: default for key, (_, default) in _parameters(_find(kind, name)).items()}
-    return {"name": name, **defaults, **given} if defaults else name
+    parameters = _parameters(_find(kind, name)).items()
+    defaults = {key: default for key, (_, default) in parameters if default is not dataclasses.MISSING}
+    return {"name": name, **defaults, **given} if defaults or given else name
 
 
 def schema(kind: str, name: str) -> type:
@@ -137,7 +144,7 @@ def load_plugins() -> None:
     for module in BUILT_IN:
         importlib.import_module(module)
     for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
-        _load_once(f"{PLUGIN_GROUP}:{entry.name}", entry.load)
+        _load_once(f"{PLUGIN_GROUP}:{entry.name} = {entry.value}", entry.load)
     for module in filter(None, (part.strip() for part in os.environ.get(PLUGIN_VARIABLE, "").split(","))):
         _load_once(f"{PLUGIN_VARIABLE}:{module}", functools.partial(importlib.import_module, module))
 
@@ -153,10 +160,10 @@ def _load_once(label: str, load: Callable[[], Any]) -> None:
         plugin = load()
         if callable(plugin) and not inspect.isclass(plugin):
             plugin()
-    except ConfigError:
-        raise
     except Exception as error:
-        raise ConfigError(f"plugin {label} failed to load: {type(error).__name__}: {error}") from error
+        _loaded.discard(label)
+        what = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        raise ConfigError(f"plugin {label} failed to load: {what}") from error
 
 
 def _find(kind: str, name: str) -> Callable[..., Any]:
@@ -165,6 +172,19 @@ def _find(kind: str, name: str) -> Callable[..., Any]:
     if name not in _registry[kind]:
         raise ConfigError(f"unknown {kind} '{name}'; registered are {', '.join(known)}.{nearest(name, known)}")
     return _registry[kind][name]
+
+
+def _refuse_lost_defaults(label: str, part: type) -> None:
+    """Raise where a class sets a field that its __init__ would overwrite with the default of a base."""
+    for field in dataclasses.fields(part):
+        for base in part.__mro__:
+            if "__dataclass_fields__" in vars(base) and field.name in inspect.get_annotations(base):
+                break
+            if field.name in vars(base):
+                raise ConfigError(
+                    f"{label}: {base.__qualname__}.{field.name} would be ignored; give it a type "
+                    f"(`{field.name}: ... = ...`) and put @dataclass(kw_only=True) on {base.__qualname__}"
+                )
 
 
 def _owner(part: Callable[..., Any]) -> str:
@@ -189,18 +209,29 @@ def _parameters(part: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def _annotation(part: Callable[..., Any], key: str, annotation: Any) -> Any:
-    """A parameter's type; Any where it has none or one that only a type checker can see."""
+    """A parameter's type; Any where it has none, or one that only a type checker sees, or that no config can hold."""
     if inspect.isclass(part):
-        owner = next(base for base in part.__mro__ if key in base.__dict__.get("__annotations__", {}))
+        owner = next(base for base in part.__mro__ if key in inspect.get_annotations(base))
         scope = vars(sys.modules[owner.__module__])
     else:
         scope = part.__globals__
     if isinstance(annotation, str):
         try:
-            return eval(annotation, dict(scope))
+            annotation = eval(annotation, dict(scope))
         except NameError:
             return Any
-    return Any if annotation is inspect.Parameter.empty else annotation
+    return annotation if _can_hold(annotation) else Any
+
+
+def _can_hold(annotation: Any) -> bool:
+    """Whether a config can hold, and check, values of this type."""
+    try:
+        OmegaConf.structured(
+            dataclasses.make_dataclass("holder", [("value", annotation, dataclasses.field(default="???"))])
+        )
+    except OmegaConfBaseException:
+        return False
+    return True
 
 
 def _typed(label: str, part: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,6 +247,12 @@ def _typed(label: str, part: Callable[..., Any], given: Mapping[str, Any]) -> di
     typed = {}
     for key, value in given.items():
         annotation = allowed[key][0]
+        if annotation is Any and not OmegaConf.is_config(value):
+            typed[key] = value
+            continue
+        if dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
+            typed[key] = annotation(**_typed(f"{label}: {key}", annotation, value))
+            continue
         try:
             holder = dataclasses.make_dataclass("holder", [(key, annotation)])
             typed[key] = getattr(OmegaConf.to_object(OmegaConf.structured(holder(value))), key)

@@ -21,13 +21,14 @@ class Prompt:
     """One question, ready to be sampled from.
 
     `position` is its place in the batch of all ranks; draws depend on it and on nothing else of the batch.
-    `messages` is the chat, or None where the prompt is plain text. `answer` is the ground truth that verifiers compare
-    with. `extra` holds whatever else the row carried.
+    `messages` is the chat, or None where the prompt is plain text. `truncated` says whether its beginning was cut.
+    `answer` is the ground truth that verifiers compare with. `extra` holds whatever else the row carried.
     """
 
     position: int
     text: str
     token_ids: tuple[int, ...]
+    truncated: bool = False
     messages: tuple[Mapping[str, str], ...] | None = None
     answer: str = ""
     data_source: str = ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from dsrl.errors import ConfigError
 from dsrl.registry import register
 
 EPSILON = 1e-6
@@ -16,14 +17,14 @@ EPSILON = 1e-6
 def group_center(rewards: Tensor) -> Tensor:
     """r - mean of its group (Dr. GRPO, arXiv 2503.20783; phase 1 of arXiv 2604.14142). A group of equals gives 0."""
     _need_group("group_center", rewards)
-    return rewards - rewards.mean(-1, keepdim=True)
+    return _center(rewards)
 
 
 @register("advantage", "group_norm")
 def group_norm(rewards: Tensor) -> Tensor:
     """(r - mean) / (std + 1e-6) within the group, std with n - 1 (GRPO, arXiv 2402.03300, section 4.1.2)."""
-    centered = group_center(rewards)
-    return centered / (rewards.std(-1, keepdim=True) + EPSILON)
+    _need_group("group_norm", rewards)
+    return _center(rewards) / (rewards.std(-1, keepdim=True) + EPSILON)
 
 
 @register("advantage", "rloo")
@@ -31,15 +32,15 @@ def rloo(rewards: Tensor) -> Tensor:
     """r - mean of the *other* responses of its group: leave-one-out (arXiv 2402.14740, equation 6)."""
     _need_group("rloo", rewards)
     size = rewards.shape[-1]
-    return (rewards - rewards.mean(-1, keepdim=True)) * size / (size - 1)
+    return _center(rewards) * size / (size - 1)
 
 
 @register("advantage", "batch_norm")
 def batch_norm(rewards: Tensor) -> Tensor:
     """(r - mean) / (std + 1e-6) over the whole batch of all ranks, std with n - 1 (REINFORCE++, arXiv 2501.03262)."""
     if rewards.numel() < 2:
-        raise ValueError("advantage batch_norm compares the responses of a batch and needs at least 2 of them")
-    return (rewards - rewards.mean()) / (rewards.std() + EPSILON)
+        raise ConfigError("advantage batch_norm compares the responses of a batch and needs at least 2 of them")
+    return _center(rewards.flatten()).view_as(rewards) / (rewards.std() + EPSILON)
 
 
 @register("advantage", "signed")
@@ -58,9 +59,15 @@ def weighted(rewards: Tensor, *, positive: float = 0.1, threshold: float = 0.5) 
     return right * positive - (1 - right)
 
 
+def _center(rewards: Tensor) -> Tensor:
+    """Rewards less their last dimension's mean; exactly 0 for equals, though the mean of eight 0.1 is not 0.1."""
+    shifted = rewards - rewards[..., :1]
+    return shifted - shifted.mean(-1, keepdim=True)
+
+
 def _need_group(name: str, rewards: Tensor) -> None:
     if rewards.shape[-1] < 2:
-        raise ValueError(
+        raise ConfigError(
             f"advantage {name} compares the responses of a group and needs responses_per_prompt >= 2, "
             f"not {rewards.shape[-1]}; raise it, or choose signed, weighted or batch_norm"
         )

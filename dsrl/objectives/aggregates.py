@@ -33,7 +33,7 @@ def seq_mean_token_sum(losses: Tensor, mask: Tensor, counts: Counts) -> Tensor:
 
 @register("aggregate", "constant")
 def constant(losses: Tensor, mask: Tensor, counts: Counts) -> Tensor:
-    """Sum over tokens over (kept samples x max_new_tokens): no length bias (Dr. GRPO, arXiv 2503.20783, section 3.1)."""
+    """Sum over tokens over (kept samples x max_new_tokens): no length bias (Dr. GRPO, arXiv 2503.20783, sec. 3.1)."""
     return _masked(losses, mask).sum() / max(counts.samples * counts.max_new_tokens, 1)
 
 

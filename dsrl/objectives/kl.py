@@ -65,7 +65,7 @@ class KL:
 
 @dataclass(kw_only=True)
 class KLPenalty(Objective):
-    """The loss term of a KL: over all responses, in a space of its own, aggregated like the objective that it serves."""
+    """The loss term of a KL: over all responses, in a space of its own, aggregated like the objective it serves."""
 
     kl: KL
     aggregate: Any = "token_mean"

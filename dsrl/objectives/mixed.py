@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from dsrl.errors import ConfigError
@@ -26,6 +26,10 @@ class Mixed(Objective):
 
     objectives: dict[str, Any] = field(default_factory=_joint_mode)
 
+    def __post_init__(self) -> None:
+        """Builds its objectives, so that a misspelt one is refused before anything is loaded."""
+        self._weighted = self._build()
+
     @property
     def terms(self) -> list[tuple[float, Objective]]:
         """The terms of its objectives, weighted."""
@@ -35,13 +39,16 @@ class Mixed(Objective):
             for inner, term in objective.terms
         ]
 
-    @cached_property
-    def _weighted(self) -> list[tuple[float, Objective]]:
+    def _build(self) -> list[tuple[float, Objective]]:
         if not self.objectives:
             raise ConfigError("objective mixed needs at least one entry in objective.objectives")
         weighted = []
         for label, entry in self.objectives.items():
-            spec = {"weight": entry} if isinstance(entry, int | float) else dict(entry)
+            if not isinstance(entry, int | float | Mapping):
+                raise ConfigError(
+                    f"objective mixed: {label} must be a weight, or {{weight: ..., field: value}}, not {entry!r}"
+                )
+            spec = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
             weight = spec.pop("weight", 1.0)
             if not isinstance(weight, int | float):
                 raise ConfigError(f"objective mixed: the weight of {label} must be a number, not {weight!r}")

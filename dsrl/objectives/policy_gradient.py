@@ -29,6 +29,12 @@ class PolicyGradient(Objective):
     aggregate: Any = "token_mean"
     kl: KL = field(default_factory=KL)
 
+    def __post_init__(self) -> None:
+        """Builds every part once, so that a misspelt one is refused before anything is loaded."""
+        for kind in ("space", "advantage", "keep", "surrogate", "aggregate"):
+            build(kind, getattr(self, kind))
+        build("space", self.kl.space)
+
     @property
     def terms(self) -> list[tuple[float, Objective]]:
         """Itself, and its pull to the reference where there is one in the loss."""
@@ -49,7 +55,7 @@ class PolicyGradient(Objective):
         return self._part("keep")(rewards, advantages)
 
     def scored(self, kept: Tensor, advantages: Tensor) -> Tensor:
-        """Those kept whose advantage is not 0: a surrogate is proportional to it. A loss of one's own scores all kept."""
+        """Those kept whose advantage is not 0: a surrogate is proportional to it. One's own loss scores all kept."""
         return kept & (advantages != 0) if type(self).loss is PolicyGradient.loss else kept
 
     def loss(self, logprobs: Tensor, batch: LossBatch) -> LossOutput:
@@ -67,5 +73,3 @@ class PolicyGradient(Objective):
     @cached_property
     def _parts(self) -> dict[str, Callable[..., Any]]:
         return {}
-
-

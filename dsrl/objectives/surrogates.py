@@ -1,7 +1,8 @@
 """The policy-gradient term.
 
-(logprobs [N, T], old_logprobs [N, T], advantages [N], mask [N, T]) to the loss of each token [N, T] and whether clipping
-holds that token's gradient, bool [N, T]. A surrogate is proportional to the advantage: where that is 0, so is the loss.
+(logprobs [N, T], old_logprobs [N, T], advantages [N], mask [N, T]) to the loss of each token [N, T] and whether
+clipping holds that token's gradient, bool [N, T]. A surrogate is proportional to the advantage: where that is 0, so is
+the loss.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dsrl.errors import ConfigError
 from dsrl.registry import register
+
+MAX_LOG_RATIO = 80.0  # exp overflows float32 at 89, and 0 * inf would make a clipped token's gradient NaN
 
 
 @register("surrogate", "ppo_clip")
@@ -25,13 +29,13 @@ def ppo_clip(
 ) -> tuple[Tensor, Tensor]:
     """-min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A) with rho = exp(logp - old) (arXiv 1707.06347, equation 7).
 
-    `dual_clip` c > 1 bounds the loss of negative advantages by c |A| (arXiv 1912.09729, equation 5); None leaves it out.
+    `dual_clip` c > 1 bounds the loss of negative advantages by c |A| (arXiv 1912.09729, equation 5); None omits it.
     """
     _check_clip(clip_low, clip_high)
     if dual_clip is not None and dual_clip <= 1:
-        raise ValueError(f"surrogate ppo_clip: dual_clip must be above 1 or null, not {dual_clip}")
+        raise ConfigError(f"surrogate ppo_clip: dual_clip must be above 1 or null, not {dual_clip}")
     advantage = advantages[:, None]
-    ratio = (logprobs - old_logprobs).exp()
+    ratio = (logprobs - old_logprobs).clamp(max=MAX_LOG_RATIO).exp()
     unclipped, clipped = -advantage * ratio, -advantage * ratio.clamp(1 - clip_low, 1 + clip_high)
     loss, held = torch.maximum(unclipped, clipped), clipped > unclipped
     if dual_clip is not None:
@@ -42,9 +46,7 @@ def ppo_clip(
 
 
 @register("surrogate", "reinforce")
-def reinforce(
-    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
+def reinforce(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """-A log p, without a ratio: unbiased for the first optimizer step on a batch of rollouts (Williams 1992)."""
     return -advantages[:, None] * logprobs, torch.zeros_like(mask, dtype=torch.bool)
 
@@ -63,7 +65,7 @@ def gspo(
 
     Each token carries its sequence's loss, so that `seq_mean_token_mean` gives the paper's mean over sequences.
     """
-    log_ratio = (logprobs - old_logprobs) * mask
+    log_ratio = (logprobs - old_logprobs).masked_fill(mask == 0, 0.0)
     sequence = log_ratio.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
     return ppo_clip(
         sequence.expand_as(logprobs),
@@ -93,9 +95,10 @@ def cispo(
     _check_clip(clip_low, clip_high)
     ratio = (logprobs - old_logprobs).exp().detach()
     weight = ratio.clamp(1 - clip_low, 1 + clip_high)
-    return -weight * advantages[:, None] * logprobs, weight != ratio
+    advantage = advantages[:, None]
+    return -weight * advantage * logprobs, (weight != ratio) & (advantage != 0)
 
 
 def _check_clip(low: float, high: float) -> None:
     if not (0 <= low <= 1 and high >= 0):
-        raise ValueError(f"clip_low must be in [0, 1] and clip_high at least 0, not {low} and {high}")
+        raise ConfigError(f"clip_low must be in [0, 1] and clip_high at least 0, not {low} and {high}")

@@ -1,0 +1,8 @@
+"""Lightning callbacks: the phases, and what watches a run."""
+
+from dsrl.callbacks.checkpoints import Checkpoints
+from dsrl.callbacks.phase_scheduler import PhaseScheduler
+from dsrl.callbacks.progress import Progress
+from dsrl.callbacks.run_folder import RunFolder
+
+__all__ = ["Checkpoints", "PhaseScheduler", "Progress", "RunFolder"]

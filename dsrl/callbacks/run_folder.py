@@ -1,0 +1,100 @@
+"""The run folder: config.yaml, metrics.jsonl, samples.jsonl, and at the end hf/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from omegaconf import OmegaConf
+
+from dsrl.module import DSRLModule
+
+
+class RunFolder(L.Callback):
+    """Writes what a run leaves behind; rank 0 alone writes.
+
+    metrics.jsonl has one line an iteration, and a line of its own for each validation: its `iteration` is the number of
+    iterations that were done before it. After a resume, what stood there of iterations that run again is cut off.
+    """
+
+    def __init__(self, folder: Path, *, config: Mapping[str, Any], samples: int) -> None:
+        self.folder, self.config, self.samples = folder, config, samples
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Make the folder and write config.yaml."""
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
+
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A run from the beginning: no lines yet."""
+        self._cut(trainer, lambda line: False)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Drop lines of iterations that are about to run (again); a validation's line belongs to the one before it."""
+        first = trainer.current_epoch
+        self._cut(trainer, lambda line: line["iteration"] < first + ("reward/mean" not in line and "prompt" not in line))
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """The iteration's line, and some of its rollouts."""
+        assert isinstance(pl_module, DSRLModule) and pl_module.experience is not None
+        phase, iteration = pl_module.phase, pl_module.iteration
+        head = {"iteration": iteration, "phase": phase.number, "objective": phase.name}
+        self._append(trainer, "metrics.jsonl", {**head, **pl_module.metrics})
+        rollouts, rewards = pl_module.experience.rollouts, pl_module.experience.rewards.reshape(-1)
+        answer: Callable[[str], str] = getattr(pl_module.verifier, "answer", lambda text: text)
+        stride = max(1, len(rollouts.texts) // max(1, self.samples))
+        for row in range(0, len(rollouts.texts), stride)[: self.samples]:
+            prompt = rollouts.prompt_of(row)
+            line = {
+                **head,
+                "prompt": prompt.text,
+                "response": rollouts.texts[row],
+                "reward": float(rewards[row]),
+                "answer": answer(rollouts.texts[row]),
+                "ground_truth": prompt.answer,
+                "finish_reason": rollouts.finish_reasons[row],
+                "data_source": prompt.data_source,
+            }
+            self._append(trainer, "samples.jsonl", line)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The validation's line."""
+        assert isinstance(pl_module, DSRLModule)
+        self._append(trainer, "metrics.jsonl", {"iteration": pl_module.validated_at, **pl_module.validated})
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The final policy, as `AutoModelForCausalLM.from_pretrained` reads it."""
+        assert isinstance(pl_module, DSRLModule)
+        if trainer.is_global_zero:
+            pl_module.policy.model.save_pretrained(self.folder / "hf")
+            pl_module.encoder.tokenizer.save_pretrained(self.folder / "hf")
+
+    def _append(self, trainer: L.Trainer, name: str, line: Mapping[str, Any]) -> None:
+        if trainer.is_global_zero:
+            with (self.folder / name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def _cut(self, trainer: L.Trainer, keep: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Rewrite both files with the lines to keep, atomically; a last line that a kill cut short is dropped."""
+        for name in ("metrics.jsonl", "samples.jsonl") if trainer.is_global_zero else ():
+            path = self.folder / name
+            if path.exists():
+                kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _is_line(line)]
+                kept = [line for line in kept if keep(json.loads(line))]
+                partial = path.with_suffix(".partial")
+                partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+                partial.replace(path)
+
+
+def _is_line(text: str) -> bool:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return True

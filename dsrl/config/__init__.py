@@ -1,0 +1,1 @@
+"""Configuration: the typed schema, Hydra's view of the registry, the checks."""

@@ -1,0 +1,136 @@
+"""A composed configuration, checked and with its parts built, before anything is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dsrl.conditions import Condition
+from dsrl.config.checks import problems_of
+from dsrl.config.schema import (
+    CheckpointConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    SamplingConfig,
+    TrainerConfig,
+    UpdateConfig,
+    ValidationConfig,
+)
+from dsrl.data.source import DataSource
+from dsrl.errors import ConfigError
+from dsrl.phases import Phase
+from dsrl.registry import build, parse_spec
+from dsrl.samplers import Sampler
+
+LATER_PHASES = ("phase2", "phase3", "phase4", "phase5")
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """What a run needs. See `dsrl.config.schema` for the meaning of its fields."""
+
+    phases: list[Phase]
+    model: ModelConfig
+    data: DataSource
+    sampler: Sampler
+    verifier: Any
+    trainer: TrainerConfig
+    logger: dict[str, Any]
+    iterations: int
+    prompts_per_iteration: int
+    responses_per_prompt: int
+    optimizer: OptimizerConfig
+    update: UpdateConfig
+    validation: ValidationConfig
+    checkpoint: CheckpointConfig
+    samples_per_iteration: int
+    seed: int
+    run_dir: Path
+    resume: str | None
+    resolved: dict[str, Any]  # the configuration as plain values: what config.yaml holds
+
+    @classmethod
+    def of(cls, composed: DictConfig) -> RunConfig:
+        """Build and check. Raises ConfigError with every problem found, one a line."""
+        problems: list[str] = []
+
+        def attempt(make: Any, *arguments: Any) -> Any:
+            try:
+                return make(*arguments)
+            except ConfigError as error:
+                problems.append(str(error))
+
+        resolved: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+        plain = {field.name: resolved[field.name] for field in dataclasses.fields(cls) if field.name in resolved}
+        typed = {key: OmegaConf.to_object(composed[key]) for key, value in composed.items() if _is_typed(composed, key)}
+        parts = {kind: attempt(build, kind, resolved[kind]) for kind in ("data", "sampler", "verifier")}
+        sampling: SamplingConfig = typed.pop("sampling")
+        specs = [_first_phase(resolved), *(resolved[key] for key in LATER_PHASES)]
+        if gaps := _gaps(resolved):
+            problems.append(gaps)
+        phases = [
+            attempt(_phase, number, spec, sampling) for number, spec in enumerate(specs, start=1) if spec is not None
+        ]
+        if problems:
+            raise ConfigError("\n".join(problems))
+        run_dir = Path(resolved["run_dir"]).expanduser()
+        config = cls(**{**plain, **typed, **parts, "phases": phases, "run_dir": run_dir, "resolved": resolved})
+        if problems := problems_of(config):
+            raise ConfigError("\n".join(dict.fromkeys(problems)))
+        return config
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether any phase compares with a frozen reference model."""
+        terms = [term for phase in self.phases for _, term in phase.objective.terms]
+        return any(term.needs_reference or term.reward_kl is not None for term in terms)
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Optimizer steps on one batch of rollouts."""
+        return self.update.minibatches * self.update.epochs
+
+
+def _is_typed(composed: DictConfig, key: Any) -> bool:
+    kind = OmegaConf.get_type(composed, str(key))
+    return dataclasses.is_dataclass(kind) and kind.__module__ == "dsrl.config.schema" and kind is not PhaseConfig
+
+
+def _first_phase(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {key: resolved["optimizer"][key] for key in ("lr", "schedule", "warmup")}
+    return {"objective": resolved["objective"], "start": 0, "sampling": resolved["sampling"], **settings}
+
+
+def _gaps(resolved: Mapping[str, Any]) -> str:
+    given = [key for key in LATER_PHASES if resolved[key] is not None]
+    missing = [key for key in LATER_PHASES[: len(given)] if key not in given]
+    return f"+{given[-1]} needs +{missing[0]}, too: phases follow each other without a gap" if missing else ""
+
+
+def _phase(number: int, spec: Mapping[str, Any], sampling: SamplingConfig) -> Phase:
+    prefix = "objective" if number == 1 else f"phase{number}.objective"
+    values = dict(spec)
+    name, _ = parse_spec("objective", values["objective"])
+    try:
+        values["objective"] = build("objective", values["objective"])
+    except ConfigError as error:
+        raise ConfigError(f"{prefix}: {error}") from error
+    start = values["start"]
+    if start == "???":
+        raise ConfigError(f"phase{number}.start is required: the iteration in which it begins, or a condition")
+    if isinstance(start, str | Mapping):
+        try:
+            values["start"] = build("condition", start)
+        except ConfigError as error:
+            raise ConfigError(f"phase{number}.start={start}: an iteration or a condition is allowed; {error}") from error
+    elif not isinstance(start, int) or isinstance(start, bool):
+        raise ConfigError(f"phase{number}.start={start}: an iteration (a whole number) or a condition is allowed")
+    values["sampling"] = dataclasses.replace(sampling, **values["sampling"])
+    assert isinstance(values["start"], int | Condition)
+    return Phase(number=number, name=name, **values)

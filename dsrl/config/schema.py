@@ -1,0 +1,143 @@
+"""The typed configuration: what may be set, of which type, with which default.
+
+Parts of a registered kind (objective, phase2, data, sampler, verifier) are specs: a name with parameters beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import II
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """A causal language model, and the defaults that fit it: `optimizer.lr` and others refer to them."""
+
+    name: str = "tiny"  # tiny, smollm2, a folder or a hub name
+    revision: str | None = None
+    dtype: str = "float32"  # of the weights; that of the compute follows trainer.precision
+    attn_implementation: str = "sdpa"
+    gradient_checkpointing: bool = False
+    chat: bool = True  # use the tokenizer's chat template where it has one, with thinking off
+    start_token: str | None = None  # context of the marginal space; null: BOS, else what opens the chat template, else EOS
+    reflection: str = r"(?i)\b(wait|however|alternatively|let me (re)?(check|think|verify|consider)|double-check)\b"
+    lr: float = 1e-6
+    phase1_iterations: int = 20
+    max_new_tokens: int = 1024
+
+
+@dataclass(kw_only=True)
+class SamplingConfig:
+    """How training samples are drawn."""
+
+    max_new_tokens: int = II("model.max_new_tokens")
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0: all
+    stop: list[str] = field(default_factory=list)  # tokens that end a response, beside the model's own
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """AdamW. `schedule` (constant, linear, cosine) runs from a phase's first iteration to the run's last."""
+
+    lr: float = II("model.lr")
+    weight_decay: float = 0.01
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = 1e-8
+    schedule: str = "constant"
+    warmup: int = 0  # iterations from 0 to lr
+
+
+@dataclass(kw_only=True)
+class UpdateConfig:
+    """How a batch of rollouts becomes optimizer steps: `minibatches` x `epochs` of them."""
+
+    max_tokens: int = 32768  # padded tokens in a micro-batch
+    minibatches: int = 1
+    epochs: int = 1
+    clip_norm: float = 1.0  # 0: gradients are not clipped
+
+
+@dataclass(kw_only=True)
+class ValidationConfig:
+    """avg@k and pass@j on `data.val`: before the first iteration, every `every` (0: never at all) and after the last."""
+
+    every: int = 10
+    k: int = 4
+    temperature: float = 1.0
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    """Every `every` iterations (0: only at handoffs and at the end). The newest `keep` stay, and all handoffs."""
+
+    every: int = 10
+    keep: int = 1
+
+
+@dataclass(kw_only=True)
+class TrainerConfig:
+    """What Lightning's Trainer is given."""
+
+    strategy: str = "auto"
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    precision: str = "32-true"
+
+
+@dataclass(kw_only=True)
+class PhaseSamplingConfig(SamplingConfig):
+    """Sampling of a later phase: that of the run, unless overridden."""
+
+    max_new_tokens: int = II("sampling.max_new_tokens")
+    temperature: float = II("sampling.temperature")
+    top_p: float = II("sampling.top_p")
+    top_k: int = II("sampling.top_k")
+    stop: list[str] = II("sampling.stop")
+
+
+@dataclass(kw_only=True)
+class PhaseConfig:
+    """A phase after the first. `start` is an iteration, or a condition: `{name: drop, by: 0.1}`."""
+
+    objective: Any = None
+    start: Any = "???"
+    lr: float = II("optimizer.lr")
+    schedule: str = II("optimizer.schedule")
+    warmup: int = II("optimizer.warmup")
+    reset_optimizer: bool = True
+    sync_reference: bool = True
+    sampling: PhaseSamplingConfig = field(default_factory=PhaseSamplingConfig)
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """The root."""
+
+    objective: Any = None
+    phase2: Any = None
+    phase3: Any = None
+    phase4: Any = None
+    phase5: Any = None
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: Any = None
+    sampler: Any = None
+    verifier: Any = None
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: dict[str, Any] = field(default_factory=dict)
+    iterations: int = 40
+    prompts_per_iteration: int = 64  # B
+    responses_per_prompt: int = 8  # G
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    update: UpdateConfig = field(default_factory=UpdateConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    samples_per_iteration: int = 8  # rollouts of each iteration that are written to samples.jsonl
+    seed: int = 0
+    run_dir: str = "runs/latest"
+    resume: str | None = None

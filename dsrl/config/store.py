@@ -1,0 +1,51 @@
+"""The registry as Hydra sees it: every registered name is an option of its group, without a YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+import dsrl
+from dsrl.config.run_config import LATER_PHASES
+from dsrl.config.schema import PhaseConfig, TrainConfig
+from dsrl.registry import KINDS, full_spec, load_plugins, names, schema
+
+GROUPS = ("objective", "data", "sampler", "verifier")
+
+
+def config_dir() -> Path:
+    """The folder of the YAML configs: inside the installed package, or beside it in a checkout."""
+    package = Path(dsrl.__file__).parent
+    return next(path for path in (package / "configs", package.parent / "configs") if path.is_dir())
+
+
+def store_registry() -> None:
+    """Load plugins and (re)fill Hydra's ConfigStore: the typed root, the parts, and objectives as phases 2 to 5."""
+    load_plugins()
+    store = ConfigStore.instance()
+    store.store(name="schema", node=TrainConfig)
+    for group in GROUPS:
+        for name in names(group):
+            store.store(group=group, name=name, node=_node(group, name))
+    for group in LATER_PHASES:
+        for name in names("objective"):
+            phase = OmegaConf.structured(PhaseConfig)
+            phase.objective = _node("objective", name)
+            phase.start = "${model.phase1_iterations}" if group == "phase2" else MISSING
+            store.store(group=group, name=name, node=phase)
+    OmegaConf.register_new_resolver("dsrl.names", lambda kind: ", ".join(names(kind)), replace=True)
+
+
+def _node(kind: str, name: str) -> DictConfig:
+    """A part's typed parameters; parts within it that take parameters of their own are written out, so that
+    `objective.surrogate.clip_high=0.28` can be set."""
+    node: DictConfig = OmegaConf.structured(schema(kind, name))
+    for key in set(node) & set(KINDS):
+        value = node[key]
+        if isinstance(value, str) and value in names(str(key)) and OmegaConf.get_type(node, str(key)) is not str:
+            node[key] = full_spec(str(key), value)
+        elif isinstance(value, DictConfig) and "name" in value:
+            node[key] = full_spec(str(key), OmegaConf.to_container(value))  # type: ignore[arg-type]
+    return node

@@ -1,0 +1,85 @@
+"""Text to token ids: chat template, truncation, and the start token of the marginal space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from dsrl.errors import ConfigError
+
+Messages = Sequence[Mapping[str, str]]
+
+
+@dataclass(kw_only=True)
+class PromptEncoder:
+    """Turns questions into what the model reads.
+
+    start_token: the context of the marginal space, a token or its id; None chooses (see `start_token_id`).
+    chat: whether questions go through the tokenizer's chat template, where it has one, with thinking off.
+    system_prompt: put before questions that carry no system message; needs a chat template.
+    max_tokens: longer prompts lose their beginning.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    start_token: str | int | None = None
+    chat: bool = True
+    system_prompt: str | None = None
+    max_tokens: int = 1024
+
+    @cached_property
+    def start_token_id(self) -> int:
+        """BOS; where there is none, the token that opens the chat template; else EOS (arXiv 2604.14142 uses Qwen's
+        `<|im_start|>`). Raises ConfigError where the given token is not in the vocabulary, or none can be found.
+        """
+        tokenizer = self.tokenizer
+        if self.start_token is not None:
+            return self._known(self.start_token)
+        if tokenizer.bos_token_id is not None:
+            return int(tokenizer.bos_token_id)
+        if tokenizer.chat_template:
+            opening = tokenizer(self._render([{"role": "user", "content": "x"}]), add_special_tokens=False).input_ids[0]
+            if opening in tokenizer.all_special_ids or opening in tokenizer.added_tokens_decoder:
+                return int(opening)
+        if tokenizer.eos_token_id is not None:
+            return int(tokenizer.eos_token_id)
+        raise ConfigError("the tokenizer has no BOS, no chat template and no EOS token: set model.start_token")
+
+    def encode(self, question: str | Messages) -> tuple[str, tuple[int, ...], bool]:
+        """The text that the model reads, its token ids (at most `max_tokens`, at least 1), and whether any were cut."""
+        if self.chat and self.tokenizer.chat_template:
+            messages = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
+            if self.system_prompt and all(message["role"] != "system" for message in messages):
+                messages.insert(0, {"role": "system", "content": self.system_prompt})
+            text = self._render(messages)
+            ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        else:
+            text = question if isinstance(question, str) else "\n".join(message["content"] for message in question)
+            ids = self.tokenizer(text).input_ids
+        kept = tuple(int(token) for token in ids[-self.max_tokens :]) or (self.start_token_id,)
+        return text, kept, len(ids) > self.max_tokens
+
+    def decode(self, responses: Sequence[Sequence[int]]) -> list[str]:
+        """Texts without special tokens."""
+        return [str(text) for text in self.tokenizer.batch_decode(list(responses), skip_special_tokens=True)]
+
+    def token_id(self, token: str) -> int:
+        """The id of one token of the vocabulary, such as a stop token. Raises ConfigError for anything else."""
+        return self._known(token)
+
+    def _render(self, messages: Messages) -> str:
+        rendered: Any = self.tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        return str(rendered)
+
+    def _known(self, token: str | int) -> int:
+        if isinstance(token, int) and 0 <= token < len(self.tokenizer):
+            return token
+        vocabulary = self.tokenizer.get_vocab()
+        if isinstance(token, str) and token in vocabulary:
+            return int(vocabulary[token])
+        raise ConfigError(f"token {token!r} is not in the tokenizer's vocabulary of {len(self.tokenizer)} tokens")

@@ -1,0 +1,63 @@
+"""The few collectives of the loop. Without a process group each is the identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Ranks."""
+    return dist.get_world_size() if _together() else 1
+
+
+def all_sum(values: Sequence[float], device: torch.device) -> list[float]:
+    """Elementwise sum over ranks, in float64 where the device has it."""
+    total = torch.tensor(values, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    if _together():
+        dist.all_reduce(total)
+    return [float(value) for value in total.tolist()]
+
+
+def sum_by_key(values: Mapping[str, float]) -> dict[str, float]:
+    """Sums over ranks of numbers under the same key; a rank that lacks a key counts as 0."""
+    gathered: list[Mapping[str, float] | None] = [values]
+    if _together():
+        gathered = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, dict(values))
+    total: dict[str, float] = {}
+    for share in gathered:
+        for key, value in (share or {}).items():
+            total[key] = total.get(key, 0.0) + value
+    return total
+
+
+def all_max(value: int, device: torch.device) -> int:
+    """The largest over ranks."""
+    largest = torch.tensor(value, device=device)
+    if _together():
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return int(largest)
+
+
+def gather_rows(rows: Tensor, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Rows of all ranks in the order of their positions, and where this rank's own stand among them.
+
+    rows [B, ...], one for each of this rank's `positions` in the batch of all ranks; returns ([B of all ranks, ...],
+    [B] long). The order does not depend on the number of ranks.
+    """
+    shares: list[tuple[Sequence[int], Tensor]] = [(positions, rows.cpu())]
+    if _together():
+        gathered: list[tuple[Sequence[int], Tensor] | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, shares[0])
+        shares = [share for share in gathered if share is not None]
+    everywhere = torch.tensor([position for share, _ in shares for position in share], dtype=torch.long)
+    ordered, order = everywhere.sort()
+    return torch.cat([values for _, values in shares])[order], torch.searchsorted(ordered, torch.tensor(positions))
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized()

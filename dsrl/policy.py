@@ -1,0 +1,73 @@
+"""The model, and log-probabilities of responses after any context."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+class Policy(nn.Module):
+    """A causal language model that scores responses."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, contexts: Sequence[Sequence[int]], tokens: Tensor, mask: Tensor, temperature: float = 1.0
+    ) -> Tensor:
+        """log P(token | context, tokens before it) at the sampling temperature, [N, T] float32, 0 where mask is false.
+
+        contexts: N sequences of at least one token id each. tokens, mask [N, T]: responses, padded on the right.
+        Positions start at 0 with the context; contexts are padded on the left, so that responses share their columns.
+        """
+        contexts_ids, context_mask = left_pad(contexts, tokens.device)
+        inputs = torch.cat([contexts_ids, tokens[:, :-1]], dim=1)
+        seen = torch.cat([context_mask, torch.ones_like(mask[:, :-1])], dim=1)
+        ragged = not bool(context_mask.all())  # padding on the right comes after all that counts: causality hides it
+        logits = self._response_logits(
+            inputs,
+            attention_mask=seen.long() if ragged else None,
+            position_ids=(seen.long().cumsum(-1) - 1).clamp(min=0),
+            length=tokens.shape[1],
+        )
+        # Padding is left out before the softmax over V, the largest tensor of a pass.
+        chosen = F.cross_entropy(_tempered(logits[mask], temperature), tokens[mask], reduction="none")
+        return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, -chosen)
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The model's parameters by their Hugging Face names, one at a time; tied weights come once."""
+        yield from self.model.named_parameters()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    def _response_logits(self, inputs: Tensor, *, length: int, **rest: Tensor | None) -> Tensor:
+        """Logits that predict the last `length` tokens, [N, T, V]; the head sees no other position if it can help it."""
+        keep = {"logits_to_keep": length} if self._keeps_logits else {}
+        logits: Tensor = self.model(input_ids=inputs, use_cache=False, **rest, **keep).logits
+        return logits[:, -length:]
+
+    @cached_property
+    def _keeps_logits(self) -> bool:
+        return "logits_to_keep" in inspect.signature(self.model.forward).parameters
+
+
+def left_pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids [N, P] padded on the left with 0, and their mask [N, P] bool."""
+    width = max(map(len, sequences))
+    ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in sequences], device=device)
+    lengths = torch.tensor([len(row) for row in sequences], device=device)
+    return ids, torch.arange(width, device=device) >= (width - lengths)[:, None]
+
+
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
+    return logits.float() if temperature == 1.0 else logits.float() / temperature

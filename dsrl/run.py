@@ -1,0 +1,67 @@
+"""Where the parts of a run meet: module, data, callbacks, loggers, Lightning's Trainer."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import hydra.utils
+import lightning as L
+
+from dsrl.callbacks import Checkpoints, PhaseScheduler, Progress, RunFolder
+from dsrl.config.run_config import RunConfig
+from dsrl.data.datamodule import PromptData
+from dsrl.module import DSRLModule
+
+
+def build_trainer(config: RunConfig) -> tuple[L.Trainer, DSRLModule, PromptData]:
+    """A trainer, a module and its data, ready for `trainer.fit(module, data)`. One epoch is one iteration."""
+    _quiet()
+    L.seed_everything(config.seed, verbose=False)
+    checkpoints = config.run_dir / "checkpoints"
+    validates = config.validation.every > 0
+    trainer = L.Trainer(
+        strategy=config.trainer.strategy,
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        num_nodes=config.trainer.num_nodes,
+        precision=config.trainer.precision,  # type: ignore[arg-type]
+        max_epochs=config.iterations,
+        num_sanity_val_steps=-1 if validates else 0,  # the whole validation, before any update
+        check_val_every_n_epoch=config.validation.every or None,
+        limit_val_batches=1.0 if validates else 0,
+        callbacks=[
+            PhaseScheduler(config.phases, iterations=config.iterations, checkpoints=checkpoints),
+            RunFolder(config.run_dir, config=config.resolved, samples=config.samples_per_iteration),
+            Progress(iterations=config.iterations, folder=config.run_dir),
+            Checkpoints(checkpoints, config.checkpoint, iterations=config.iterations),
+        ],
+        logger=[hydra.utils.instantiate(logger) for logger in config.logger.values()],
+        log_every_n_steps=1,
+        inference_mode=False,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=config.run_dir,
+    )
+    data = PromptData(config.data, prompts_per_iteration=config.prompts_per_iteration, seed=config.seed)
+    return trainer, DSRLModule(config), data
+
+
+def fit(config: RunConfig) -> L.Trainer:
+    """Train, from the first iteration to the last."""
+    trainer, module, data = build_trainer(config)
+    trainer.fit(module, data)
+    return trainer
+
+
+def _quiet() -> None:
+    """Silence what Lightning says at every start and what is by design here; errors and the rest stay."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*in eval mode at the start of training.*",
+        ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message)

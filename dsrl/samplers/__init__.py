@@ -1,0 +1,6 @@
+"""Samplers: prompts -> rollouts, and weights back to the sampler."""
+
+from dsrl.samplers.hf import HFSampler
+from dsrl.samplers.sampler import Sampler
+
+__all__ = ["HFSampler", "Sampler"]

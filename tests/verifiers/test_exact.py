@@ -1,0 +1,88 @@
+"""`exact`: which text is the answer, and when two answers are the same."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from dsrl.errors import ConfigError
+from dsrl.registry import build
+from dsrl.verifiers import Exact
+from dsrl.verifiers.boxed import last_boxed
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("3 + 4 # 7", "7"),
+        ("48 / 2 = 24\n#### 72\n", "72"),
+        ("# 6, no: # 7 ", "7"),
+        (r"\boxed{6} # 7", "7"),
+        ("7 #", ""),
+        (r"so \boxed{7}", "7"),
+        (r"\boxed{6} then \boxed{ \frac{1}{2} }.", r"\frac{1}{2}"),
+        (r"\boxed{7", r"\boxed{7"),
+        ("  7\n", "7"),
+        ("", ""),
+    ],
+)
+def test_the_answer_is_after_the_marker_else_in_the_box_else_everything(response: str, answer: str) -> None:
+    assert Exact().answer(response) == answer
+
+
+@pytest.mark.parametrize(
+    ("response", "truth", "reward"),
+    [
+        ("# 7", "7", 1),
+        ("#7", " 7 ", 1),
+        ("# 8", "7", 0),
+        ("# 7.0", "7", 0),
+        ("7 #", "7", 0),
+        ("#", "7", 0),
+        ("", "7", 0),
+        ("# 1,234", "1234", 1),
+        ("# 1234567.5", "1,234,567.5", 1),
+        ("# 12,34", "1234", 0),
+        ("# (1,200)", "(1200)", 0),
+        ("# Paris", "Paris", 1),
+        ("# paris", "Paris", 0),
+        ("# \ud800\0", "7", 0),
+    ],
+)
+def test_rewards(make_rollouts, response: str, truth: str, reward: float) -> None:
+    assert Exact().score(make_rollouts([[response]], [truth])).tolist() == [[reward]]
+
+
+def test_marker_is_a_parameter_and_not_empty() -> None:
+    assert build("verifier", {"name": "exact", "marker": "answer:"}).answer("# 6 answer: 7") == "7"
+    with pytest.raises(ConfigError, match="marker must not be empty"):
+        build("verifier", {"name": "exact", "marker": ""})
+
+
+def test_a_missing_ground_truth_is_refused(make_rollouts) -> None:
+    with pytest.raises(ConfigError, match="no ground truth"):
+        Exact().score(make_rollouts([["#"]], [""]))
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{\left\{ x \right.}", r"\left\{ x \right."),
+        (r"\boxed{\boxed{3}}", "3"),
+        (r"\boxed{1} \boxed{", None),
+        (r"\boxed{1\}", None),
+        ("boxed{1}", None),
+        (r"\boxed{}", ""),
+    ],
+)
+def test_last_boxed(text: str, content: str | None) -> None:
+    assert last_boxed(text) == content
+
+
+def test_last_boxed_is_linear() -> None:
+    started = time.monotonic()
+    assert last_boxed("\\boxed{" * 300_000) is None
+    assert last_boxed("\\boxed{" + "{" * 300_000 + "}" * 300_001) is not None
+    assert time.monotonic() - started < 5

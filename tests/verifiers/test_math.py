@@ -1,0 +1,279 @@
+"""`math`: math-verify's verdicts, from processes that any text may crash, hang or explode."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dsrl.errors import ConfigError, DSRLError
+from dsrl.registry import build
+from dsrl.verifiers import Math, mathematical
+
+ROOT = Path(__file__).parents[2]
+REAL_DATA = ROOT.parent / "shared" / "data" / "math_train.parquet"
+TOWER = r"\boxed{9^{9^{9^9}}}"
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[Math]:
+    """Impatient, so that what is built to hang costs a second."""
+    verifier = Math(timeout=1.0, workers=2)
+    yield verifier
+    verifier.close()
+    assert not children()
+
+
+@pytest.fixture
+def reward(verifier: Math, make_rollouts) -> Callable[[str, str], float]:
+    return lambda response, truth: verifier.score(make_rollouts([[response]], [truth])).item()
+
+
+def children(parent: int | None = None) -> list[int]:
+    """Worker processes of a process, zombies included."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == (parent or os.getpid()) and "python" in (folder / "comm").read_text():
+            found.append(int(folder.name))
+    return found
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.parametrize(
+    ("response", "truth"),
+    [
+        (r"so the answer is $\boxed{\frac{1}{2}}$.", r"\frac{1}{2}"),
+        (r"\boxed{0.5}", r"\frac{1}{2}"),
+        (r"\boxed{\dfrac12}", "1/2"),
+        (r"\boxed{x}", "$x$"),
+        (r"\boxed{42.0}", "42"),
+        (r"\boxed{42}", r"\boxed{42}"),
+        (r"\boxed{\text{(A)}}", r"\text{(A)}"),
+        (r"\boxed{A}", r"\text{(A)}"),
+        (r"\boxed{33800}", "33,800"),
+        (r"\boxed{5\text{ cm}}", "5"),
+        (r"\boxed{(x+1)^2}", "x^2+2x+1"),
+        (r"\boxed{[2\sqrt{2}, 4]}", r"[\sqrt{8},4]"),
+        (r"\boxed{\{2, 1\}}", r"\{1,2\}"),
+        (r"\boxed{6}, or rather \boxed{7} ", r"\{6,7\}"),
+        (r"$x = 6$, then $x = 7$", "7"),
+        ("first 6, and finally 7", "7"),
+        (r"\boxed{7} is right, $8$ is not", "7"),
+        (r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
+        (r"\boxed{]{}}", "]{}"),
+        (f"{'x' * 50_000}\\boxed{{7}}", "7"),
+    ],
+)
+def test_right(reward, response: str, truth: str) -> None:
+    assert reward(response, truth) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("response", "truth"),
+    [
+        (r"\boxed{8}", "7"),
+        (r"$7$, so \boxed{8}", "7"),
+        ("", "7"),
+        ("no idea", "7"),
+        (r"\boxed{(1,2)}", "(2,1)"),
+        (r"\boxed{y}", "$x$"),
+        (r"\boxed{B}", r"\text{(A)}"),
+        (rf"\boxed{{7}}{' ' * 10_000}", "7"),
+    ],
+)
+def test_wrong(reward, response: str, truth: str) -> None:
+    assert reward(response, truth) == 0.0
+
+
+HOSTILE = {
+    "tower of powers": TOWER,
+    "tower without a box": "10**10**10**10",
+    "factorial": r"\boxed{100000000!}",
+    "factorials": r"\boxed{10000000!!!}",
+    "binomial": r"\boxed{\binom{10^{20}}{10^{10}}}",
+    "sum": r"\boxed{\sum_{n=1}^{10^{100}} n!}",
+    "fractions in fractions": "\\boxed{" + "\\frac{1}{" * 900 + "2" + "}" * 901,
+    "100,000 braces": "{" * 100_000 + "}" * 100_000,
+    "braces in a box": "\\boxed{" + "{" * 4_900 + "1" + "}" * 4_901,
+    "100,000 boxes": "\\boxed{" * 100_000,
+    "parentheses": "$" + "(" * 4_000 + "1" + ")" * 4_000 + "$",
+    "dollars": "$" * 100_000,
+    "digits": "\\boxed{" + "9" * 9_900 + "}",
+    "five megabytes": "x = 1 " * 800_000,
+    "NULs": "\0" * 100 + "\\boxed{\0}",
+    "lone surrogates": "\\boxed{\ud800}\udfff",
+    "the worker's own language": '\n["right", false]\n',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_text_scores_0_in_time(reward, name: str) -> None:
+    started = time.monotonic()
+    assert reward(HOSTILE[name], "3") == 0.0
+    assert time.monotonic() - started < 5
+    assert reward(r"\boxed{3}", "3") == 1.0
+
+
+def test_a_lost_answer_costs_itself_alone(verifier: Math, make_rollouts) -> None:
+    texts = [[TOWER, r"\boxed{1}"], [r"\boxed{2}", HOSTILE["factorial"]], [r"\boxed{4}", r"\boxed{3}"]]
+    assert verifier.score(make_rollouts(texts, ["1", "2", "3"])).tolist() == [[0, 1], [1, 0], [0, 1]]
+
+
+def test_memory_is_limited_and_a_worker_that_has_used_half_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, make_rollouts
+) -> None:
+    roomy, tight = Math(timeout=30.0, workers=1), Math(timeout=30.0, workers=1)
+    before, started = children(), time.monotonic()
+    rollouts = make_rollouts([[r"\boxed{3}", r"\boxed{2^{2^{36}}}", r"\boxed{3.0}"]], ["3"])
+    assert roomy.score(rollouts).tolist() == [[1, 0, 1]]
+    assert time.monotonic() - started < 20
+    (worker,) = set(children()) - set(before)
+    assert f"Max address space         {2 * 2**30} " in Path(f"/proc/{worker}/limits").read_text()
+    roomy.close()
+    monkeypatch.setattr(mathematical, "MEMORY", 140 * 2**20)
+    assert tight.score(make_rollouts([[r"\boxed{3}", r"\boxed{3.0}"]], ["3"])).tolist() == [[1, 1]]
+    assert set(children()) == set(before)
+
+
+def test_equal_pairs_are_checked_once(verifier: Math, make_rollouts) -> None:
+    started = time.monotonic()
+    assert verifier.score(make_rollouts([[TOWER] * 20], ["5"])).sum() == 0
+    assert time.monotonic() - started < 5
+
+
+def test_agrees_with_math_verify_alone(verifier: Math, make_rollouts) -> None:
+    if not REAL_DATA.exists():
+        pytest.skip(f"needs {REAL_DATA}")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    rows = parquet.read_table(REAL_DATA).slice(100, 60).to_pylist()
+    truths = [row["reward_model"]["ground_truth"] for row in rows]
+    texts = []
+    for truth, other in zip(truths, truths[1:] + truths[:1], strict=True):
+        right, wrong = truth.replace(r"\frac", r"\dfrac "), other
+        texts.append(
+            [f"We see that $\\boxed{{{right}}}$.", f"\\boxed{{{wrong}}}", f"It is ${right}$", f"It is {wrong}"]
+        )
+    reading = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+    alone = [
+        [float(verify(parse(f"${truth}$", reading), parse(text, reading))) for text in group]
+        for truth, group in zip(truths, texts, strict=True)
+    ]
+    assert verifier.score(make_rollouts(texts, truths)).tolist() == alone
+    assert 60 < sum(map(sum, alone)) < 180
+
+
+def test_works_outside_the_main_thread(verifier: Math, make_rollouts) -> None:
+    rewards = []
+    rollouts = make_rollouts([[r"\boxed{3}", TOWER]], ["3"])
+    thread = threading.Thread(target=lambda: rewards.append(verifier.score(rollouts).tolist()))
+    thread.start()
+    thread.join(20)
+    assert rewards == [[[1, 0]]]
+
+
+def test_a_worker_killed_in_flight_costs_its_answer_alone_and_one_killed_at_rest_nothing(make_rollouts) -> None:
+    verifier, before, rewards = Math(timeout=60.0, workers=1), children(), []
+    assert verifier.score(make_rollouts([[r"\boxed{1}"]], ["1"])).item() == 1
+    (worker,) = set(children()) - set(before)
+    assert "torch" not in Path(f"/proc/{worker}/maps").read_text()
+    os.kill(worker, signal.SIGKILL)
+    assert within(5, lambda: not running(worker))
+    assert verifier.score(make_rollouts([[r"\boxed{2}"]], ["2"])).item() == 1
+
+    (worker,) = set(children()) - set(before)
+    rollouts = make_rollouts([[TOWER, r"\boxed{3}"]], ["3"])
+    thread = threading.Thread(target=lambda: rewards.append(verifier.score(rollouts).tolist()))
+    thread.start()
+    time.sleep(0.5)
+    os.kill(worker, signal.SIGKILL)
+    thread.join(20)
+    assert rewards == [[[0, 1]]]
+    verifier.close()
+    verifier.close()
+    assert set(children()) == set(before)
+    assert verifier.score(make_rollouts([[r"\boxed{3}"]], ["3"])).item() == 1
+    verifier.close()
+    assert set(children()) == set(before)
+
+
+def test_workers_end_with_a_killed_trainer() -> None:
+    script = f"""
+import sys; sys.path.insert(0, {str(ROOT / "tests" / "verifiers")!r})
+import conftest
+from dsrl.verifiers import Math
+make_rollouts, verifier = conftest.make_rollouts.__wrapped__(), Math(timeout=3.0, workers=2)
+verifier.score(make_rollouts([["1", "2"]], ["1"]))
+print("warm", flush=True)
+verifier.score(make_rollouts([[{TOWER!r}]], ["1"]))
+"""
+    trainer = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert trainer.stdout is not None and trainer.stdout.readline() == "warm\n"
+    workers = children(trainer.pid)
+    assert len(workers) == 2
+    time.sleep(0.3)
+    with trainer:
+        trainer.kill()
+    assert within(5, lambda: not any(map(running, workers)))
+
+
+def test_the_answer_for_people() -> None:
+    verifier = Math()
+    assert verifier.answer("x\n\\boxed{6}, \\boxed{ 7 }.") == "7"
+    assert verifier.answer("first\nso $x = 7$\n") == "so $x = 7$"
+    assert verifier.answer("") == ""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"timeout": 0}, "timeout must be above 0"),
+        ({"workers": 0}, "workers must be at least 1"),
+        ({"size": 1}, "size"),
+    ],
+)
+def test_impossible_parameters(parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build("verifier", {"name": "math", **parameters})
+
+
+def test_a_missing_ground_truth_is_refused(verifier: Math, make_rollouts) -> None:
+    with pytest.raises(ConfigError, match="no ground truth"):
+        verifier.score(make_rollouts([["1"]], [""]))
+
+
+def test_workers_that_cannot_start_are_an_error_and_not_a_reward(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_rollouts
+) -> None:
+    program = tmp_path / "broken.py"
+    program.write_text("import nothing_of_this_name")
+    monkeypatch.setattr(mathematical, "PROGRAM", program)
+    verifier = Math(workers=1)
+    with pytest.raises(DSRLError, match="did not start"):
+        verifier.score(make_rollouts([["1"]], ["1"]))
+    verifier.close()

@@ -1,0 +1,84 @@
+"""What every verifier does: rewards in the order of the rollouts, named components, errors in the user's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from dsrl.errors import ConfigError, DSRLError
+from dsrl.types import Prompt, Rollouts
+from dsrl.verifiers import Verifier, ground_truth, judge
+
+
+@dataclass(kw_only=True)
+class Length(Verifier):
+    """Scores what no two responses share."""
+
+    def score_one(self, response: str, prompt: Prompt) -> float:
+        return len(response) + 10 * prompt.position
+
+
+@dataclass(kw_only=True)
+class Plain:
+    """As one from outside: .score alone."""
+
+    rewards: Tensor
+
+    def score(self, rollouts: Rollouts) -> Tensor:
+        return self.rewards
+
+
+def test_rewards_line_up_with_prompts_and_responses(make_rollouts) -> None:
+    rollouts = make_rollouts([["a", "aa", "aaa"], ["", "aaaa", "a"]], ["x", "y"])
+    rewards, components = judge(Length(), rollouts)
+    assert rewards.dtype == torch.float32
+    assert rewards.tolist() == [[1, 2, 3], [10, 14, 11]]
+    assert components == {}
+
+
+def test_components_come_with_the_rewards(make_rollouts) -> None:
+    class Doubled(Length):
+        def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
+            length = self.score(rollouts)
+            return 2 * length, {"length": length.double()}
+
+    rewards, components = judge(Doubled(), make_rollouts([["a", "aa"]], ["x"]))
+    assert rewards.tolist() == [[2, 4]]
+    assert components["length"].tolist() == [[1, 2]] and components["length"].dtype == torch.float32
+
+
+def test_score_alone_is_enough(make_rollouts) -> None:
+    rewards, components = judge(Plain(rewards=torch.tensor([[1, 0]])), make_rollouts([["a", "b"]], ["x"]))
+    assert rewards.tolist() == [[1.0, 0.0]] and rewards.dtype == torch.float32 and components == {}
+
+
+@pytest.mark.parametrize(
+    ("rewards", "message"),
+    [
+        (torch.zeros(2), r"Plain: rewards must be a tensor \[B, G\] = \[1, 2\], not \[2\]"),
+        ([[0.0, 1.0]], "not list"),
+        (torch.tensor([[0.0, float("nan")]]), "not all finite"),
+    ],
+)
+def test_what_a_verifier_may_not_return(make_rollouts, rewards, message: str) -> None:
+    with pytest.raises(DSRLError, match=message):
+        judge(Plain(rewards=rewards), make_rollouts([["a", "b"]], ["x"]))
+
+
+def test_scores_that_are_too_few_are_refused(make_rollouts) -> None:
+    class Short(Length):
+        def score_all(self, responses, prompts) -> list[float]:
+            return [0.0]
+
+    with pytest.raises(DSRLError, match="Short: 1 scores for 2 responses"):
+        Short().score(make_rollouts([["a", "b"]], ["x"]))
+
+
+def test_ground_truth_is_stripped_and_a_missing_one_names_the_row(make_rollouts) -> None:
+    stripped, missing = make_rollouts([["a"], ["a"]], [" 42\n", "  "]).prompts
+    assert ground_truth(stripped) == "42"
+    with pytest.raises(ConfigError, match="row of data source 'set' has no ground truth.*'question 1'"):
+        ground_truth(missing)
