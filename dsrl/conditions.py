@@ -95,7 +95,5 @@ class Drop(Condition):
 
     def met(self, history: Sequence[float]) -> bool:
         """See the class."""
-        means = [
-            sum(history[end - self.window : end]) / self.window for end in range(self.window, len(history) + 1)
-        ]
+        means = [sum(history[end - self.window : end]) / self.window for end in range(self.window, len(history) + 1)]
         return bool(means) and max(means) - means[-1] > self.by

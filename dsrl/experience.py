@@ -1,8 +1,8 @@
 """From rewards to micro-batches: what each objective keeps, in which space, and how an iteration is cut.
 
-    rollouts, rewards -> Experience: for each space, the terms scored in it
-                      -> OptimizerStep: the rows of a mini-batch and the global counts of each term
-                      -> MicroBatch: rows of one space within a budget of padded tokens
+rollouts, rewards -> Experience: for each space, the terms scored in it
+                  -> OptimizerStep: the rows of a mini-batch and the global counts of each term
+                  -> MicroBatch: rows of one space within a budget of padded tokens
 """
 
 from __future__ import annotations
@@ -129,9 +129,7 @@ def weigh(index: int, weight: float, objective: Objective, rollouts: Rollouts, r
     kept = objective.kept(everywhere, advantages)
     scored = objective.scored(kept, advantages)
     mine = [values[own].reshape(-1) for values in (advantages, kept, scored)]
-    return Term(
-        index=index, weight=weight, objective=objective, advantages=mine[0], kept=mine[1], scored=mine[2]
-    )
+    return Term(index=index, weight=weight, objective=objective, advantages=mine[0], kept=mine[1], scored=mine[2])
 
 
 def contexts_in(
@@ -168,7 +166,9 @@ def optimizer_steps(
     )
     for epoch in range(epochs):
         generator = torch.Generator().manual_seed(seed_of("minibatches", seed, epoch))
-        order = torch.arange(len(positions)) if minibatches == 1 else torch.randperm(len(positions), generator=generator)
+        order = (
+            torch.arange(len(positions)) if minibatches == 1 else torch.randperm(len(positions), generator=generator)
+        )
         for part in order.tensor_split(minibatches):
             prompts = torch.isin(own, part)
             rows = prompts.repeat_interleave(rollouts.responses_per_prompt)

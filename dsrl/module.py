@@ -35,6 +35,7 @@ from dsrl.objectives.kl import KL, k1
 from dsrl.phases import Phase
 from dsrl.policy import Policy
 from dsrl.types import Prompt, Rollouts, SamplingParams
+from dsrl.verifiers import judge
 
 
 class DSRLModule(L.LightningModule):
@@ -61,9 +62,10 @@ class DSRLModule(L.LightningModule):
         )
         self.accuracies = torch.nn.ModuleDict()  # one SampledAccuracy a validation set
         self.metrics: dict[str, float] = {}
-        self.validated: dict[str, float] = {}  # of the last validation, after `validated_at` iterations
+        self.validated: dict[str, float] = {}  # by the last validation, after `validated_at` iterations
         self.validated_at = -1
         self.tallied: dict[str, Tensor | float] = {}
+        self.components: dict[str, float] = {}  # sums over this rank's rollouts
         self.experience: Experience | None = None
         self.clock = Stopwatch()
 
@@ -88,14 +90,10 @@ class DSRLModule(L.LightningModule):
         self.conclude(experience)
 
     def verify(self, rollouts: Rollouts) -> Tensor:
-        """Rewards [B, G] float32. Raises DSRLError where the verifier returns another shape or a reward is not finite."""
-        rewards = torch.as_tensor(self.verifier.score(rollouts), dtype=torch.float32).cpu()
-        shape = (len(rollouts.prompts), rollouts.responses_per_prompt)
-        if rewards.shape != shape:
-            raise DSRLError(f"the verifier returned rewards of shape {[*rewards.shape]} for responses [B, G] = {[*shape]}")
-        if not rewards.isfinite().all():
-            raise DSRLError("the verifier returned a reward that is not a finite number")
-        return rewards
+        """Rewards [B, G] float32, on the CPU. Raises DSRLError where the verifier returns another shape or a NaN."""
+        rewards, components = judge(self.verifier, rollouts)
+        self.components = {f"reward/{name}": float(values.sum()) for name, values in components.items()}
+        return rewards.cpu()
 
     def weigh(self, rollouts: Rollouts, rewards: Tensor) -> Experience:
         """What each term of the objective keeps, in which space; old and reference log-probabilities where needed."""
@@ -107,7 +105,9 @@ class DSRLModule(L.LightningModule):
             views[key].terms.append(weigh(index, weight, objective, rollouts, shaped))
         for view in views.values():
             if self.config.steps_per_iteration > 1:  # else the first forward of the update is the policy that sampled
-                view.old_logprobs = self.frozen_logprobs(self.policy, view, rollouts, view.needing("needs_old_logprobs"))
+                view.old_logprobs = self.frozen_logprobs(
+                    self.policy, view, rollouts, view.needing("needs_old_logprobs")
+                )
             if self.reference is not None and (rows := view.needing("needs_reference")).any():
                 view.reference_logprobs = self.frozen_logprobs(self.reference, view, rollouts, rows)
         return Experience(rollouts=rollouts, rewards=rewards, views=list(views.values()))
@@ -175,7 +175,9 @@ class DSRLModule(L.LightningModule):
             limit = self.config.update.clip_norm or math.inf
             norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
             if not math.isfinite(norm):
-                raise DSRLError(f"iteration {self.iteration}: the gradient is not finite (norm {norm}); no step was taken")
+                raise DSRLError(
+                    f"iteration {self.iteration}: the gradient is not finite (norm {norm}); no step was taken"
+                )
             optimizer.step()
             self.tally(grad_norm=norm, **{"update/steps": 1.0})
         optimizer.zero_grad()
@@ -189,11 +191,12 @@ class DSRLModule(L.LightningModule):
         """The iteration's metrics: sums over micro-batches and ranks, means over optimizer steps."""
         steps, norm = (float(self.tallied.pop(key, 0.0)) for key in ("update/steps", "grad_norm"))
         shares = {key: float(value) / max(1.0, steps) for key, value in self.tallied.items()}
-        sums = sum_by_key(rollout_sums(experience, re.compile(self.config.model.reflection)))
+        sums = sum_by_key({**rollout_sums(experience, re.compile(self.config.model.reflection)), **self.components})
         optimizer: Any = self.optimizers()
         self.tallied, self.experience = {}, experience
         self.metrics = {
             **rollout_means(sums),
+            **{name: sums[name] / max(1.0, sums["samples"]) for name in self.components},
             "loss": 0.0,
             **sum_by_key(shares),
             "grad_norm": norm / max(1.0, steps),
@@ -261,7 +264,9 @@ class DSRLModule(L.LightningModule):
         """The metric of a validation set."""
         if name not in self.accuracies:
             self.accuracies[name] = SampledAccuracy(self.config.validation.k).to(self.device)
-        return self.accuracies[name]
+        metric = self.accuracies[name]
+        assert isinstance(metric, SampledAccuracy)
+        return metric
 
     def sync_reference(self) -> None:
         """Copy the policy into the reference, where there is one."""
@@ -289,9 +294,14 @@ class DSRLModule(L.LightningModule):
             weight_decay=settings.weight_decay,
         )
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Prompts are text and numbers: nothing to move."""
-        return batch
+    def on_train_epoch_start(self) -> None:
+        """Validate after the last iteration, whatever `validation.every` says."""
+        if self.config.validation.every and self.iteration + 1 == self.config.iterations:
+            self.trainer.check_val_every_n_epoch = 1
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the configuration, which a resumed run is compared with."""
+        checkpoint["dsrl"] = {"config": self.config.resolved, "iterations_done": self.iteration + 1}
 
     def teardown(self, stage: str) -> None:
         """Close sampler and verifier."""

@@ -9,6 +9,7 @@ The parameters of a class are its dataclass fields, those of a function its keyw
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import importlib
@@ -131,7 +132,9 @@ def schema(kind: str, name: str) -> type:
         elif isinstance(default, str | int | float | bool | None):
             fields.append((key, annotation, dataclasses.field(default=default)))
         else:
-            fields.append((key, annotation, dataclasses.field(default_factory=lambda value=default: value)))
+            fields.append(
+                (key, annotation, dataclasses.field(default_factory=functools.partial(copy.deepcopy, default)))
+            )
     return dataclasses.make_dataclass(f"{name}_config", fields, kw_only=True)
 
 
@@ -196,8 +199,8 @@ def _parameters(part: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     found = {}
     if dataclasses.is_dataclass(part):
         for field in dataclasses.fields(part):
-            has_factory = field.default_factory is not dataclasses.MISSING
-            default = field.default_factory() if has_factory else field.default
+            factory = field.default_factory
+            default = field.default if factory is dataclasses.MISSING else factory()
             if field.init:
                 found[field.name] = _annotation(part, field.name, field.type), default
         return found
@@ -250,7 +253,7 @@ def _typed(label: str, part: Callable[..., Any], given: Mapping[str, Any]) -> di
         if annotation is Any and not OmegaConf.is_config(value):
             typed[key] = value
             continue
-        if dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
+        if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
             typed[key] = annotation(**_typed(f"{label}: {key}", annotation, value))
             continue
         try:

@@ -7,11 +7,13 @@ import warnings
 
 import hydra.utils
 import lightning as L
+import transformers
 
 from dsrl.callbacks import Checkpoints, PhaseScheduler, Progress, RunFolder
 from dsrl.config.run_config import RunConfig
 from dsrl.data.datamodule import PromptData
 from dsrl.module import DSRLModule
+from dsrl.resume import checkpoint_to_resume
 
 
 def build_trainer(config: RunConfig) -> tuple[L.Trainer, DSRLModule, PromptData]:
@@ -49,15 +51,17 @@ def build_trainer(config: RunConfig) -> tuple[L.Trainer, DSRLModule, PromptData]
 
 
 def fit(config: RunConfig) -> L.Trainer:
-    """Train, from the first iteration to the last."""
+    """Train, from the first iteration, or where `resume` says, to the last."""
+    checkpoint = checkpoint_to_resume(config)
     trainer, module, data = build_trainer(config)
-    trainer.fit(module, data)
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     return trainer
 
 
 def _quiet() -> None:
     """Silence what Lightning says at every start and what is by design here; errors and the rest stay."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     for message in (
         ".*does not have many workers.*",
         ".*exists and is not empty.*",

@@ -8,7 +8,8 @@ from typing import Any
 
 import lightning as L
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as RichProgress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from dsrl.module import DSRLModule
@@ -28,7 +29,7 @@ class Progress(L.Callback):
 
     def __init__(self, *, iterations: int, folder: Path, console: Console | None = None) -> None:
         self.iterations, self.folder = iterations, folder
-        self.console = console or Console(highlight=False)
+        self.console = console or _console()
         self.bar = RichProgress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -122,6 +123,12 @@ class Progress(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave the terminal as it was."""
         self.bar.stop()
+
+
+def _console() -> Console:
+    """The terminal; where output goes to a file, lines are not broken."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
 
 
 def _shown(module: DSRLModule) -> list[tuple[str, float]]:

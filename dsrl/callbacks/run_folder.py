@@ -36,7 +36,9 @@ class RunFolder(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Drop lines of iterations that are about to run (again); a validation's line belongs to the one before it."""
         first = trainer.current_epoch
-        self._cut(trainer, lambda line: line["iteration"] < first + ("reward/mean" not in line and "prompt" not in line))
+        self._cut(
+            trainer, lambda line: line["iteration"] < first + ("reward/mean" not in line and "prompt" not in line)
+        )
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

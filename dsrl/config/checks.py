@@ -35,6 +35,10 @@ def problems_of(config: RunConfig) -> list[str]:
         problems += getattr(part, "check", list)()
     if problem := missing_model(config.model):
         problems.append(problem)
+    if config.resume is None and (config.run_dir / "config.yaml").exists():
+        problems.append(
+            f"run_dir={config.run_dir}: holds a run already; choose another, or go on with it by resume=last"
+        )
     return problems
 
 

@@ -119,6 +119,6 @@ def _nearest_key(key: str) -> str:
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:
     for key in node if isinstance(node, DictConfig) else ():
-        yield f"{prefix}{key}"
+        yield f"{prefix}{key!s}"
         if isinstance(key, str) and not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
             yield from _keys(node[key], f"{prefix}{key}.")

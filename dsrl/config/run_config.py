@@ -68,7 +68,9 @@ class RunConfig:
 
         resolved: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
         plain = {field.name: resolved[field.name] for field in dataclasses.fields(cls) if field.name in resolved}
-        typed = {key: OmegaConf.to_object(composed[key]) for key, value in composed.items() if _is_typed(composed, key)}
+        typed: dict[str, Any] = {
+            str(key): OmegaConf.to_object(composed[key]) for key in composed if _is_typed(composed, str(key))
+        }
         parts = {kind: attempt(build, kind, resolved[kind]) for kind in ("data", "sampler", "verifier")}
         sampling: SamplingConfig = typed.pop("sampling")
         specs = [_first_phase(resolved), *(resolved[key] for key in LATER_PHASES)]
@@ -80,7 +82,8 @@ class RunConfig:
         if problems:
             raise ConfigError("\n".join(problems))
         run_dir = Path(resolved["run_dir"]).expanduser()
-        config = cls(**{**plain, **typed, **parts, "phases": phases, "run_dir": run_dir, "resolved": resolved})
+        built = {**typed, **parts, "phases": phases, "run_dir": run_dir, "resolved": resolved}
+        config = cls(**(plain | built))
         if problems := problems_of(config):
             raise ConfigError("\n".join(dict.fromkeys(problems)))
         return config
@@ -97,8 +100,8 @@ class RunConfig:
         return self.update.minibatches * self.update.epochs
 
 
-def _is_typed(composed: DictConfig, key: Any) -> bool:
-    kind = OmegaConf.get_type(composed, str(key))
+def _is_typed(composed: DictConfig, key: str) -> bool:
+    kind = OmegaConf.get_type(composed, key)
     return dataclasses.is_dataclass(kind) and kind.__module__ == "dsrl.config.schema" and kind is not PhaseConfig
 
 
@@ -128,7 +131,9 @@ def _phase(number: int, spec: Mapping[str, Any], sampling: SamplingConfig) -> Ph
         try:
             values["start"] = build("condition", start)
         except ConfigError as error:
-            raise ConfigError(f"phase{number}.start={start}: an iteration or a condition is allowed; {error}") from error
+            raise ConfigError(
+                f"phase{number}.start={start}: an iteration or a condition is allowed; {error}"
+            ) from error
     elif not isinstance(start, int) or isinstance(start, bool):
         raise ConfigError(f"phase{number}.start={start}: an iteration (a whole number) or a condition is allowed")
     values["sampling"] = dataclasses.replace(sampling, **values["sampling"])

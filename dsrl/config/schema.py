@@ -21,7 +21,9 @@ class ModelConfig:
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
     chat: bool = True  # use the tokenizer's chat template where it has one, with thinking off
-    start_token: str | None = None  # context of the marginal space; null: BOS, else what opens the chat template, else EOS
+    start_token: str | None = (
+        None  # context of the marginal space; null: BOS, else what opens the chat template, else EOS
+    )
     reflection: str = r"(?i)\b(wait|however|alternatively|let me (re)?(check|think|verify|consider)|double-check)\b"
     lr: float = 1e-6
     phase1_iterations: int = 20
@@ -55,7 +57,7 @@ class OptimizerConfig:
 class UpdateConfig:
     """How a batch of rollouts becomes optimizer steps: `minibatches` x `epochs` of them."""
 
-    max_tokens: int = 32768  # padded tokens in a micro-batch
+    max_tokens: int = 8192  # padded tokens in a micro-batch
     minibatches: int = 1
     epochs: int = 1
     clip_norm: float = 1.0  # 0: gradients are not clipped

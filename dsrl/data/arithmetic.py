@@ -39,7 +39,9 @@ def sample_problem(rng: random.Random, digits: int = DIGITS, held_out: bool = Fa
     `held_out` says on which side of the split to draw; the draw is uniform over that side.
     """
     if digits < 2:
-        raise ValueError(f"digits is {digits}; at least 2, since so few sums have 1 digit that a side of the split is all but empty.")
+        raise ValueError(
+            f"digits is {digits}; at least 2, since so few sums have 1 digit that a side of the split is all but empty."
+        )
     while True:
         a, b = (rng.randrange(10 ** (digits - 1), 10**digits) for _ in range(2))
         question = f"{a}+{b}="

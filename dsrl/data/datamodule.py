@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import lightning as L
 import torch
@@ -59,6 +60,10 @@ class PromptData(L.LightningDataModule):
             data = IterationBatches(rows, self._encoder(), batch=batch, seed=None, shard=self._shard())
             loaders.append(DataLoader(data, batch_size=None, sampler=range(-(-len(rows) // batch))))
         return loaders
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Prompts are text and numbers: nothing to move."""
+        return batch
 
     def _encoder(self) -> PromptEncoder:
         assert self.encoder is not None, "the module sets the encoder in configure_model"

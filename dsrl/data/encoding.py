@@ -64,7 +64,10 @@ class PromptEncoder:
 
     def decode(self, responses: Sequence[Sequence[int]]) -> list[str]:
         """Texts without special tokens."""
-        return [str(text) for text in self.tokenizer.batch_decode(list(responses), skip_special_tokens=True)]
+        return [
+            str(text)
+            for text in self.tokenizer.batch_decode([list(ids) for ids in responses], skip_special_tokens=True)
+        ]
 
     def token_id(self, token: str) -> int:
         """The id of one token of the vocabulary, such as a stop token. Raises ConfigError for anything else."""
@@ -72,7 +75,7 @@ class PromptEncoder:
 
     def _render(self, messages: Messages) -> str:
         rendered: Any = self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True, enable_thinking=False
+            [dict(message) for message in messages], tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
         return str(rendered)
 

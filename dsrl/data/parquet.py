@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from dsrl.data.source import DataSource, Row
 from dsrl.errors import ConfigError
 from dsrl.registry import register
 
+logger = logging.getLogger(__name__)
+
 SUFFIXES = (".parquet", ".jsonl", ".json")
 
 
@@ -24,19 +27,42 @@ class ParquetSource(DataSource):
     """`train` and `val` are a path or a list of paths, parquet or JSON lines. Without `val` there is no validation.
 
     A row has `prompt` (a list of chat messages, or text) or `question`; `reward_model.ground_truth` or `answer`; and
-    may have `data_source` and `extra_info`.
+    may have `data_source` and `extra_info`. broken_rows: `skip` leaves out rows without these and says which; `refuse`
+    ends the run at the first.
     """
 
     train: Any = None
     val: Any = None
+    broken_rows: str = "skip"
+
+    def __post_init__(self) -> None:
+        if self.broken_rows not in ("skip", "refuse"):
+            raise ConfigError(f"data.broken_rows={self.broken_rows}: allowed are skip, refuse")
 
     def train_rows(self) -> Sequence[Row]:
         """All rows of the training files, in order."""
-        return [row for path in _paths(self.train) for row in read_rows(path)]
+        return [row for path in _paths(self.train) for row in self._rows(path)]
 
     def val_sets(self) -> Mapping[str, Sequence[Row]]:
         """One set a file, named after it."""
-        return {path.stem: list(read_rows(path)) for path in _paths(self.val)}
+        return {path.stem: self._rows(path) for path in _paths(self.val)}
+
+    def _rows(self, path: Path) -> list[Row]:
+        rows, broken = [], []
+        for where, record in _records(path):
+            try:
+                rows.append(_row(record, where, path.stem))
+            except ConfigError as error:
+                if self.broken_rows == "refuse":
+                    raise
+                broken.append(str(error))
+        if not rows:
+            raise ConfigError("\n".join([f"{path} holds no usable rows", *broken[:3]]))
+        if broken:
+            shown = "".join(f"\n  {message}" for message in broken[:3]) + ("\n  ..." if len(broken) > 3 else "")
+            total = len(rows) + len(broken)
+            logger.warning("%s: %d of %d rows skipped (data.broken_rows=skip):%s", path, len(broken), total, shown)
+        return rows
 
     def check(self) -> list[str]:
         """Files that are not given, not there, or of another type."""
@@ -52,50 +78,48 @@ class ParquetSource(DataSource):
         return problems
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of one file. Raises ConfigError naming file, row (from 0) and field for one that cannot be used."""
-    count = 0
-    for count, record in enumerate(_records(path), start=1):
-        yield _row(record, f"{path}, row {count - 1}", path.stem)
-    if count == 0:
-        raise ConfigError(f"{path} holds no rows")
-
-
 def _paths(given: Any) -> list[Path]:
     return [Path(str(path)) for path in ([] if given is None else given if isinstance(given, list) else [given])]
 
 
-def _records(path: Path) -> Iterator[Mapping[str, Any]]:
+def _records(path: Path) -> Iterator[tuple[str, Any]]:
+    """Each record of a file, and where it stands (rows from 0, lines from 1)."""
     if path.suffix == ".parquet":
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches():
-                    yield from batch.to_pylist()
+                records = [record for batch in file.iter_batches() for record in batch.to_pylist()]
         except (pyarrow.ArrowException, OSError) as error:
             raise ConfigError(f"{path} is not a readable parquet file: {error}") from error
+        yield from ((f"{path}, row {number}", record) for number, record in enumerate(records))
         return
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: {error}") from error
     for number, line in enumerate(lines, start=1):
-        try:
-            if line.strip():
-                yield json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{path}, line {number} is not JSON: {error}") from error
+        if line.strip():
+            yield f"{path}, line {number}", _json(line)
+
+
+def _json(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        return error
 
 
 def _row(record: Any, where: str, default_source: str) -> Row:
+    if isinstance(record, json.JSONDecodeError):
+        raise ConfigError(f"{where}: not JSON: {record}")
     if not isinstance(record, Mapping):
         raise ConfigError(f"{where}: expected an object with fields, found {type(record).__name__}")
     question = record.get("prompt", record.get("question"))
     if isinstance(question, list):
         if not question or not all(map(_is_message, question)):
-            raise ConfigError(f"{where}: prompt must be messages with role and content, found {str(question):.200}")
+            raise ConfigError(f"{where}: prompt must be messages with role and content, found {question!s:.200}")
         question = [{"role": message["role"], "content": message["content"]} for message in question]
     elif not _is_text(question):
-        raise ConfigError(f"{where}: needs prompt (text or chat messages) or question (text), found {str(question):.200}")
+        raise ConfigError(f"{where}: needs prompt (text or chat messages) or question (text), found {question!s:.200}")
     grading = record.get("reward_model")
     answer = grading.get("ground_truth") if isinstance(grading, Mapping) else None
     answer = record.get("answer") if answer is None else answer

@@ -27,7 +27,8 @@ def load_model(config: ModelConfig) -> PreTrainedModel:
         vars(model).pop("hf_quantizer", None)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model.train()
+    model.train()
+    return model
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:

@@ -104,7 +104,9 @@ def pretrain(steps: int, seed: int, batch_size: int, lr: float) -> tuple[LlamaFo
 
 
 @torch.no_grad()
-def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: int, seed: int) -> tuple[float, float, float]:
+def measure(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: int, seed: int
+) -> tuple[float, float, float]:
     """One answer at temperature 1 to each of so many held-out problems: the part that is right, reconsiderations and tokens an answer."""
     rng = random.Random(seed)
     questions, answers = zip(*(sample_problem(rng, held_out=True) for _ in range(problems)), strict=True)
@@ -140,7 +142,9 @@ and {tokens:.0f} tokens an answer.
 
 def main() -> None:
     """Trains, measures, saves the model, its tokenizer and its card."""
-    parser = argparse.ArgumentParser(prog="python -m dsrl.models.pretrain_tiny", description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m dsrl.models.pretrain_tiny", description=__doc__.partition("\n")[0] if __doc__ else None
+    )
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--steps", type=int, default=2000, help="optimizer steps (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="lines of text a step (%(default)s)")

@@ -73,7 +73,7 @@ class KLPenalty(Objective):
     needs_old_logprobs: ClassVar[bool] = False
 
     @property
-    def space(self) -> Any:
+    def space(self) -> Any:  # type: ignore[misc]  # a field in the other objectives
         """The space in which policy and reference are compared."""
         return self.kl.space
 

@@ -48,11 +48,13 @@ class PolicyGradient(Objective):
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """Rewards [B, G] of all ranks to advantages [B, G]."""
-        return self._part("advantage")(rewards)
+        advantages: Tensor = self._part("advantage")(rewards)
+        return advantages
 
     def kept(self, rewards: Tensor, advantages: Tensor) -> Tensor:
         """Which samples count, bool [B, G]."""
-        return self._part("keep")(rewards, advantages)
+        kept: Tensor = self._part("keep")(rewards, advantages)
+        return kept
 
     def scored(self, kept: Tensor, advantages: Tensor) -> Tensor:
         """Those kept whose advantage is not 0: a surrogate is proportional to it. One's own loss scores all kept."""

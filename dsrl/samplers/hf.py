@@ -69,9 +69,7 @@ class HFSampler(Sampler):
             finish_reasons=["stop" if end else "length" for end in ended.tolist()],
         )
 
-    def _decode(
-        self, prompts: list[Prompt], params: SamplingParams, stop: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _decode(self, prompts: list[Prompt], params: SamplingParams, stop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens [N, max_new_tokens], their log-probabilities and the lengths [N] of G responses to each prompt."""
         model, device, count = self.policy.model, self.policy.device, params.responses_per_prompt
         ids, seen = left_pad([prompt.token_ids for prompt in prompts], device)

@@ -24,7 +24,10 @@ class Sampler(ABC):
     @property
     def end_token_ids(self) -> set[int]:
         """The tokens that end a response, and belong to it: the tokenizer's EOS and those of the generation config."""
-        given = [self.encoder.tokenizer.eos_token_id, getattr(self.policy.model.generation_config, "eos_token_id", None)]
+        given = [
+            self.encoder.tokenizer.eos_token_id,
+            getattr(self.policy.model.generation_config, "eos_token_id", None),
+        ]
         return {token for part in given for token in (part if isinstance(part, list) else [part]) if token is not None}
 
     @abstractmethod

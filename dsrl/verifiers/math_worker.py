@@ -13,13 +13,13 @@ import sys
 from functools import lru_cache
 from typing import Any
 
-from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify  # type: ignore[import-untyped]
+from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
 READING = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
 
 
 def check(response: str, truth: str) -> str:
-    """Verdict "right" or "wrong", or "unreadable truth" where math-verify finds no expression in it and no equal string."""
+    """The verdict: "right", "wrong", or "unreadable truth" where math-verify finds no expression in that to compare."""
     gold = _read_truth(truth)
     if verify(gold, parse(response, READING, parsing_timeout=None), timeout_seconds=None):
         return "right"
@@ -32,7 +32,7 @@ def _read_truth(truth: str) -> list[Any]:
 
 
 def main(timeout: float, memory: int) -> None:
-    """Answer lines until the input ends; the time limit in seconds and the memory limit in bytes are the kernel's to keep."""
+    """Answer lines until the input ends. The kernel keeps the limits: `timeout` seconds a line, `memory` bytes."""
     replies = os.fdopen(os.dup(1), "w")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)  # what the libraries print is not a reply

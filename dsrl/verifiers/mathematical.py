@@ -26,11 +26,12 @@ _creation = threading.Lock()
 @register("verifier", "math")
 @dataclass(kw_only=True)
 class Math(Verifier):
-    """1 where math-verify finds the response equal to the ground truth, else 0: boxed answer first, then the last expression.
+    """1 where math-verify finds the response's answer equal to the ground truth, else 0.
 
-    Only the last 10,000 characters of a response are read. Each check has `timeout` seconds of wall time and 2 GiB in one
-    of `workers` processes (default: one a core, at most 8); one that overruns or dies scores 0 and is replaced. The
-    processes start at the first score. A ground truth that math-verify cannot read is compared with `answer` as a string.
+    The answer is boxed, else the last expression; only the last 10,000 characters of a response are read. A check has
+    `timeout` seconds of wall time and 2 GiB, in one of `workers` processes (default: one a core, at most 8), which
+    start at the first score; one that overruns or dies scores that answer 0 and is replaced. A ground truth that
+    math-verify cannot read is compared with `answer` as a string.
     """
 
     timeout: float = 5.0

@@ -78,7 +78,7 @@ def ground_truth(prompt: Prompt) -> str:
     if not truth:
         source = f" of data source '{prompt.data_source}'" if prompt.data_source else ""
         raise ConfigError(
-            f"a row{source} has no ground truth to verify answers against; give it reward_model.ground_truth or answer, "
+            f"a row{source} has no ground truth to compare answers with; give it reward_model.ground_truth or answer, "
             f"or remove it. Its question begins {prompt.text[:80]!r}"
         )
     return truth

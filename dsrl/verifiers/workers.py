@@ -1,9 +1,9 @@
 """Processes that answer one request at a time, and may crash, hang or explode at the cost of that request alone.
 
-A worker runs a Python file of its own, so nothing of the trainer is imported again, whatever `__main__` is, and talks in
+A worker runs a Python file of its own, so nothing of the trainer is imported again, whatever `__main__` is. It talks in
 lines of JSON: `"ready"` first, then for each request `[reply, spent]`, where `spent` asks to be replaced. The file is
-given the time limit in seconds and the memory limit in bytes, which it sets on itself, so that a worker that is lost in a
-computation ends also where the trainer was killed; one that waits ends with its input.
+given the time limit in seconds and the memory limit in bytes, and sets both on itself, so that a worker lost in a
+computation ends even where the trainer was killed; one that waits ends with its input.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GRACE = 1.0
 
 @dataclass(kw_only=True)
 class Worker:
-    """One process, started when it is first asked and again after it was lost. `timeout` in seconds, `memory` in bytes."""
+    """One process, started when first asked and again after it was lost. `timeout` is in seconds, `memory` in bytes."""
 
     program: Path
     timeout: float
@@ -83,7 +83,7 @@ class Worker:
 
 
 class WorkerPool:
-    """Workers that share a stream of requests. Threads of any kind may ask; an idle worker is started when needed."""
+    """Workers that share a stream of requests. Any thread may ask; an idle worker is started when needed."""
 
     def __init__(self, *, program: Path, workers: int, timeout: float, memory: int) -> None:
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
@@ -106,7 +106,7 @@ class WorkerPool:
 
 
 def _close(threads: ThreadPoolExecutor, workers: Sequence[Worker]) -> None:
-    """Waits for requests under way, for at most the time limit. As a finalizer it runs once: by name, by GC or at exit."""
+    """Waits for requests under way, at most the time limit. A finalizer runs once: by name, by GC or at exit."""
     threads.shutdown(cancel_futures=True)
     for worker in workers:
         worker.stop()

@@ -48,7 +48,7 @@ def test_zero_at_the_reference(name):
 
 
 def test_expectations_are_the_divergence():
-    """Under the policy, k1 and k3 have the mean KL(policy, reference), and k2 its gradient (exact sums over 3 tokens)."""
+    """Under the policy, k1 and k3 have the mean KL(policy, reference), and k2 its gradient (exact, over 3 tokens)."""
     logits = torch.tensor([0.3, -0.7, 1.1], dtype=torch.float64, requires_grad=True)
     reference = torch.tensor([0.0, 0.4, 0.2], dtype=torch.float64).log_softmax(0)
     policy = logits.log_softmax(0)

@@ -26,9 +26,7 @@ def undivided(objective, logprobs, rewards=REWARDS):
     kept = objective.kept(rewards, advantages).flatten()
     mask = torch.ones(logprobs.shape, dtype=torch.bool) & kept[:, None]
     counts = Counts.of(mask[kept])
-    batch = LossBatch(
-        old_logprobs=logprobs.detach().clone(), mask=mask, advantages=advantages.flatten(), counts=counts
-    )
+    batch = LossBatch(old_logprobs=logprobs.detach().clone(), mask=mask, advantages=advantages.flatten(), counts=counts)
     return objective.loss(logprobs, batch)
 
 

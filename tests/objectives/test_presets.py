@@ -1,4 +1,4 @@
-"""The presets: what each is made of, the sign of its gradient, and that neither cuts nor dropped rows change anything."""
+"""The presets: what each is made of, the sign of its gradient, that neither cuts nor dropped rows change anything."""
 
 import functools
 
@@ -157,15 +157,13 @@ def test_which_answers_move(name, right, wrong):
     logprobs = torch.full((2, 2), -1.0, requires_grad=True)
     mask = torch.ones(2, 2, dtype=torch.bool) & kept[:, None]
     counts = Counts.of(mask[kept])
-    batch = LossBatch(
-        old_logprobs=logprobs.detach().clone(), mask=mask, advantages=advantages.flatten(), counts=counts
-    )
+    batch = LossBatch(old_logprobs=logprobs.detach().clone(), mask=mask, advantages=advantages.flatten(), counts=counts)
     objective.loss(logprobs, batch).loss.backward()
     assert logprobs.grad.sign().tolist() == [[right, right], [wrong, wrong]]
 
 
 def test_nsr_prerl_by_hand():
-    """Rewards 1, 0, 0: advantages -1/3 on two wrong answers of 1 and 3 tokens; at ratio 1 each of 4 tokens gets 1/12."""
+    """Rewards 1, 0, 0: advantages -1/3 on wrong answers of 1 and 3 tokens; at ratio 1 each token gets 1/12."""
     objective = build("objective", "nsr_prerl")
     advantages = objective.advantages(torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)).flatten()[1:]
     mask = torch.tensor([[1, 0, 0], [1, 1, 1]]).bool()
@@ -188,9 +186,7 @@ def test_grpo_counts_the_tokens_of_answers_without_advantage():
         mask = torch.ones(4, 3, dtype=torch.bool) & kept[:, None]
         logprobs = torch.full((4, 3), -0.5, dtype=torch.float64, requires_grad=True)
         counts = Counts.of(mask[kept])
-        batch = LossBatch(
-            old_logprobs=logprobs.detach(), mask=mask, advantages=advantages.flatten(), counts=counts
-        )
+        batch = LossBatch(old_logprobs=logprobs.detach(), mask=mask, advantages=advantages.flatten(), counts=counts)
         objective.loss(logprobs, batch).loss.backward()
         shares[name] = logprobs.grad[0, 0].item()
     assert shares == {"grpo": pytest.approx(-0.5 / 12), "dapo": pytest.approx(-0.5 / 6)}
@@ -230,10 +226,11 @@ def one_token(name, rewards, logprob, **parameters):
 
 @pytest.mark.parametrize("name", PARTS)
 def test_coefficient_scales_the_loss(name):
-    whole = one_token(name, [[1.0, 0.0, 0.0]], -1.5).loss.item()
-    scaled = one_token(name, [[1.0, 0.0, 0.0]], -1.5, coefficient=0.01).loss.item()
-    assert scaled == pytest.approx(0.01 * whole, rel=1e-12)
-    assert name == "rloo" or whole != 0
+    loss, gradient, _ = loss_and_gradient(build("objective", name), WHOLE)
+    scaled_loss, scaled_gradient, _ = loss_and_gradient(build("objective", name, coefficient=0.01), WHOLE)
+    assert abs(loss) > 1e-4
+    assert scaled_loss == pytest.approx(0.01 * loss, rel=1e-12)
+    torch.testing.assert_close(scaled_gradient, 0.01 * gradient)
 
 
 @pytest.mark.parametrize("rewards", [[[0.0, 0.0]], [[1.0, 1.0]], [[0.1, 0.1]]], ids=["all wrong", "all right", "equal"])
@@ -242,7 +239,9 @@ def test_a_batch_of_equals_has_no_loss(name, rewards):
     assert one_token(name, rewards, -1.0).loss.item() == 0.0
 
 
-@pytest.mark.parametrize("name", [name for name, parts in PARTS.items() if parts[2] in ("negative", "positive", "nonzero")])
+@pytest.mark.parametrize(
+    "name", [name for name, parts in PARTS.items() if parts[2] in ("negative", "positive", "nonzero")]
+)
 def test_nothing_kept(name):
     objective = build("objective", name)
     rewards = torch.ones(1, 2)
@@ -305,7 +304,9 @@ def test_parts_by_name_with_parameters(parameters, expected):
 
 
 def test_a_part_may_be_an_object():
-    keep_first = functools.partial(lambda rewards, advantages, n: torch.arange(rewards.numel()).view_as(rewards) < n, n=1)
+    keep_first = functools.partial(
+        lambda rewards, advantages, n: torch.arange(rewards.numel()).view_as(rewards) < n, n=1
+    )
     objective = build("objective", "grpo", keep=keep_first)
     rewards = torch.tensor([[1.0, 0.0]])
     assert objective.kept(rewards, objective.advantages(rewards)).tolist() == [[True, False]]

@@ -47,12 +47,15 @@ def test_components_come_with_the_rewards(make_rollouts) -> None:
 
     rewards, components = judge(Doubled(), make_rollouts([["a", "aa"]], ["x"]))
     assert rewards.tolist() == [[2, 4]]
-    assert components["length"].tolist() == [[1, 2]] and components["length"].dtype == torch.float32
+    assert components["length"].tolist() == [[1, 2]]
+    assert components["length"].dtype == torch.float32
 
 
 def test_score_alone_is_enough(make_rollouts) -> None:
     rewards, components = judge(Plain(rewards=torch.tensor([[1, 0]])), make_rollouts([["a", "b"]], ["x"]))
-    assert rewards.tolist() == [[1.0, 0.0]] and rewards.dtype == torch.float32 and components == {}
+    assert rewards.tolist() == [[1.0, 0.0]]
+    assert rewards.dtype == torch.float32
+    assert components == {}
 
 
 @pytest.mark.parametrize(
@@ -80,5 +83,5 @@ def test_scores_that_are_too_few_are_refused(make_rollouts) -> None:
 def test_ground_truth_is_stripped_and_a_missing_one_names_the_row(make_rollouts) -> None:
     stripped, missing = make_rollouts([["a"], ["a"]], [" 42\n", "  "]).prompts
     assert ground_truth(stripped) == "42"
-    with pytest.raises(ConfigError, match="row of data source 'set' has no ground truth.*'question 1'"):
+    with pytest.raises(ConfigError, match=r"row of data source 'set' has no ground truth.*'question 1'"):
         ground_truth(missing)

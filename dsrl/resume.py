@@ -1,0 +1,88 @@
+"""Where a resumed run continues, and what may differ from the run that it continues."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dsrl.config.run_config import RunConfig
+from dsrl.errors import ConfigError
+
+MAY_CHANGE = (
+    "run_dir",
+    "resume",
+    "iterations",
+    "validation",
+    "checkpoint",
+    "samples_per_iteration",
+    "logger",
+    "trainer",
+    "update.max_tokens",
+    "sampler.batch_size",
+)
+"""Keys, and everything below them, that may differ from the run that is resumed."""
+
+
+def checkpoint_to_resume(config: RunConfig) -> Path | None:
+    """The checkpoint to continue from; None for a run from the beginning.
+
+    `resume=last` is the newest in the run folder, none where it has no checkpoint yet; `resume=PATH` is that file. Raises
+    ConfigError where it cannot be read, was made with another configuration, or has nothing left to run.
+    """
+    if config.resume is None:
+        return None
+    path = newest_checkpoint(config.run_dir / "checkpoints") if config.resume == "last" else Path(config.resume)
+    if path is None:
+        return None
+    saved = _read(path)
+    changed = [
+        f"{key}: {before!r} in the checkpoint, {after!r} now"
+        for key, before, after in _differences(saved["config"], config.resolved)
+        if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
+    ]
+    if changed:
+        raise ConfigError(
+            f"resume={path}: the run was made with another configuration (only {', '.join(MAY_CHANGE)} may change)\n"
+            + "\n".join(changed)
+        )
+    if saved["iterations_done"] >= config.iterations:
+        raise ConfigError(
+            f"resume={path}: all of its {saved['iterations_done']} iterations are done; raise iterations={config.iterations} "
+            "to go on"
+        )
+    return path
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint in which most iterations are done; None without any."""
+    found = [(_iterations_done(path), path) for path in folder.glob("*.ckpt")]
+    return max(found)[1] if found else None
+
+
+def _iterations_done(path: Path) -> int:
+    """From the name: `iteration19.ckpt` was written after iteration 19, `handoff-...-iteration20.ckpt` before 20."""
+    number = re.search(r"iteration(\d+)\.ckpt$", path.name)
+    return int(number[1]) + (not path.name.startswith("handoff")) if number else 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"resume={path}: no such checkpoint")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["dsrl"]
+    except Exception as error:
+        raise ConfigError(f"resume={path}: not a readable checkpoint of dsrl ({type(error).__name__})") from error
+    assert isinstance(saved, dict)
+    return saved
+
+
+def _differences(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in dict.fromkeys([*before, *after]):
+            yield from _differences(before.get(key), after.get(key), f"{prefix}.{key}" if prefix else str(key))
+    elif before != after:
+        yield prefix, before, after
