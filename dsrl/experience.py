@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from dsrl.data.encoding import PromptEncoder
 from dsrl.distributed import all_max, all_sum, gather_rows
 from dsrl.draws import seed_of
 from dsrl.objectives import Objective
-from dsrl.registry import build
+from dsrl.registry import build, full_spec
 from dsrl.types import Counts, LossBatch, LossOutput, Prompt, Rollouts
 
 
@@ -146,7 +146,8 @@ def contexts_in(
 
 def space_key(space: Any) -> str:
     """Equal for specs of the same space with the same parameters: terms of one space share its passes."""
-    return json.dumps(space, sort_keys=True, default=repr)
+    spec = full_spec("space", space) if isinstance(space, str | Mapping) else space
+    return json.dumps(spec, sort_keys=True, default=repr)
 
 
 def optimizer_steps(
@@ -187,20 +188,21 @@ def cut(view: SpaceView, rollouts: Rollouts, rows: Tensor, max_tokens: int, devi
 
     Every rank gets as many as the one that has most, so that all take part in the collectives of a forward.
     """
-    lengths = rollouts.lengths
+    lengths: list[int] = rollouts.lengths.tolist()
     size = [len(context) for context in view.contexts]
-    chosen = sorted(rows.nonzero()[:, 0].tolist(), key=lambda row: (-int(lengths[row]), -size[row], row))
+    longest_first = sorted(range(len(size)), key=lambda row: (-lengths[row], -size[row], row))
+    needed = set(rows.nonzero()[:, 0].tolist())
     batches: list[list[int]] = []
     context = response = 0
-    for row in chosen:
-        context, response = max(context, size[row]), max(response, int(lengths[row]))
+    for row in filter(needed.__contains__, longest_first):
+        context, response = max(context, size[row]), max(response, lengths[row])
         if batches and (len(batches[-1]) + 1) * (context + response) <= max_tokens:
             batches[-1].append(row)
         else:
             batches.append([row])
-            context, response = size[row], int(lengths[row])
+            context, response = size[row], lengths[row]
     found = [MicroBatch(view=view, rows=torch.tensor(batch)) for batch in batches]
-    idle = MicroBatch(view=view, rows=torch.tensor([0]), idle=True)
+    idle = MicroBatch(view=view, rows=torch.tensor(longest_first[-1:]), idle=True)
     return found + [idle] * (all_max(len(found), device) - len(found))
 
 

@@ -13,11 +13,13 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dsrl.experience import Experience
+from dsrl.objectives.kl import KLPenalty
 
 
 class SampledAccuracy(Metric):
     """avg@k and pass@j for every j up to k, over questions with k sampled answers each."""
 
+    full_state_update = False
     questions: Tensor
     average: Tensor
     passed: Tensor
@@ -53,8 +55,9 @@ def pass_at(j: int, samples: int, right: int) -> float:
 
 def rollout_sums(experience: Experience, reflection: re.Pattern[str]) -> dict[str, float]:
     """Sums over this rank's rollouts; over all ranks, `rollout_means` divides them."""
-    rollouts, rewards = experience.rollouts, experience.rewards
-    kept = torch.stack([term.kept for term in experience.terms]).any(0)
+    rollouts, rewards = experience.rollouts, experience.rewards.double()
+    choosing = [term for term in experience.terms if not isinstance(term.objective, KLPenalty)]  # that is over all
+    kept = torch.stack([term.kept for term in choosing]).any(0)
     scored = torch.stack([view.scored for view in experience.views]).sum(0)
     contexts = [torch.tensor([len(context) for context in view.contexts]) for view in experience.views]
     tokens = sum(

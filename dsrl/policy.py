@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -13,19 +11,21 @@ from transformers import PreTrainedModel
 
 
 class Policy(nn.Module):
-    """A causal language model that scores responses."""
+    """A causal language model that scores responses, without dropout: what samples and what is scored are the same."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        _turn_dropout_off(model)
 
     def forward(
         self, contexts: Sequence[Sequence[int]], tokens: Tensor, mask: Tensor, temperature: float = 1.0
     ) -> Tensor:
-        """log P(token | context, tokens before it) at the sampling temperature, [N, T] float32, 0 where mask is false.
+        """log P(token | context, tokens before it) at the sampling temperature, [N, T], 0 where mask is false.
 
         contexts: N sequences of at least one token id each. tokens, mask [N, T]: responses, padded on the right.
         Positions start at 0 with the context; contexts are padded on the left, so that responses share their columns.
+        Float32, whatever narrower type the model computes in; float64 of a float64 model.
         """
         contexts_ids, context_mask = left_pad(contexts, tokens.device)
         inputs = torch.cat([contexts_ids, tokens[:, :-1]], dim=1)
@@ -39,7 +39,7 @@ class Policy(nn.Module):
         )
         # Padding is left out before the softmax over V, the largest tensor of a pass.
         chosen = F.cross_entropy(_tempered(logits[mask], temperature), tokens[mask], reduction="none")
-        return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, -chosen)
+        return chosen.new_zeros(mask.shape).masked_scatter(mask, -chosen)
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """The model's parameters by their Hugging Face names, one at a time; tied weights come once."""
@@ -51,14 +51,9 @@ class Policy(nn.Module):
         return self.model.device
 
     def _response_logits(self, inputs: Tensor, *, length: int, **rest: Tensor | None) -> Tensor:
-        """Logits that predict the last `length` tokens, [N, T, V]; the head sees no other position if it can help it."""
-        keep = {"logits_to_keep": length} if self._keeps_logits else {}
-        logits: Tensor = self.model(input_ids=inputs, use_cache=False, **rest, **keep).logits
-        return logits[:, -length:]
-
-    @cached_property
-    def _keeps_logits(self) -> bool:
-        return "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        """Logits that predict the last `length` tokens, [N, T, V]; the head sees no other position."""
+        logits: Tensor = self.model(input_ids=inputs, use_cache=False, logits_to_keep=length, **rest).logits
+        return logits[:, logits.shape[1] - length :]  # of no token at all, the model keeps every position
 
 
 def left_pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -70,4 +65,12 @@ def left_pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[
 
 
 def _tempered(logits: Tensor, temperature: float) -> Tensor:
-    return logits.float() if temperature == 1.0 else logits.float() / temperature
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits if temperature == 1.0 else logits / temperature
+
+
+def _turn_dropout_off(model: nn.Module) -> None:
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, float) and ("dropout" in name or (name == "p" and isinstance(module, nn.Dropout))):
+                setattr(module, name, 0.0)

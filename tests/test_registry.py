@@ -29,6 +29,10 @@ def tail(rewards, advantages, *, count: int, share: float = 0.5, mode: str | Non
     return count, share, mode
 
 
+def needy(rewards, advantages, *, count: int):
+    return count
+
+
 def other_tail(rewards, advantages):
     return 0
 
@@ -353,6 +357,9 @@ def test_every_built_in_part_has_a_schema_that_builds_it_again(kind):
 def test_schemas_do_not_share_their_defaults():
     one, two = (OmegaConf.structured(schema("objective", "mixed")) for _ in range(2))
     one.objectives.grpo.weight = 9.0
+    made = schema("objective", "mixed")
+    made().objectives["grpo"]["weight"] = 9.0
+    assert made().objectives["grpo"]["weight"] == 1.0
     assert two.objectives.grpo.weight == 1.0
     assert build("objective", "mixed").objectives["grpo"]["weight"] == 1.0
 
@@ -370,6 +377,8 @@ def test_full_spec():
     assert given == {"name": "ppo_clip", "clip_low": 0.2, "clip_high": 0.28, "dual_clip": 10.0}
     assert full_spec("keep", {"name": "tail", "count": 2}) == {"name": "tail", "count": 2, "share": 0.5, "mode": None}
     assert full_spec("keep", "tail") == {"name": "tail", "share": 0.5, "mode": None}
+    register("keep", "needy")(needy)
+    assert full_spec("keep", {"name": "needy", "count": 2}) == {"name": "needy", "count": 2}
     with pytest.raises(ConfigError, match="unknown keep 'tial'"):
         full_spec("keep", "tial")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -24,27 +25,28 @@ def config_dir() -> Path:
 def store_registry() -> None:
     """Load plugins and (re)fill Hydra's ConfigStore: the typed root, the parts, and objectives as phases 2 to 5."""
     load_plugins()
+    known = {kind: names(kind) for kind in KINDS}
     store = ConfigStore.instance()
     store.store(name="schema", node=TrainConfig)
     for group in GROUPS:
-        for name in names(group):
-            store.store(group=group, name=name, node=_node(group, name))
+        for name in known[group]:
+            store.store(group=group, name=name, node=_node(group, name, known))
     for group in LATER_PHASES:
-        for name in names("objective"):
+        for name in known["objective"]:
             phase = OmegaConf.structured(PhaseConfig)
-            phase.objective = _node("objective", name)
+            phase.objective = store.load(f"objective/{name}.yaml").node
             phase.start = "${model.phase1_iterations}" if group == "phase2" else MISSING
             store.store(group=group, name=name, node=phase)
     OmegaConf.register_new_resolver("dsrl.names", lambda kind: ", ".join(names(kind)), replace=True)
 
 
-def _node(kind: str, name: str) -> DictConfig:
+def _node(kind: str, name: str, known: Mapping[str, Sequence[str]]) -> DictConfig:
     """A part's typed parameters; parts within it that take parameters of their own are written out, so that
     `objective.surrogate.clip_high=0.28` can be set."""
     node: DictConfig = OmegaConf.structured(schema(kind, name))
     for key in set(node) & set(KINDS):
         value = node[key]
-        if isinstance(value, str) and value in names(str(key)) and OmegaConf.get_type(node, str(key)) is not str:
+        if isinstance(value, str) and value in known[str(key)] and OmegaConf.get_type(node, str(key)) is not str:
             node[key] = full_spec(str(key), value)
         elif isinstance(value, DictConfig) and "name" in value:
             node[key] = full_spec(str(key), OmegaConf.to_container(value))  # type: ignore[arg-type]

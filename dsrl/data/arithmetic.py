@@ -5,10 +5,12 @@ A question is `537+920=`. An answer to it is a trace: one step a digit, units fi
     7+0+0=7;3+2+0=5;5+9+0=14;#1457
 
 A step reads `digit+digit+carry=result;`. It restates its operands, so a wrong step is wrong *whatever the question is*:
-that much of being right can be learnt, or unlearnt, without seeing a question, in P(y). Which digits to add, only P(y|x) knows.
+that much of being right can be learnt, or unlearnt, without seeing a question, in P(y). Which digits to add, only
+P(y|x) knows.
 
-A step may be wrong (`3+2+0=6;`), and a wrong step may be taken back: `?` opens a reconsideration, the same step again, now right
-(`3+2+0=6;?3+2+0=5;`). Everything after a step, the next carry and the sum included, follows from what stands last.
+A step may be wrong (`3+2+0=6;`), and a wrong step may be taken back: `?` opens a reconsideration, the same step again,
+now right (`3+2+0=6;?3+2+0=5;`). Everything after a step, the next carry and the sum included, follows from what
+stands last.
 Counting `?` counts reflection.
 
 A stable hash of the question says whether it is held out, so training and validation are disjoint by construction,
@@ -34,8 +36,9 @@ def is_held_out(question: str) -> bool:
 
 
 def sample_problem(rng: random.Random, digits: int = DIGITS, held_out: bool = False) -> tuple[str, str]:
-    """Draws a question and its answer, such as `("537+920=", "1457")`: two numbers of `digits` digits, none with a leading 0.
+    """Draws a question and its answer, such as `("537+920=", "1457")`.
 
+    Both numbers have `digits` digits, none of them a leading 0.
     `held_out` says on which side of the split to draw; the draw is uniform over that side.
     """
     if digits < 2:
@@ -52,7 +55,8 @@ def sample_problem(rng: random.Random, digits: int = DIGITS, held_out: bool = Fa
 def write_trace(rng: random.Random, question: str, error_rate: float = 0.0, reconsider_rate: float = 0.0) -> str:
     """Works `question` out, step by step.
 
-    A step is wrong with probability `error_rate`, by 1 or 2. A wrong step is taken back with probability `reconsider_rate`.
+    A step is wrong with probability `error_rate`, by 1 or 2.
+    A wrong step is taken back with probability `reconsider_rate`.
     With an `error_rate` of 0 the sum is right.
     """
     a, b = question.removesuffix("=").split("+")

@@ -95,7 +95,7 @@ class IterationBatches(Dataset[list[Prompt]]):
 
     def _prompt(self, place: int, position: int) -> Prompt:
         row = self.rows[self._index(place)]
-        text, token_ids, cut = self.encoder.encode(row.question)
+        text, token_ids, cut = self.encoder.read(row.question)
         return Prompt(
             position=position,
             text=text,

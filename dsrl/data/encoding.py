@@ -30,6 +30,17 @@ class PromptEncoder:
     system_prompt: str | None = None
     max_tokens: int = 1024
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a system prompt that no question would carry."""
+        if self.system_prompt and not self.templated:
+            why = "model.chat is false" if self.tokenizer.chat_template else "the tokenizer has no chat template"
+            raise ConfigError(f"data.system_prompt={self.system_prompt!r:.60}: it needs a chat template, and {why}")
+
+    @property
+    def templated(self) -> bool:
+        """Whether questions go through the chat template."""
+        return self.chat and bool(self.tokenizer.chat_template)
+
     @cached_property
     def start_token_id(self) -> int:
         """BOS; where there is none, the token that opens the chat template; else EOS (arXiv 2604.14142 uses Qwen's
@@ -48,9 +59,13 @@ class PromptEncoder:
             return int(tokenizer.eos_token_id)
         raise ConfigError("the tokenizer has no BOS, no chat template and no EOS token: set model.start_token")
 
-    def encode(self, question: str | Messages) -> tuple[str, tuple[int, ...], bool]:
+    def encode(self, question: str | Messages) -> tuple[int, ...]:
+        """The token ids that the model reads of a question: at most `max_tokens`, at least 1."""
+        return self.read(question)[1]
+
+    def read(self, question: str | Messages) -> tuple[str, tuple[int, ...], bool]:
         """The text that the model reads, its token ids (at most `max_tokens`, at least 1), and whether any were cut."""
-        if self.chat and self.tokenizer.chat_template:
+        if self.templated:
             messages = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
             if self.system_prompt and all(message["role"] != "system" for message in messages):
                 messages.insert(0, {"role": "system", "content": self.system_prompt})
@@ -64,10 +79,7 @@ class PromptEncoder:
 
     def decode(self, responses: Sequence[Sequence[int]]) -> list[str]:
         """Texts without special tokens."""
-        return [
-            str(text)
-            for text in self.tokenizer.batch_decode([list(ids) for ids in responses], skip_special_tokens=True)
-        ]
+        return [str(self.tokenizer.decode(list(ids), skip_special_tokens=True)) for ids in responses]
 
     def token_id(self, token: str) -> int:
         """The id of one token of the vocabulary, such as a stop token. Raises ConfigError for anything else."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,9 @@ class ParquetSource(DataSource):
                     problems.append(f"data.{key}={path}: expected one of {', '.join(SUFFIXES)}")
                 elif not path.is_file():
                     problems.append(f"data.{key}={path}: no such file (relative paths start at {Path.cwd()})")
+        for name, count in Counter(path.stem for path in _paths(self.val)).items():
+            if count > 1:
+                problems.append(f"data.val: {count} files are called {name}, which would be the name of each set")
         return problems
 
 
@@ -93,7 +97,7 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
         yield from ((f"{path}, row {number}", record) for number, record in enumerate(records))
         return
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines() also breaks inside JSON strings
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: {error}") from error
     for number, line in enumerate(lines, start=1):
@@ -113,7 +117,7 @@ def _row(record: Any, where: str, default_source: str) -> Row:
         raise ConfigError(f"{where}: not JSON: {record}")
     if not isinstance(record, Mapping):
         raise ConfigError(f"{where}: expected an object with fields, found {type(record).__name__}")
-    question = record.get("prompt", record.get("question"))
+    question: Any = record.get("question") if record.get("prompt") is None else record["prompt"]
     if isinstance(question, list):
         if not question or not all(map(_is_message, question)):
             raise ConfigError(f"{where}: prompt must be messages with role and content, found {question!s:.200}")

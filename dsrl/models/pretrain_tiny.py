@@ -1,7 +1,8 @@
 """Pre-trains the embedded tiny model on additions: `python -m dsrl.models.pretrain_tiny OUT`.
 
-The text is traces of `dsrl.data.arithmetic`, with slips and reconsiderations in them. A part of it has no question in front, so the model
-knows P(y) as well as P(y|x): `<bos>trace<eos>` beside `<bos>question trace<eos>`. No held-out question is ever used.
+The text is traces of `dsrl.data.arithmetic`, with slips and reconsiderations in them. A part of it has no question
+in front, so the model knows P(y) as well as P(y|x): `<bos>trace<eos>` beside `<bos>question trace<eos>`.
+No held-out question is ever used.
 The same seed gives the same bits on one machine.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 from rich.progress import track
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dsrl.data.arithmetic import RECONSIDER, sample_problem, write_trace
 
@@ -51,7 +52,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(vocab_size: int, seed: int) -> LlamaForCausalLM:
-    """A Llama of half a million parameters with fresh weights. Heads have dimension 32, the least that vLLM takes on a CPU."""
+    """A Llama of half a million parameters with fresh weights. Heads of dimension 32: vLLM on a CPU needs it."""
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=128,
@@ -68,8 +69,16 @@ def build_model(vocab_size: int, seed: int) -> LlamaForCausalLM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
-    sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": MAX_NEW_TOKENS}
-    model.generation_config.update(**sampling)  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        max_new_tokens=MAX_NEW_TOKENS,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+    )
     return model
 
 
@@ -81,7 +90,7 @@ def write_text(rng: random.Random) -> str:
 
 
 def pretrain(steps: int, seed: int, batch_size: int, lr: float) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """Trains on `steps` batches of fresh text, on every token; the learning rate warms up to `lr`, then falls to 0 as a cosine."""
+    """Trains on `steps` batches of fresh text, on every token. `lr` warms up, then decays (cosine)."""
     tokenizer = build_tokenizer()
     model = build_model(len(tokenizer), seed).train()
     rng = random.Random(seed)
@@ -107,7 +116,7 @@ def pretrain(steps: int, seed: int, batch_size: int, lr: float) -> tuple[LlamaFo
 def measure(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: int, seed: int
 ) -> tuple[float, float, float]:
-    """One answer at temperature 1 to each of so many held-out problems: the part that is right, reconsiderations and tokens an answer."""
+    """Answers held-out problems at temperature 1: the part that is right, reconsiderations and tokens an answer."""
     rng = random.Random(seed)
     questions, answers = zip(*(sample_problem(rng, held_out=True) for _ in range(problems)), strict=True)
     prompts = tokenizer(list(questions), return_tensors="pt", return_token_type_ids=False)  # all of one length
@@ -124,19 +133,24 @@ def measure(
 CARD = """\
 # tiny
 
-A Llama of {parameters:,} parameters (fp32, {layers} layers, hidden {hidden}, {heads} heads of dimension 32, tied embeddings) with a tokenizer of one
-token a character. It adds two numbers of 4 digits, writing its steps, with slips in them and now and then a reconsideration (`?`):
+A Llama of {parameters:,} parameters (fp32, {layers} layers, hidden {hidden}, {heads} heads of dimension 32, tied
+embeddings) with a tokenizer of one token a character. It adds two numbers of 4 digits, writing its steps, with slips in
+them and now and then a reconsideration (`?`):
 
-    5037+9208= 7+8+0=13;?7+8+0=15;3+0+1=4;0+2+0=2;5+9+0=14;#14245
+    5037+9208=7+8+0=13;?7+8+0=15;3+0+1=4;0+2+0=2;5+9+0=14;#14245
 
 It is there so that `dsrl` runs, and shows what PreRL does, on a CPU, offline, in minutes. It knows nothing else.
 
-Made by `python -m dsrl.models.pretrain_tiny {out} --steps {steps} --seed {seed} --batch-size {batch_size} --lr {lr} --threads {threads}`
-on text of `dsrl.data.arithmetic`: steps wrong with probability {error_rate}, wrong steps taken back with {reconsider_rate},
-{no_question:.0%} of the traces without their question. One question in ten is held out and never used.
+Made by
 
-Measured on {problems} held-out problems, one answer each at temperature 1: {right:.1%} right, {reconsidered:.2f} reconsiderations
-and {tokens:.0f} tokens an answer.
+    python -m dsrl.models.pretrain_tiny {out} \\
+        --steps {steps} --seed {seed} --batch-size {batch_size} --lr {lr} --threads {threads}
+
+on text of `dsrl.data.arithmetic`: steps wrong with probability {error_rate}, wrong steps taken back with probability
+{reconsider_rate}, {no_question:.0%} of the traces without their question. One question in ten is held out, never used.
+
+Measured on {problems} held-out problems, one answer each at temperature 1: {right:.1%} right,
+{reconsidered:.2f} reconsiderations and {tokens:.0f} tokens an answer.
 """
 
 
@@ -146,11 +160,11 @@ def main() -> None:
         prog="python -m dsrl.models.pretrain_tiny", description=__doc__.partition("\n")[0] if __doc__ else None
     )
     parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--steps", type=int, default=2000, help="optimizer steps (%(default)s)")
+    parser.add_argument("--steps", type=int, default=1500, help="optimizer steps (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="lines of text a step (%(default)s)")
-    parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate (%(default)s)")
+    parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and text (%(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="the bits depend on it (%(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="the bits depend on it (%(default)s)")
     parser.add_argument("--problems", type=int, default=1024, help="held-out problems to measure on (%(default)s)")
     args = parser.parse_args()
 

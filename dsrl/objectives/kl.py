@@ -72,8 +72,8 @@ class KLPenalty(Objective):
     needs_reference: ClassVar[bool] = True
     needs_old_logprobs: ClassVar[bool] = False
 
-    @property
-    def space(self) -> Any:  # type: ignore[misc]  # a field in the other objectives
+    @property  # type: ignore[misc]  # a field in the other objectives
+    def space(self) -> Any:
         """The space in which policy and reference are compared."""
         return self.kl.space
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from dsrl.draws import uniforms
@@ -45,16 +46,14 @@ class HFSampler(Sampler):
         lengths = torch.zeros(rows, dtype=torch.long)
         stop = self._stop_token_ids(params)
 
-        was_training = self.policy.training
-        self.policy.eval()
         by_length = sorted(range(len(prompts)), key=lambda b: len(prompts[b].token_ids))
         step = max(1, self.batch_size // count)
-        for start in range(0, len(prompts), step):
-            chosen = by_length[start : start + step]
-            decoded = self._decode([prompts[b] for b in chosen], params, stop)
-            target = torch.tensor([b * count + g for b in chosen for g in range(count)])
-            tokens[target], logprobs[target], lengths[target] = (part.cpu() for part in decoded)
-        self.policy.train(was_training)
+        with evaluating(self.policy):
+            for start in range(0, len(prompts), step):
+                chosen = by_length[start : start + step]
+                decoded = self._decode([prompts[b] for b in chosen], params, stop)
+                target = torch.tensor([b * count + g for b in chosen for g in range(count)])
+                tokens[target], logprobs[target], lengths[target] = (part.cpu() for part in decoded)
 
         longest = int(lengths.max()) if rows else 0
         tokens, logprobs = tokens[:, :longest], logprobs[:, :longest]
@@ -128,6 +127,17 @@ class HFSampler(Sampler):
         return torch.tensor(
             sorted(self.end_token_ids | set(params.stop_token_ids)), dtype=torch.long, device=self.policy.device
         )
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode; afterwards, and after an error, as it was."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 def draw(logits: Tensor, uniform: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,8 @@ def test_a_slip_that_stands_is_carried_on() -> None:
         results = [int(step.partition("=")[2]) for step in standing]
         carries = [int(step.partition("=")[0][-1]) for step in standing]
         assert carries == [0, *(result // 10 for result in results[:-1])]
-        assert int(total.removeprefix("#")) == int(f"{results[-1]}" + "".join(f"{r % 10}" for r in reversed(results[:-1])))
+        digits = [results[-1], *(result % 10 for result in reversed(results[:-1]))]
+        assert int(total.removeprefix("#")) == int("".join(map(str, digits)))
 
 
 @pytest.mark.parametrize("digits", [2, 3, 4, 6])

@@ -65,6 +65,7 @@ def test_signed_threshold_itself_is_wrong():
 
 
 def test_weighted():
+    assert advantages("weighted", [[0.5, 0.51]]).tolist() == [[-1, 0.1]]
     assert advantages("weighted", [[1.0, 0.0, 0.0]]).tolist() == [[0.1, -1, -1]]
     assert advantages("weighted", [[1.0, 0.0, 0.5]], positive=0.25, threshold=0.4).tolist() == [[0.25, -1, 0.25]]
 

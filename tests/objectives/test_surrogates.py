@@ -129,6 +129,12 @@ def test_gspo_clips_the_whole_sequence():
     assert held == [[True, True], [False, False]]
 
 
+def test_gspo_low_clip_by_default():
+    losses, _, held = run("gspo", [[0.9996], [0.9998]], [-1.0, -1.0])
+    assert [row[0] for row in losses] == pytest.approx([0.9997, 0.9998], abs=1e-12)
+    assert held == [[True], [False]]
+
+
 def test_gspo_low_clip_and_parameters():
     losses, _, held = run({"name": "gspo", "clip_low": 0.1, "clip_high": 0.3}, [[0.5], [1.25], [1.4]], [-1.0, 1.0, 1.0])
     assert [row[0] for row in losses] == pytest.approx([0.9, -1.25, -1.3], abs=1e-12)

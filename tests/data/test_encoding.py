@@ -1,0 +1,183 @@
+"""Text to token ids: chat templates, truncation, and which token starts the marginal space."""
+
+import pytest
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from dsrl.config.schema import ModelConfig
+from dsrl.data import PromptEncoder
+from dsrl.errors import ConfigError
+from dsrl.models.loading import load_tokenizer
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+CHARACTERS = ["?", "\n", " ", *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+=.<>/#"]
+# Qwen3's, without tools: thinking is on unless it is said to be off.
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+PLAIN = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+
+
+def tokenizer_of(template=CHATML, **special):
+    """Without BOS, like Qwen's: a token a character, and three special ones."""
+    vocabulary = {token: index for index, token in enumerate([*CHARACTERS, *SPECIAL])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    made.chat_template = template
+    return made
+
+
+def qwen(template=CHATML):
+    return tokenizer_of(template, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
+def encoder_of(tokenizer, **fields):
+    return PromptEncoder(tokenizer=tokenizer, **fields)
+
+
+def text_of(encoder, ids):
+    return encoder.tokenizer.decode(list(ids))
+
+
+def start_of(tokenizer, **fields):
+    return tokenizer.convert_ids_to_tokens(encoder_of(tokenizer, **fields).start_token_id)
+
+
+# The start token.
+
+
+def test_bos_comes_first():
+    assert start_of(tokenizer_of(bos_token="<|endoftext|>", eos_token="<|im_end|>")) == "<|endoftext|>"
+    assert start_of(load_tokenizer(ModelConfig(lr=0.0))) == "<bos>"
+
+
+def test_without_bos_it_is_what_opens_the_chat_template():
+    assert start_of(qwen()) == "<|im_start|>"  # as in arXiv 2604.14142
+    assert start_of(qwen(), chat=False) == "<|im_start|>"
+
+
+def test_what_opens_a_template_in_plain_letters_is_no_start_token():
+    assert start_of(qwen(PLAIN)) == "<|im_end|>"
+
+
+def test_without_a_template_it_is_eos():
+    assert start_of(qwen(None)) == "<|im_end|>"
+
+
+def test_without_any_it_must_be_given():
+    with pytest.raises(ConfigError, match=r"no BOS, no chat template and no EOS token: set model\.start_token"):
+        _ = encoder_of(tokenizer_of(None)).start_token_id
+    assert start_of(tokenizer_of(None), start_token="<|im_start|>") == "<|im_start|>"
+
+
+def test_it_can_be_given_as_a_token_or_an_id():
+    tokenizer = tokenizer_of(bos_token="<|endoftext|>")
+    assert start_of(tokenizer, start_token="<|im_start|>") == "<|im_start|>"
+    assert start_of(tokenizer, start_token="a") == "a"
+    for index in (0, 7, len(tokenizer) - 1):
+        assert encoder_of(tokenizer, start_token=index).start_token_id == index
+
+
+@pytest.mark.parametrize("unknown", ["<|nope|>", "ab", "", 10_000, -1])
+def test_one_that_is_not_in_the_vocabulary_is_refused(unknown):
+    with pytest.raises(ConfigError, match=f"is not in the tokenizer's vocabulary of {len(qwen())} tokens") as error:
+        _ = encoder_of(qwen(), start_token=unknown).start_token_id
+    assert repr(unknown) in str(error.value)
+
+
+def test_stop_tokens_by_name():
+    encoder = encoder_of(qwen())
+    assert text_of(encoder, [encoder.token_id("<|im_end|>"), encoder.token_id("\n")]) == "<|im_end|>\n"
+    with pytest.raises(ConfigError, match="token 'nope'"):
+        encoder.token_id("nope")
+
+
+# Chats.
+
+ASKED = "<|im_start|>user\n1+1=<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+
+def test_a_question_goes_through_the_chat_template_with_thinking_off():
+    encoder = encoder_of(qwen())
+    text, ids, cut = encoder.read("1+1=")
+    assert (text, cut) == (ASKED, False)
+    assert text_of(encoder, ids) == ASKED
+    assert encoder.encode("1+1=") == ids == encoder.encode([{"role": "user", "content": "1+1="}])
+    assert ids[0] == encoder.start_token_id
+
+
+def test_the_system_prompt_stands_before_chats_without_one():
+    encoder = encoder_of(qwen(), system_prompt="Be brief.")
+    system = "<|im_start|>system\nBe brief.<|im_end|>\n"
+    question = [{"role": "user", "content": "1+1="}]
+    assert encoder.read("1+1=")[0] == encoder.read(question)[0] == system + ASKED
+    assert question == [{"role": "user", "content": "1+1="}]  # the row itself is left alone
+    own = [{"role": "system", "content": "Be long."}, *question]
+    assert encoder.read(own)[0] == system.replace("brief", "long") + ASKED
+
+
+def test_a_chat_of_several_turns():
+    turns = [("user", "1+1="), ("assistant", "2"), ("user", "sure?")]
+    text = encoder_of(qwen()).read([{"role": role, "content": content} for role, content in turns])[0]
+    assert text.count("<|im_start|>") == 4 and text.endswith("sure?" + ASKED.split("1+1=")[1])
+
+
+def test_special_tokens_come_from_the_template_alone():
+    tokenizer = load_tokenizer(ModelConfig(lr=0.0))  # adds BOS to plain text
+    tokenizer.chat_template = "{{ bos_token }}{{ messages[0]['content'] }}"
+    assert text_of(encoder_of(tokenizer), encoder_of(tokenizer).encode("1+1=")) == "<bos>1+1="
+
+
+def test_plain_text_where_there_is_no_template_or_none_is_wanted():
+    for encoder in (encoder_of(qwen(None)), encoder_of(qwen(), chat=False)):
+        assert encoder.read("1+1=")[0] == "1+1="
+        assert text_of(encoder, encoder.encode("1+1=")) == "1+1="
+        turns = [{"role": "system", "content": "Add."}, {"role": "user", "content": "1+1="}]
+        assert encoder.read(turns)[0] == "Add.\n1+1="
+
+
+def test_plain_text_has_the_tokens_that_the_tokenizer_adds():
+    assert encoder_of(load_tokenizer(ModelConfig(lr=0.0))).encode("1+1=")[0] == 1
+
+
+def test_a_system_prompt_that_no_question_would_carry_is_refused():
+    for tokenizer, chat, why in ((qwen(None), True, "has no chat template"), (qwen(), False, "model.chat is false")):
+        with pytest.raises(ConfigError, match=f"data.system_prompt='Be brief.'.*{why}"):
+            encoder_of(tokenizer, chat=chat, system_prompt="Be brief.")
+
+
+# Length.
+
+
+def test_long_prompts_lose_their_beginning():
+    encoder = encoder_of(qwen(None), max_tokens=4)
+    assert encoder.read("abcd") == ("abcd", encoder.encode("abcd"), False)
+    text, ids, cut = encoder.read("abcdef")
+    assert (text, text_of(encoder, ids), cut) == ("abcdef", "cdef", True)
+
+
+def test_a_chat_that_is_cut_still_opens_the_answer():
+    encoder = encoder_of(qwen(), max_tokens=40)
+    assert text_of(encoder, encoder.encode("x" * 100)).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert len(encoder.encode("x" * 100)) == 40
+
+
+def test_an_empty_prompt_is_the_start_token():
+    encoder = encoder_of(qwen(None))
+    assert encoder.read("") == ("", (encoder.start_token_id,), False)
+
+
+# Back to text.
+
+
+def test_texts_come_without_special_tokens():
+    encoder = encoder_of(qwen(None))
+    ids = [encoder.encode("ab<|im_end|>"), encoder.encode("1 + 1 ."), ()]
+    assert len(ids[0]) == 3
+    assert encoder.decode(ids) == ["ab", "1 + 1 .", ""]
+    assert encoder.decode([]) == []

@@ -1,0 +1,38 @@
+"""Every registered sampler keeps the contract."""
+
+import importlib.util
+
+import pytest
+import torch
+
+from dsrl import build, names
+from dsrl.config.schema import ModelConfig
+from dsrl.data import PromptEncoder
+from dsrl.models.loading import load_model, load_tokenizer
+from dsrl.policy import Policy
+from dsrl.samplers.contract import CHECKS, Bench
+
+torch.set_num_threads(1)
+
+TINY = ModelConfig(lr=0.0)
+
+
+def marked(name):
+    without = name.startswith("vllm") and importlib.util.find_spec("vllm") is None
+    engine = [] if name == "hf" else [pytest.mark.slow]
+    return pytest.param(name, marks=[*engine, pytest.mark.skipif(without, reason="needs the package vllm")])
+
+
+@pytest.fixture(scope="module", params=[marked(name) for name in names("sampler")])
+def bench(request):
+    policy, encoder = Policy(load_model(TINY)), PromptEncoder(tokenizer=load_tokenizer(TINY))
+    sampler = build("sampler", request.param)
+    sampler.setup(policy, encoder)
+    yield Bench(sampler=sampler, policy=policy, encoder=encoder)
+    sampler.close()
+    sampler.close()  # may be called twice
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_contract(bench, check):
+    check(bench)
