@@ -66,9 +66,7 @@ class UpdateCost:
         vocabulary = len(self.encoder.tokenizer)
         questions = torch.randint(3, vocabulary, (prompts, max(1, tokens // 10)), generator=generator)
         self.rollouts = Rollouts(
-            prompts=[
-                Prompt(position=b, text="", token_ids=tuple(row)) for b, row in enumerate(questions.tolist())
-            ],
+            prompts=[Prompt(position=b, text="", token_ids=tuple(row)) for b, row in enumerate(questions.tolist())],
             tokens=torch.randint(3, vocabulary, (prompts * responses, tokens), generator=generator),
             mask=torch.ones(prompts * responses, tokens, dtype=torch.bool),
             logprobs=torch.zeros(prompts * responses, tokens),

@@ -60,6 +60,8 @@ class DSRLModule(L.LightningModule):
             system_prompt=config.data.system_prompt,
             max_tokens=config.data.max_prompt_tokens,
         )
+        for token in (token for phase in config.phases for token in phase.sampling.stop):
+            self.encoder.token_id(token)  # raises for a token that is not there, before the model is loaded
         self.accuracies = torch.nn.ModuleDict()  # one SampledAccuracy a validation set
         self.metrics: dict[str, float] = {}
         self.validated: dict[str, float] = {}  # by the last validation, after `validated_at` iterations
@@ -208,7 +210,7 @@ class DSRLModule(L.LightningModule):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
 
     def validation_step(self, prompts: list[Prompt], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Sample `validation.k` answers to each question of a batch of held-out prompts, and count those that are right."""
+        """Sample `validation.k` answers to each held-out question of a batch, and count those that are right."""
         if prompts:
             name = self.validation_sets[dataloader_idx]
             rewards = self.verify(self.sampler.sample(prompts, self.validation_params(name)))

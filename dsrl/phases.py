@@ -30,8 +30,8 @@ class Phase:
     def learning_rate(self, ran: int, length: int) -> float:
         """The learning rate of the phase's iteration `ran` (from 0), when its schedule spans `length` iterations.
 
-        `warmup` iterations rise to `lr` in equal steps, the last of them at `lr`; linear and cosine then fall towards 0,
-        which they would reach one iteration after the last.
+        `warmup` iterations rise to `lr` in equal steps, the last of them at `lr`; linear and cosine then fall towards
+        0, which they would reach one iteration after the last.
         """
         if ran < self.warmup:
             return self.lr * (ran + 1) / self.warmup

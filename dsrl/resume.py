@@ -30,8 +30,8 @@ MAY_CHANGE = (
 def checkpoint_to_resume(config: RunConfig) -> Path | None:
     """The checkpoint to continue from; None for a run from the beginning.
 
-    `resume=last` is the newest in the run folder, none where it has no checkpoint yet; `resume=PATH` is that file. Raises
-    ConfigError where it cannot be read, was made with another configuration, or has nothing left to run.
+    `resume=last` is the newest in the run folder, none where it has no checkpoint yet; `resume=PATH` is that file.
+    Raises ConfigError where it cannot be read, was made with another configuration, or has nothing left to run.
     """
     if config.resume is None:
         return None
@@ -51,8 +51,7 @@ def checkpoint_to_resume(config: RunConfig) -> Path | None:
         )
     if saved["iterations_done"] >= config.iterations:
         raise ConfigError(
-            f"resume={path}: all of its {saved['iterations_done']} iterations are done; raise iterations={config.iterations} "
-            "to go on"
+            f"resume={path}: the run is finished, all of iterations={config.iterations} are done; raise it to go on"
         )
     return path
 

@@ -9,7 +9,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from dsrl.config.compose import check_command_line
+from dsrl.config.compose import check_command_line, explicit
 from dsrl.config.run_config import RunConfig
 from dsrl.config.store import config_dir
 from dsrl.errors import DSRLError
@@ -20,6 +20,8 @@ def main() -> None:
     arguments = get_args_parser().parse_args()
     try:
         check_command_line(arguments.overrides)
+        given = set(arguments.overrides)
+        sys.argv[1:] = [text for text in sys.argv[1:] if text not in given] + explicit(arguments.overrides)
         hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")(_job)()
     except DSRLError as error:
         sys.exit(_complaint(error))

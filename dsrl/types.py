@@ -39,8 +39,8 @@ class Prompt:
 class SamplingParams:
     """How to draw responses. A draw is a function of (seed, iteration, prompt position, response number) alone.
 
-    `top_k` 0 and `top_p` 1 leave the distribution whole. `temperature` 0 is greedy. `stop_token_ids` end a response, and
-    belong to it; the sampler adds the model's own end-of-sequence tokens.
+    `top_k` 0 and `top_p` 1 leave the distribution whole. `temperature` 0 is greedy. `stop_token_ids` end a response,
+    and belong to it; the sampler adds the model's own end-of-sequence tokens.
     """
 
     responses_per_prompt: int

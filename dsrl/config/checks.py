@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,7 +29,7 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 def problems_of(config: RunConfig) -> list[str]:
     """Everything that is wrong with a configuration, one message each."""
-    problems = [*_sizes(config), *_choices(config), *_phases(config)]
+    problems = [*_values(config.resolved), *_sizes(config), *_choices(config), *_phases(config)]
     for phase in config.phases:
         problems += _sampling(phase)
         problems += _objective(phase, config)
@@ -35,11 +37,24 @@ def problems_of(config: RunConfig) -> list[str]:
         problems += getattr(part, "check", list)()
     if problem := missing_model(config.model):
         problems.append(problem)
+    if config.resume not in (None, "last") and not Path(str(config.resume)).is_file():
+        problems.append(f"resume={config.resume}: no such checkpoint; `last` is the newest in run_dir")
     if config.resume is None and (config.run_dir / "config.yaml").exists():
         problems.append(
             f"run_dir={config.run_dir}: holds a run already; choose another, or go on with it by resume=last"
         )
     return problems
+
+
+def _values(node: Any, key: str = "") -> Iterator[str]:
+    """Values that are missing or not finite, anywhere."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _values(value, f"{key}.{name}" if key else str(name))
+    elif node == "???":
+        yield f"{key} is required"
+    elif isinstance(node, float) and not math.isfinite(node):
+        yield f"{key}={node}: must be a finite number"
 
 
 def _sizes(config: RunConfig) -> Iterator[str]:
@@ -105,7 +120,7 @@ def _phases(config: RunConfig) -> Iterator[str]:
         if phase.start < 1:
             yield f"{key}={phase.start}: a later phase starts at iteration 1 or after (iterations count from 0)"
         elif phase.start >= config.iterations:
-            yield f"{key}={phase.start}: never reached, the last of iterations={config.iterations} is {config.iterations - 1}"
+            yield f"{key}={phase.start}: never reached, iterations={config.iterations} end with {config.iterations - 1}"
         elif isinstance(before.start, int) and phase.start <= before.start:
             yield f"{key}={phase.start}: must come after phase {before.number}, which starts at {before.start}"
         before = phase

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ from dsrl.config.schema import (
     OptimizerConfig,
     PhaseConfig,
     SamplingConfig,
+    TrainConfig,
     TrainerConfig,
     UpdateConfig,
     ValidationConfig,
 )
 from dsrl.data.source import DataSource
-from dsrl.errors import ConfigError
+from dsrl.errors import ConfigError, nearest
 from dsrl.phases import Phase
-from dsrl.registry import build, parse_spec
+from dsrl.registry import build, names, parse_spec
 from dsrl.samplers import Sampler
 
 LATER_PHASES = ("phase2", "phase3", "phase4", "phase5")
@@ -66,12 +67,14 @@ class RunConfig:
             except ConfigError as error:
                 problems.append(str(error))
 
+        if problems := [*_unknown(composed, OmegaConf.structured(TrainConfig))]:
+            raise ConfigError("\n".join(problems))
         resolved: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
         plain = {field.name: resolved[field.name] for field in dataclasses.fields(cls) if field.name in resolved}
         typed: dict[str, Any] = {
             str(key): OmegaConf.to_object(composed[key]) for key in composed if _is_typed(composed, str(key))
         }
-        parts = {kind: attempt(build, kind, resolved[kind]) for kind in ("data", "sampler", "verifier")}
+        parts = {kind: attempt(_part, kind, resolved[kind]) for kind in ("data", "sampler", "verifier")}
         sampling: SamplingConfig = typed.pop("sampling")
         specs = [_first_phase(resolved), *(resolved[key] for key in LATER_PHASES)]
         if gaps := _gaps(resolved):
@@ -100,9 +103,26 @@ class RunConfig:
         return self.update.minibatches * self.update.epochs
 
 
+def _unknown(node: DictConfig, schema: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Keys that were appended to a typed node (`+optimiser.lr=3`), which OmegaConf lets pass."""
+    known = [f"{prefix}{key!s}" for key in schema]
+    for key in node:
+        name = f"{prefix}{key!s}"
+        if name not in known:
+            yield f"unknown key '{name}'.{nearest(name, known)}"
+        elif _is_typed(schema, str(key)):
+            yield from _unknown(node[key], schema[key], f"{name}.")
+
+
 def _is_typed(composed: DictConfig, key: str) -> bool:
     kind = OmegaConf.get_type(composed, key)
     return dataclasses.is_dataclass(kind) and kind.__module__ == "dsrl.config.schema" and kind is not PhaseConfig
+
+
+def _part(kind: str, spec: Any) -> Any:
+    if spec is None:
+        raise ConfigError(f"{kind} is not set: choose one, {kind}=NAME; registered are {', '.join(names(kind))}")
+    return build(kind, spec)
 
 
 def _first_phase(resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,6 +139,8 @@ def _gaps(resolved: Mapping[str, Any]) -> str:
 def _phase(number: int, spec: Mapping[str, Any], sampling: SamplingConfig) -> Phase:
     prefix = "objective" if number == 1 else f"phase{number}.objective"
     values = dict(spec)
+    if values.get("objective") is None:
+        raise ConfigError(f"{prefix} is not set: choose one, {'' if number == 1 else '+'}{prefix.split('.')[0]}=NAME")
     name, _ = parse_spec("objective", values["objective"])
     try:
         values["objective"] = build("objective", values["objective"])

@@ -15,7 +15,7 @@ from omegaconf import II
 class ModelConfig:
     """A causal language model, and the defaults that fit it: `optimizer.lr` and others refer to them."""
 
-    name: str = "tiny"  # tiny, smollm2, a folder or a hub name
+    name: str = "???"  # tiny, smollm2, a folder or a hub name
     revision: str | None = None
     dtype: str = "float32"  # of the weights; that of the compute follows trainer.precision
     attn_implementation: str = "sdpa"
@@ -65,7 +65,7 @@ class UpdateConfig:
 
 @dataclass(kw_only=True)
 class ValidationConfig:
-    """avg@k and pass@j on `data.val`: before the first iteration, every `every` (0: never at all) and after the last."""
+    """avg@k and pass@j on `data.val`: before the first iteration, each `every` (0: never at all) and at the end."""
 
     every: int = 10
     k: int = 4

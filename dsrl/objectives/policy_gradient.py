@@ -38,7 +38,7 @@ class PolicyGradient(Objective):
     @property
     def terms(self) -> list[tuple[float, Objective]]:
         """Itself, and its pull to the reference where there is one in the loss."""
-        pull = KLPenalty(kl=self.kl, aggregate=self.aggregate, coefficient=self.coefficient)
+        pull = KLPenalty(kl=self.kl, space=self.kl.space, aggregate=self.aggregate, coefficient=self.coefficient)
         return [(1.0, self)] + ([(1.0, pull)] if self.kl.in_loss else [])
 
     @property

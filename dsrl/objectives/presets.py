@@ -62,6 +62,7 @@ class DrGRPO(GRPO):
     """GRPO without its length and difficulty bias (arXiv 2503.20783)."""
 
     advantage: Any = "group_center"
+    surrogate: Any = field(default_factory=lambda: {"name": "ppo_clip", "dual_clip": None})
     aggregate: Any = "constant"
 
 
@@ -71,7 +72,7 @@ class DAPO(GRPO):
     """Clip-higher, token mean, groups without signal dropped (arXiv 2503.14476)."""
 
     keep: Any = "nonzero"
-    surrogate: Any = field(default_factory=lambda: {"name": "ppo_clip", "clip_high": 0.28})
+    surrogate: Any = field(default_factory=lambda: {"name": "ppo_clip", "clip_high": 0.28, "dual_clip": None})
 
 
 @register("objective", "gspo")
@@ -107,6 +108,7 @@ class ReinforcePP(PolicyGradient):
     """REINFORCE++: advantages normalised over the batch of all ranks (arXiv 2501.03262)."""
 
     advantage: Any = "batch_norm"
+    surrogate: Any = field(default_factory=lambda: {"name": "ppo_clip", "dual_clip": None})
 
 
 @register("objective", "w_reinforce")

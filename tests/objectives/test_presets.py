@@ -10,6 +10,7 @@ from dsrl.objectives import KL
 from dsrl.types import Counts, LossBatch
 
 # space, advantage, keep, surrogate, aggregate
+UNBOUNDED = {"name": "ppo_clip", "dual_clip": None}
 PARTS = {
     "nsr_prerl": ("marginal", "group_center", "negative", "ppo_clip", "token_mean"),
     "psr_prerl": ("marginal", "group_center", "positive", "ppo_clip", "token_mean"),
@@ -17,12 +18,12 @@ PARTS = {
     "nsr": ("conditional", "group_norm", "negative", "ppo_clip", "token_mean"),
     "psr": ("conditional", "group_norm", "positive", "ppo_clip", "token_mean"),
     "grpo": ("conditional", "group_norm", "all", "ppo_clip", "token_mean"),
-    "dr_grpo": ("conditional", "group_center", "all", "ppo_clip", "constant"),
-    "dapo": ("conditional", "group_norm", "nonzero", {"name": "ppo_clip", "clip_high": 0.28}, "token_mean"),
+    "dr_grpo": ("conditional", "group_center", "all", UNBOUNDED, "constant"),
+    "dapo": ("conditional", "group_norm", "nonzero", {**UNBOUNDED, "clip_high": 0.28}, "token_mean"),
     "gspo": ("conditional", "group_norm", "all", "gspo", "seq_mean_token_mean"),
     "cispo": ("conditional", "group_norm", "all", "cispo", "token_mean"),
     "rloo": ("conditional", "rloo", "all", "reinforce", "seq_mean_token_sum"),
-    "reinforce_pp": ("conditional", "batch_norm", "all", "ppo_clip", "token_mean"),
+    "reinforce_pp": ("conditional", "batch_norm", "all", UNBOUNDED, "token_mean"),
     "w_reinforce": ("conditional", "weighted", "all", "reinforce", "token_mean"),
 }
 # Rows: right and wrong mixed; all wrong; all right; with a reward between, and an empty response.
