@@ -70,6 +70,13 @@ class Plateau(Condition):
     patience: int = 5
     min_delta: float = 0.01
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patience < 1:
+            raise ConfigError(f"patience must be at least 1, not {self.patience}")
+        if not self.min_delta >= 0:
+            raise ConfigError(f"min_delta must be at least 0, not {self.min_delta}")
+
     def met(self, history: Sequence[float]) -> bool:
         """See the class."""
         before, recent = history[: -self.patience], history[-self.patience :]
@@ -92,6 +99,8 @@ class Drop(Condition):
         super().__post_init__()
         if self.window < 1:
             raise ConfigError(f"window must be at least 1, not {self.window}")
+        if not self.by >= 0:
+            raise ConfigError(f"by must be at least 0, not {self.by}")
 
     def met(self, history: Sequence[float]) -> bool:
         """See the class."""

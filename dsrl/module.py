@@ -46,13 +46,13 @@ class DSRLModule(L.LightningModule):
     """
 
     policy: Policy
-    reference: Policy | None = None
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.config, self.sampler, self.verifier = config, config.sampler, config.verifier
         self.phase: Phase = config.phases[0]
+        self.reference: Policy | None = None
         self.encoder = PromptEncoder(
             tokenizer=load_tokenizer(config.model),
             start_token=config.model.start_token,

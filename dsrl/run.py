@@ -16,12 +16,14 @@ from dsrl.module import DSRLModule
 from dsrl.resume import checkpoint_to_resume
 
 
-def build_trainer(config: RunConfig) -> tuple[L.Trainer, DSRLModule, PromptData]:
+def build_trainer(config: RunConfig, *, resumes: bool = False) -> tuple[L.Trainer, DSRLModule, PromptData]:
     """A trainer, a module and its data, ready for `trainer.fit(module, data)`. One epoch is one iteration."""
     _quiet()
     L.seed_everything(config.seed, verbose=False)
     checkpoints = config.run_dir / "checkpoints"
-    validates = config.validation.every > 0
+    data = PromptData(config.data, prompts_per_iteration=config.prompts_per_iteration, seed=config.seed)
+    data.setup("fit")
+    validates = config.validation.every > 0 and bool(data.val_names)
     trainer = L.Trainer(
         strategy=config.trainer.strategy,
         accelerator=config.trainer.accelerator,
@@ -29,8 +31,8 @@ def build_trainer(config: RunConfig) -> tuple[L.Trainer, DSRLModule, PromptData]
         num_nodes=config.trainer.num_nodes,
         precision=config.trainer.precision,  # type: ignore[arg-type]
         max_epochs=config.iterations,
-        num_sanity_val_steps=-1 if validates else 0,  # the whole validation, before any update
-        check_val_every_n_epoch=config.validation.every or None,
+        num_sanity_val_steps=-1 if validates and not resumes else 0,  # the whole validation, before any update
+        check_val_every_n_epoch=config.validation.every or 1,
         limit_val_batches=1.0 if validates else 0,
         callbacks=[
             PhaseScheduler(config.phases, iterations=config.iterations, checkpoints=checkpoints),
@@ -46,14 +48,13 @@ def build_trainer(config: RunConfig) -> tuple[L.Trainer, DSRLModule, PromptData]
         enable_model_summary=False,
         default_root_dir=config.run_dir,
     )
-    data = PromptData(config.data, prompts_per_iteration=config.prompts_per_iteration, seed=config.seed)
     return trainer, DSRLModule(config), data
 
 
 def fit(config: RunConfig) -> L.Trainer:
     """Train, from the first iteration, or where `resume` says, to the last."""
     checkpoint = checkpoint_to_resume(config)
-    trainer, module, data = build_trainer(config)
+    trainer, module, data = build_trainer(config, resumes=checkpoint is not None)
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     return trainer
 

@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 
-import hydra
-from hydra._internal.utils import get_args_parser
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.version import setbase
 from omegaconf import DictConfig
 
-from dsrl.config.compose import check_command_line, explicit
+from dsrl.config.command_line import search_path
+from dsrl.config.compose import check_command_line
 from dsrl.config.run_config import RunConfig
 from dsrl.config.store import config_dir
-from dsrl.errors import DSRLError
+from dsrl.errors import ConfigError, DSRLError
 
 
 def main() -> None:
     """Run the command line. What the user can mend ends with one message and exit code 2."""
-    arguments = get_args_parser().parse_args()
+    parser = get_args_parser()
+    parser.usage = "%(prog)s [KEY=VALUE ...] [--multirun | --cfg job [--resolve] | --help]"
+    arguments = parser.parse_intermixed_args()
     try:
-        check_command_line(arguments.overrides)
-        given = set(arguments.overrides)
-        sys.argv[1:] = [text for text in sys.argv[1:] if text not in given] + explicit(arguments.overrides)
-        hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")(_job)()
+        arguments.overrides = _checked(arguments)
     except DSRLError as error:
         sys.exit(_complaint(error))
+    setbase("1.3")
+    _run_hydra(
+        args=arguments, args_parser=parser, task_function=_job, config_path=str(config_dir()), config_name="train"
+    )
+
+
+def _checked(arguments: Namespace) -> list[str]:
+    """The overrides as Hydra is to have them. Raises ConfigError with every problem found."""
+    for name in ("config_name", "config_path", "experimental_rerun"):
+        if given := getattr(arguments, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{flag}={given}: write an experiment instead: --config-dir FOLDER experiment=NAME")
+    modes = ("help", "hydra_help", "cfg", "info", "shell_completion", "multirun")
+    given = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(arguments, mode)]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)}: choose one")
+    if arguments.resolve and given not in (["--cfg"], ["--help"]):
+        raise ConfigError("--resolve goes with --cfg or --help")
+    if given == ["--shell-completion"]:
+        return list(arguments.overrides)
+    more = [search_path(arguments.config_dir)] if arguments.config_dir else []
+    arguments.config_dir = None
+    runs = given in ([], ["--multirun"])
+    return check_command_line([*arguments.overrides, *more], multirun=arguments.multirun, runs=runs)
 
 
 def _job(composed: DictConfig) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dsrl.conditions import Condition
 from dsrl.config.schema import SamplingConfig
 from dsrl.errors import ConfigError, nearest
 from dsrl.models.loading import missing_model
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from dsrl.config.run_config import RunConfig
 
 DTYPES = ("float32", "bfloat16", "float16")
+ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-true")
 STRATEGIES = ("auto",)
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -29,30 +32,21 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 def problems_of(config: RunConfig) -> list[str]:
     """Everything that is wrong with a configuration, one message each."""
-    problems = [*_values(config.resolved), *_sizes(config), *_choices(config), *_phases(config)]
+    problems = [*_values(config.resolved), *_sizes(config), *_choices(config), *_phases(config), *_paths(config)]
     for phase in config.phases:
         problems += _sampling(phase)
-        problems += _objective(phase, config)
+        if config.prompts_per_iteration > 0 and config.responses_per_prompt > 0:
+            problems += _objective(phase, config)
     for part in (config.data, config.sampler, config.verifier):
         problems += getattr(part, "check", list)()
-    if problem := missing_model(config.model):
-        problems.append(problem)
-    if config.resume not in (None, "last") and not Path(str(config.resume)).is_file():
-        problems.append(f"resume={config.resume}: no such checkpoint; `last` is the newest in run_dir")
-    if config.resume is None and (config.run_dir / "config.yaml").exists():
-        problems.append(
-            f"run_dir={config.run_dir}: holds a run already; choose another, or go on with it by resume=last"
-        )
     return problems
 
 
 def _values(node: Any, key: str = "") -> Iterator[str]:
-    """Values that are missing or not finite, anywhere."""
+    """Numbers that are not finite, anywhere."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             yield from _values(value, f"{key}.{name}" if key else str(name))
-    elif node == "???":
-        yield f"{key} is required"
     elif isinstance(node, float) and not math.isfinite(node):
         yield f"{key}={node}: must be a finite number"
 
@@ -77,13 +71,15 @@ def _sizes(config: RunConfig) -> Iterator[str]:
         "trainer.num_nodes": (config.trainer.num_nodes, 1),
     }
     for key, (value, smallest) in at_least.items():
-        if not value >= smallest:
+        if value < smallest:
             yield f"{key}={value}: must be at least {smallest}"
-    if not config.optimizer.eps > 0:
+    if config.optimizer.eps <= 0:
         yield f"optimizer.eps={config.optimizer.eps}: must be above 0"
     if len(config.optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in config.optimizer.betas):
-        yield f"optimizer.betas={config.optimizer.betas}: two numbers in [0, 1)"
-    if config.update.minibatches > config.prompts_per_iteration:
+        yield f"optimizer.betas={config.optimizer.betas}: must be two numbers in [0, 1)"
+    if not 0 <= config.seed < 2**32:
+        yield f"seed={config.seed}: must be in [0, 2**32)"
+    if config.update.minibatches > max(config.prompts_per_iteration, 1):
         yield (
             f"update.minibatches={config.update.minibatches}: at most prompts_per_iteration="
             f"{config.prompts_per_iteration}, since the responses of a prompt stay together"
@@ -93,6 +89,7 @@ def _sizes(config: RunConfig) -> Iterator[str]:
 def _choices(config: RunConfig) -> Iterator[str]:
     allowed = [
         ("model.dtype", config.model.dtype, DTYPES),
+        ("model.attn_implementation", config.model.attn_implementation, ATTENTIONS),
         ("trainer.precision", config.trainer.precision, PRECISIONS),
         ("trainer.strategy", config.trainer.strategy, STRATEGIES),
         ("trainer.accelerator", config.trainer.accelerator, ACCELERATORS),
@@ -102,28 +99,54 @@ def _choices(config: RunConfig) -> Iterator[str]:
     for key, value, choices in allowed:
         if value not in choices:
             yield f"{key}={value}: allowed are {', '.join(choices)}.{nearest(value, choices)}"
+    for name, logger in config.logger.items():
+        if not isinstance(logger, Mapping) or not isinstance(logger.get("_target_"), str):
+            yield f"logger.{name}={logger}: must have _target_, the class of a Lightning logger, and its arguments"
 
 
 def _phases(config: RunConfig) -> Iterator[str]:
-    before = config.phases[0]
     for phase in config.phases:
         key = "optimizer" if phase.number == 1 else f"phase{phase.number}"
-        if not phase.lr > 0:
+        if phase.lr <= 0:
             yield f"{key}.lr={phase.lr}: must be above 0"
         if phase.warmup < 0:
             yield f"{key}.warmup={phase.warmup}: must be at least 0"
+    begun = 0  # the iteration in which the phase before begins, at the earliest
     for phase in config.phases[1:]:
-        key = f"phase{phase.number}.start"
-        if not isinstance(phase.start, int):
-            before = phase
-            continue
-        if phase.start < 1:
-            yield f"{key}={phase.start}: a later phase starts at iteration 1 or after (iterations count from 0)"
-        elif phase.start >= config.iterations:
-            yield f"{key}={phase.start}: never reached, iterations={config.iterations} end with {config.iterations - 1}"
-        elif isinstance(before.start, int) and phase.start <= before.start:
-            yield f"{key}={phase.start}: must come after phase {before.number}, which starts at {before.start}"
-        before = phase
+        key, start = f"phase{phase.number}.start", phase.start
+        first = start if isinstance(start, int) else begun + start.earliest
+        given = f"{key}={start}" if isinstance(start, int) else f"{key}.earliest={start.earliest}"
+        if first < 1:
+            yield f"{given}: a later phase starts at iteration 1 or after (iterations count from 0)"
+        elif first >= config.iterations:
+            yield f"{given}: never reached, iterations={config.iterations} end with {config.iterations - 1}"
+        elif first <= begun:
+            yield f"{given}: must come after phase {phase.number - 1}, which starts at {begun} or later"
+        if isinstance(start, Condition) and start.metric.startswith("val/") and config.validation.every == 0:
+            yield f"{key}.metric={start.metric}: there is no validation with validation.every=0"
+        begun = max(begun, first)
+
+
+def _paths(config: RunConfig) -> Iterator[str]:
+    try:
+        re.compile(config.model.reflection)
+    except re.error as error:
+        yield f"model.reflection={config.model.reflection}: not a regular expression, {error}"
+    if not config.model.name:
+        yield "model.name is empty: tiny, smollm2, a folder, or a name on the Hugging Face hub"
+    elif problem := missing_model(config.model):
+        yield problem
+    resume, run_dir = config.resume, config.run_dir
+    if resume not in (None, "last") and not Path(str(resume)).is_file():
+        yield f"resume={resume}: no such checkpoint; `last` is the newest in run_dir"
+    if not config.resolved["run_dir"]:
+        yield "run_dir is empty: the folder for the run's files is needed"
+    elif not next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists()).is_dir():
+        yield f"run_dir={run_dir}: cannot be made, since a file is in its way"
+    elif resume is None and (run_dir / "config.yaml").exists():
+        yield f"run_dir={run_dir}: holds a run already; choose another, or go on with it by resume=last"
+    elif resume not in (None, "last") and (run_dir / "config.yaml").exists():
+        yield f"run_dir={run_dir}: holds a run already; resume={resume} needs a new one (resume=last goes on in this)"
 
 
 def _sampling(phase: Phase) -> Iterator[str]:
@@ -131,12 +154,12 @@ def _sampling(phase: Phase) -> Iterator[str]:
     sampling: SamplingConfig = phase.sampling
     if sampling.max_new_tokens < 1:
         yield f"{prefix}.max_new_tokens={sampling.max_new_tokens}: must be at least 1"
-    if not sampling.temperature > 0:
+    if sampling.temperature <= 0:
         yield (
             f"{prefix}.temperature={sampling.temperature}: training samples need a temperature above 0 "
             "(validation.temperature=0 is greedy validation)"
         )
-    if not 0 < sampling.top_p <= 1:
+    if sampling.top_p <= 0 or sampling.top_p > 1:
         yield f"{prefix}.top_p={sampling.top_p}: must be in (0, 1]"
     if sampling.top_k < 0:
         yield f"{prefix}.top_k={sampling.top_k}: must be at least 0 (0: all tokens)"

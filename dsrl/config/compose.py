@@ -2,145 +2,250 @@
 
 from __future__ import annotations
 
-import itertools
-import re
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from dsrl.config.command_line import contradictions, jobs, read, spelled_out, value_of
 from dsrl.config.run_config import LATER_PHASES, RunConfig
+from dsrl.config.schema import PhaseConfig
 from dsrl.config.store import GROUPS, config_dir, store_registry
 from dsrl.errors import ConfigError, nearest
-from dsrl.registry import names
+
+SEVERAL = ("logger", "experiment")
+"""Groups of which several files can be chosen, `logger=[local,wandb]`."""
+TYPES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError)
 
 
 def compose(overrides: Sequence[str] = ()) -> RunConfig:
     """The checked configuration of a command line, e.g. `compose(["objective=nsr_prerl", "+phase2=grpo"])`.
 
-    Raises ConfigError with one readable message.
+    Raises ConfigError with every problem found, one a line.
     """
     store_registry()
-    return RunConfig.of(_composed(list(overrides)))
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return RunConfig.of(_composed(_checked(overrides, multirun=False)))
 
 
-def check_command_line(overrides: Sequence[str]) -> None:
-    """Compose and check every job that a command line asks for, those of a sweep included. Raises ConfigError."""
-    store_registry()
-    for job in _jobs(overrides):
-        RunConfig.of(_composed(job))
+def check_command_line(overrides: Sequence[str], *, multirun: bool = False, runs: bool = True) -> list[str]:
+    """Compose and check every job that a command line asks for; its overrides as Hydra is to have them.
 
-
-def explicit(overrides: Sequence[str]) -> list[str]:
-    """Overrides in which a mapping replaces what stood there, as a name does, where Hydra would merge the two.
-
-    `objective.surrogate={name: cispo}` must not keep the clip range of the surrogate before it.
+    With `runs` false, as for --cfg and --help, only names, keys and types are checked. Raises ConfigError with every
+    problem found, one a line.
     """
-    whole: list[str] = []
-    for text, override in zip(overrides, _parsed(overrides), strict=True):
-        value = override.value()
-        if isinstance(value, dict) and ("name" in value or override.key_or_group.endswith(".objectives")):
-            whole.append(f"{override.key_or_group}=null")
-        whole.append(text)
-    return whole
+    store_registry()
+    problems: list[str] = []
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        spelled = _checked(overrides, multirun=multirun)
+        for number, job in enumerate(jobs(read(spelled))):
+            try:
+                composed = _composed(job)
+                if multirun:
+                    composed.run_dir = f"{composed.run_dir}/{number}"
+                if runs:
+                    RunConfig.of(composed)
+            except ConfigError as error:
+                problems += str(error).splitlines()
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    return spelled
 
 
-def _composed(overrides: list[str]) -> DictConfig:
-    for override in _parsed(overrides):
-        _check_name(override)
+def _checked(overrides: Sequence[str], *, multirun: bool) -> list[str]:
+    parsed = read(overrides)
+    problems = [*contradictions(parsed, multirun=multirun), *map(_bad_choice, parsed)]
+    if any(problems):
+        raise ConfigError("\n".join(filter(None, problems)))
+    return spelled_out(parsed)
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
     try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return hydra_compose("train", explicit(overrides))
-    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
-        raise ConfigError(_explained(error, overrides)) from error
+        composed = hydra_compose("train", list(overrides))
+    except COMPOSITION_ERRORS as error:
+        parsed = sorted(read(overrides), key=lambda override: override.key_or_group != "experiment")
+        choices = [override for override in parsed if _is_choice(override)]
+        others = [override for override in parsed if not _is_choice(override)]
+        # One wrong name brings on wrong keys, so names come first.
+        problems = [*_problems(choices, [])] or [*_problems(others, [str(choice.input_line) for choice in choices])]
+        raise ConfigError("\n".join(problems) or str(error)) from error
+    if problems := [*_misplaced(composed)]:
+        raise ConfigError("\n".join(problems))
+    return composed
 
 
-def _parsed(overrides: Sequence[str]) -> list[Override]:
-    parser, parsed = OverridesParser.create(), []
-    for text in overrides:
-        try:
-            parsed.append(parser.parse_override(text))
-        except HydraException as error:
-            hint = "write KEY=VALUE, and quote a value that holds spaces or special characters"
-            raise ConfigError(f"cannot read '{text}' of the command line: {hint}") from error
-    return parsed
+def _is_choice(override: Override) -> bool:
+    """Whether it chooses a name among those of a group, and not a value."""
+    return override.key_or_group in _groups()
 
 
-def _jobs(overrides: Sequence[str]) -> Iterator[list[str]]:
-    """The command lines of a sweep's jobs; just the one where nothing is swept."""
-    choices = [
-        [f"{text.split('=', 1)[0]}={value}" for value in override.sweep_string_iterator()]
-        if override.is_sweep_override()
-        else [text]
-        for text, override in zip(overrides, _parsed(overrides), strict=True)
+def _groups() -> list[str]:
+    return [
+        group
+        for group in GlobalHydra.instance().config_loader().list_groups("")
+        if group[0] != "_" and group != "hydra"
     ]
-    yield from map(list, itertools.product(*choices))
 
 
-def _check_name(override: Override) -> None:
-    """Unknown names among a registered kind, with the nearest one."""
-    kind = "objective" if override.key_or_group in LATER_PHASES else override.key_or_group
-    value = override.value()
-    if kind in GROUPS and value is None and not override.is_delete():
-        raise ConfigError(f"{override.key_or_group}=null: a name is needed; registered are {', '.join(names(kind))}")
-    if kind in GROUPS and isinstance(value, str) and value not in names(kind):
-        known, given = names(kind), f"{override.key_or_group}={value}"
-        raise ConfigError(f"{given}: no such {kind}; registered are {', '.join(known)}.{nearest(value, known)}")
+def _options(group: str) -> list[str]:
+    found = GlobalHydra.instance().config_loader().get_group_options(group, ObjectType.CONFIG)
+    return sorted(name for name in found if not name.startswith("_"))
 
 
-def _explained(error: Exception, overrides: Sequence[str]) -> str:
-    """Hydra's and OmegaConf's message as the user needs it: the key, the value, what is allowed, the nearest name."""
-    cause: BaseException = error
-    while not isinstance(cause, OmegaConfBaseException) and cause.__cause__ is not None:
-        cause = cause.__cause__
-    text = str(error).strip()
-    for group in LATER_PHASES:
-        if f"'{group}'" in text or f"override {group}" in text or f"{group}=" in text:
-            if "appears more than once" in text or "Multiple values" in text:
-                return f"+{group} is given twice, or an experiment sets {group}, where plain {group}=NAME is right"
-            if "Could not override" in text or "No match" in text:
-                return f"{group} is not set yet: write +{group}=NAME"
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        key, value = str(cause.full_key), _given(str(cause.full_key), overrides)
-        if "not in" in str(cause):
-            return f"unknown key '{key}'.{_nearest_key(key, overrides)}"
-        return f"{key}={value}: {str(cause).splitlines()[0]}"
-    if unknown := re.search(r"Could not override '([^']+)'", text):
-        return f"unknown key '{unknown[1]}'.{_nearest_key(unknown[1], overrides)}"
-    if missing := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        group, name = missing[1], missing[2]
-        known = sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
-        return f"{group}={name}: no such {group}; there are {', '.join(known)}.{nearest(name, known)}"
-    return text.split("\nSet the environment variable")[0]
-
-
-def _given(key: str, overrides: Sequence[str]) -> str:
-    given = {text.split("=", 1)[0].lstrip("+~"): text.split("=", 1)[-1] for text in overrides}
-    return given.get(key, "?")
-
-
-def _nearest_key(key: str, overrides: Sequence[str]) -> str:
-    """The keys of the level at which an unknown key stands, or the nearest among all keys."""
-    chosen = [text for text in overrides if "." not in text.split("=", 1)[0]]
-    try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            known = [*_keys(hydra_compose("train", chosen)), *LATER_PHASES]
-    except (HydraException, OmegaConfBaseException):
+def _bad_choice(override: Override) -> str:
+    """What is wrong with the form of a choice."""
+    group, given = override.key_or_group, override.input_line
+    if not _is_choice(override) or override.is_sweep_override():
         return ""
-    hint = nearest(key, [name for name in known if not key.startswith(f"{name}.")])
-    parent = key.rpartition(".")[0]
-    siblings = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent]
-    return hint + (f" Keys there: {', '.join(siblings)}." if siblings and parent else "")
+    if override.is_delete():
+        stays = group in LATER_PHASES or group in SEVERAL
+        return "" if stays else f"{given}: a run needs one; choose it by {group}=NAME: {', '.join(_options(group))}"
+    value = override.value()
+    if override.is_force_add():
+        return f"{given}: write {group}=NAME, or +{group}=NAME where it is not set yet"
+    if isinstance(value, str) or (group in SEVERAL and isinstance(value, list)):
+        return ""
+    hint = f"; set a field by {group}.FIELD=VALUE" if isinstance(value, dict) else ""
+    return f"{given}: one name is needed, of {', '.join(_options(group))}{hint}"
+
+
+def _problems(overrides: Sequence[Override], given: list[str]) -> Iterator[str]:
+    """What is wrong with each override, after the right ones before it."""
+    right = list(given)
+    for override in overrides:
+        text = str(override.input_line)
+        try:
+            hydra_compose("train", [*right, text])
+        except COMPOSITION_ERRORS as error:
+            yield _choice_problem(override, error) if _is_choice(override) else _value_problem(override, error, right)
+        else:
+            right.append(text)
+
+
+def _choice_problem(override: Override, error: Exception) -> str:
+    group, value, text = override.key_or_group, value_of(override), str(error)
+    if "more than once" in text or "Multiple values" in text:
+        return f"+{group}={value}: {group} is set already, by an experiment or by default; write {group}={value}, without +"
+    if "Could not override" in text or "Could not delete" in text:
+        return f"{override.input_line}: {group} is not set yet; write +{group}=NAME"
+    known = list(getattr(error, "options", None) or _options(group))
+    chosen = override.value()
+    for name in chosen if isinstance(chosen, list) else [chosen]:
+        if str(name) not in known:
+            kind = "objective" if group in LATER_PHASES else group
+            return f"{group}={name}: no such {kind}; there are {', '.join(known)}.{nearest(str(name), known)}"
+    return f"{override.input_line}: {_first_line(error)}"
+
+
+def _value_problem(override: Override, error: Exception, right: list[str]) -> str:
+    key, text = override.key_or_group, override.input_line
+    composed = hydra_compose("train", right)
+    if isinstance(override.value(), dict) and isinstance(error.__cause__, ConfigKeyError | ConfigAttributeError):
+        key = str(error.__cause__.full_key)
+    phase = key.partition(".")[0]
+    if phase in LATER_PHASES and composed[phase] is None:
+        return _no_phase(phase, str(text))
+    node = OmegaConf.select(composed, key.rpartition(".")[0]) if "." in key else composed
+    last = key.rpartition(".")[2]
+    if not isinstance(node, DictConfig) or last not in map(str, node):
+        return _unknown(key, composed)
+    if override.is_delete():
+        return f"{text}: it cannot be taken away, only set"
+    if override.is_add():
+        return f"{text}: {key} is there already; write {key}={value_of(override)}, without +"
+    return f"{text}: must be {_expected(node, last)}" if _expected(node, last) else f"{text}: {_first_line(error)}"
+
+
+def _expected(node: DictConfig, key: str) -> str:
+    """The type of a field, in words; nothing where any will do."""
+    field = node._get_node(key)
+    assert field is not None and not isinstance(field, list)
+    if isinstance(field, DictConfig):
+        words = f"set by its fields, {key}.FIELD=VALUE: {', '.join(map(str, field))}"
+    elif isinstance(field, ListConfig):
+        words = f"a list, [a,b], each {TYPES.get(field._metadata.element_type, 'a value')}"
+    else:
+        words = TYPES.get(field._metadata.ref_type, "")
+    return f"{words} or null" if words and field._is_optional() else words
+
+
+def _no_phase(phase: str, given: str) -> str:
+    return f"{given}: there is no phase {phase.removeprefix('phase')}; add one by +{phase}=NAME"
+
+
+def _misplaced(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """What OmegaConf lets pass in a typed tree: keys appended by +, a part's name without its parameters."""
+    fields = {field.name: field.default for field in dataclasses.fields(OmegaConf.get_type(node))}  # type: ignore[arg-type]
+    if _is_part(node) and "name" in fields and node.name != fields["name"]:
+        part = prefix.removesuffix(".")
+        choice = f"+{part.removesuffix('.objective')}" if part.endswith(".objective") else part
+        yield f"{part} is {fields['name']}, and name={node.name} does not change that; write {choice}={node.name}"
+    for key in map(str, node):
+        name, kind = f"{prefix}{key}", OmegaConf.get_type(node, key)
+        if key not in fields:
+            yield _unknown(name, node, prefix)
+        elif OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key) or node[key] is None:
+            continue
+        elif name in LATER_PHASES and kind is not PhaseConfig:
+            yield _no_phase(name, f"{name}.{next(iter(node[key]), '')}")
+        elif isinstance(node[key], DictConfig) and dataclasses.is_dataclass(kind):
+            yield from _misplaced(node[key], f"{name}.")
+        elif key == "objective":
+            yield f"{name}={node[key]}: choose the objective of a phase by +{prefix.removesuffix('.')}=NAME"
+
+
+def _is_part(node: DictConfig) -> bool:
+    """Whether the fields of `node` are those of a registered part."""
+    kind = OmegaConf.get_type(node)
+    return dataclasses.is_dataclass(kind) and kind.__module__ != PhaseConfig.__module__
+
+
+def _unknown(key: str, node: DictConfig, prefix: str = "") -> str:
+    """An unknown key below `node`: whose it would be or those like it, and those beside it."""
+    keys = [*_keys(node, prefix), *LATER_PHASES]
+    known = [name for name in keys if not f"{key}.".startswith(f"{name}.") and not name.startswith(f"{key}.")]
+    parent, _, last = key.rpartition(".")
+    owners = [name for name in _options(parent) if last in _stored(parent, name)] if parent in GROUPS else []
+    elsewhere = [name for name in known if name.endswith(f".{last}")]
+    if owners:
+        hint = f" It belongs to {' and '.join(f'{parent}={name}' for name in owners)}."
+    elif elsewhere:
+        hint = f" Did you mean {' or '.join(map(repr, elsewhere[:3]))}?"
+    else:
+        hint = nearest(key, known)
+    siblings = [name.rpartition(".")[2] for name in known if parent and name.rpartition(".")[0] == parent]
+    if siblings:
+        hint += f" Keys there: {', '.join(siblings)}."
+    elif parent in keys:
+        hint = f" {parent}={OmegaConf.select(node, parent.removeprefix(prefix))} has no parameters."
+    return f"unknown key '{key}'.{hint}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _stored(group: str, name: str) -> DictConfig:
+    stored = ConfigStore.instance().load(f"{group}/{name}.yaml").node
+    assert isinstance(stored, DictConfig)
+    return stored
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Every key that can be set, level by level."""
     for key in node if isinstance(node, DictConfig) else ():
-        yield f"{prefix}{key!s}"
+        if not (key == "name" and _is_part(node)):
+            yield f"{prefix}{key!s}"
         if isinstance(key, str) and not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
             yield from _keys(node[key], f"{prefix}{key}.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dsrl.conditions import Condition
 from dsrl.config.checks import problems_of
@@ -18,7 +19,6 @@ from dsrl.config.schema import (
     OptimizerConfig,
     PhaseConfig,
     SamplingConfig,
-    TrainConfig,
     TrainerConfig,
     UpdateConfig,
     ValidationConfig,
@@ -67,7 +67,7 @@ class RunConfig:
             except ConfigError as error:
                 problems.append(str(error))
 
-        if problems := [*_unknown(composed, OmegaConf.structured(TrainConfig))]:
+        if problems := [*_without_value(composed), *_gaps(composed)]:
             raise ConfigError("\n".join(problems))
         resolved: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
         plain = {field.name: resolved[field.name] for field in dataclasses.fields(cls) if field.name in resolved}
@@ -77,8 +77,6 @@ class RunConfig:
         parts = {kind: attempt(_part, kind, resolved[kind]) for kind in ("data", "sampler", "verifier")}
         sampling: SamplingConfig = typed.pop("sampling")
         specs = [_first_phase(resolved), *(resolved[key] for key in LATER_PHASES)]
-        if gaps := _gaps(resolved):
-            problems.append(gaps)
         phases = [
             attempt(_phase, number, spec, sampling) for number, spec in enumerate(specs, start=1) if spec is not None
         ]
@@ -103,15 +101,24 @@ class RunConfig:
         return self.update.minibatches * self.update.epochs
 
 
-def _unknown(node: DictConfig, schema: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Keys that were appended to a typed node (`+optimiser.lr=3`), which OmegaConf lets pass."""
-    known = [f"{prefix}{key!s}" for key in schema]
-    for key in node:
-        name = f"{prefix}{key!s}"
-        if name not in known:
-            yield f"unknown key '{name}'.{nearest(name, known)}"
-        elif _is_typed(schema, str(key)):
-            yield from _unknown(node[key], schema[key], f"{name}.")
+def _without_value(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Keys that are not set, or refer to what is not there or of another type."""
+    kind = OmegaConf.get_type(node)
+    fields = {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+    for key in map(str, node):
+        name = f"{prefix}{key}"
+        if OmegaConf.is_missing(node, key):
+            needs = fields[key].metadata.get("needs") if key in fields else None
+            yield f"{name} is not set: give {name}=VALUE" + (f", {needs}" if needs else "")
+            continue
+        try:
+            value = node[key]
+        except OmegaConfBaseException as error:
+            raw = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[call-overload,index]
+            yield f"{name}={raw}: {str(error).splitlines()[0]}"
+            continue
+        if isinstance(value, DictConfig):
+            yield from _without_value(value, f"{name}.")
 
 
 def _is_typed(composed: DictConfig, key: str) -> bool:
@@ -130,10 +137,10 @@ def _first_phase(resolved: Mapping[str, Any]) -> dict[str, Any]:
     return {"objective": resolved["objective"], "start": 0, "sampling": resolved["sampling"], **settings}
 
 
-def _gaps(resolved: Mapping[str, Any]) -> str:
-    given = [key for key in LATER_PHASES if resolved[key] is not None]
-    missing = [key for key in LATER_PHASES[: len(given)] if key not in given]
-    return f"+{given[-1]} needs +{missing[0]}, too: phases follow each other without a gap" if missing else ""
+def _gaps(composed: DictConfig) -> Iterator[str]:
+    given = [key for key in LATER_PHASES if composed[key] is not None]
+    if missing := [key for key in LATER_PHASES[: len(given)] if key not in given]:
+        yield f"+{given[-1]} needs +{missing[0]}, too: phases follow each other without a gap"
 
 
 def _phase(number: int, spec: Mapping[str, Any], sampling: SamplingConfig) -> Phase:
@@ -146,18 +153,23 @@ def _phase(number: int, spec: Mapping[str, Any], sampling: SamplingConfig) -> Ph
         values["objective"] = build("objective", values["objective"])
     except ConfigError as error:
         raise ConfigError(f"{prefix}: {error}") from error
-    start = values["start"]
-    if start == "???":
-        raise ConfigError(f"phase{number}.start is required: the iteration in which it begins, or a condition")
-    if isinstance(start, str | Mapping):
-        try:
-            values["start"] = build("condition", start)
-        except ConfigError as error:
-            raise ConfigError(
-                f"phase{number}.start={start}: an iteration or a condition is allowed; {error}"
-            ) from error
-    elif not isinstance(start, int) or isinstance(start, bool):
-        raise ConfigError(f"phase{number}.start={start}: an iteration (a whole number) or a condition is allowed")
+    values["start"] = _start(f"phase{number}.start", values["start"])
     values["sampling"] = dataclasses.replace(sampling, **values["sampling"])
-    assert isinstance(values["start"], int | Condition)
     return Phase(number=number, name=name, **values)
+
+
+def _start(key: str, spec: Any) -> int | Condition:
+    if isinstance(spec, int) and not isinstance(spec, bool):
+        return spec
+    name, known = spec.get("name") if isinstance(spec, Mapping) else spec, names("condition")
+    if name not in known:
+        raise ConfigError(
+            f"{key}={'null' if spec is None else spec}: must be an iteration (a whole number), or a condition "
+            f"({', '.join(known)}) as NAME or {{name: NAME, parameter: value}}.{nearest(str(name), known)}"
+        )
+    try:
+        condition = build("condition", spec)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    assert isinstance(condition, Condition)
+    return condition

@@ -8,21 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import II
+from omegaconf import II, MISSING
 
 
 @dataclass(kw_only=True)
 class ModelConfig:
     """A causal language model, and the defaults that fit it: `optimizer.lr` and others refer to them."""
 
-    name: str = "???"  # tiny, smollm2, a folder or a hub name
+    name: str = field(default=MISSING, metadata={"needs": "tiny, smollm2, a folder, or a name on the Hugging Face hub"})
     revision: str | None = None
     dtype: str = "float32"  # of the weights; that of the compute follows trainer.precision
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
     chat: bool = True  # use the tokenizer's chat template where it has one, with thinking off
     start_token: str | None = (
-        None  # context of the marginal space; null: BOS, else what opens the chat template, else EOS
+        None  # context of the marginal space; null: BOS, else the chat template's opening, else EOS
     )
     reflection: str = r"(?i)\b(wait|however|alternatively|let me (re)?(check|think|verify|consider)|double-check)\b"
     lr: float = 1e-6
@@ -107,7 +107,7 @@ class PhaseConfig:
     """A phase after the first. `start` is an iteration, or a condition: `{name: drop, by: 0.1}`."""
 
     objective: Any = None
-    start: Any = "???"
+    start: Any = field(default=MISSING, metadata={"needs": "the iteration in which it begins, or a condition"})
     lr: float = II("optimizer.lr")
     schedule: str = II("optimizer.schedule")
     warmup: int = II("optimizer.warmup")

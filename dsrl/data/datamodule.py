@@ -38,7 +38,7 @@ class PromptData(L.LightningDataModule):
         return list(self._val)
 
     def setup(self, stage: str) -> None:
-        """Read the rows. Raises ConfigError for files that cannot be used."""
+        """Read the rows, once. Raises ConfigError for files that cannot be used."""
         if stage == "fit":
             self._train = self._train or self.source.train_rows()
             if not self._train:

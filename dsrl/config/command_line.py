@@ -1,0 +1,124 @@
+"""The words of the command line: read, refused where they contradict each other, and spelled out for Hydra."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from dsrl.errors import ConfigError
+from dsrl.registry import KINDS, full_spec, names
+
+PART_KINDS = {**{kind: kind for kind in KINDS if kind != "objective"}, "start": "condition"}
+"""The last word of a key that holds a part's spec, and its kind: `phase2.objective.surrogate`, `phase2.start`."""
+
+
+def read(overrides: Sequence[str]) -> list[Override]:
+    """The overrides, parsed. Raises ConfigError that names all which cannot be read."""
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    parsed, problems = [], []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:
+            override = None
+        if override is not None and override.key_or_group:
+            parsed.append(override)
+        else:
+            hint = "write KEY=VALUE, with quotes around a value that holds spaces or special characters: KEY='\"a b\"'"
+            problems.append(f"cannot read '{text}': {hint}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return parsed
+
+
+def contradictions(overrides: Sequence[Override], *, multirun: bool) -> Iterator[str]:
+    """What is wrong with the words alone."""
+    keys = [override.key_or_group for override in overrides if not override.is_hydra_override()]
+    for key, count in Counter(keys).items():
+        if count > 1:
+            values = [value_of(override) for override in overrides if override.key_or_group == key]
+            yield f"{key} is given {count} times: {', '.join(values)}; give it once"
+    for override in overrides:
+        text = override.input_line
+        if not override.is_sweep_override():
+            continue
+        if not multirun:
+            yield f"{text}: several values are a sweep, which needs -m; a list is written [a,b]"
+        elif not override.is_discrete_sweep():
+            yield f"{text}: a sweep must name its values: a,b or choice(a,b) or range(1,5)"
+        elif override.key_or_group in ("run_dir", "resume"):
+            yield f"{text}: cannot be swept; the run folders of a sweep are run_dir/0, run_dir/1, ..."
+
+
+def spelled_out(overrides: Sequence[Override]) -> list[str]:
+    """The overrides for Hydra, which merges mappings: a part that is chosen replaces the one before it, with all of
+    its parameters written out, so that `objective.surrogate=gspo objective.surrogate.clip_high=0.1` works.
+    """
+    spelled: list[str] = []
+    for override in overrides:
+        kind = PART_KINDS.get(override.key_or_group.rpartition(".")[2])
+        if "." in override.key_or_group and not override.is_delete():
+            swept = override.is_sweep_override()
+            values = list(override.sweep_iterator()) if swept else [override.value()]
+            whole = [_whole(kind, value) for value in values]
+            if any(isinstance(value, Mapping) and ("name" in value or kind is None) for value in whole) and (
+                kind or override.key_or_group.endswith(".objectives")
+            ):
+                spelled.append(f"{override.get_key_element()}=null")
+                spelled.append(f"{override.key_or_group}={','.join(map(_text, whole))}")
+                continue
+        spelled.append(str(override.input_line))
+    return spelled
+
+
+def jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
+    """The command lines of a sweep's jobs, in its order; just the one where nothing is swept."""
+    choices = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [str(override.input_line)]
+        for override in overrides
+    ]
+    yield from map(list, itertools.product(*choices))
+
+
+def value_of(override: Override) -> str:
+    """The value as it was written."""
+    return str(override.input_line).partition("=")[2]
+
+
+def search_path(folder: str) -> str:
+    """The override by which Hydra looks for YAML files in `folder`, too (`--config-dir`)."""
+    path = Path(folder).expanduser().resolve()
+    if not path.is_dir():
+        raise ConfigError(f"--config-dir={folder}: no such folder")
+    return f"hydra.searchpath=[{_text(path.as_uri())}]"
+
+
+def _whole(kind: str | None, value: Any) -> Any:
+    """A part's spec with its parameters; anything else, an unknown name included, as it is."""
+    if isinstance(value, QuotedString):
+        value = value.text
+    name = value.get("name") if isinstance(value, Mapping) else value
+    return full_spec(kind, value) if kind and isinstance(name, str) and name in names(kind) else value
+
+
+def _text(value: Any) -> str:
+    """A value in Hydra's grammar."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}: {_text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_text, value)) + "]"
+    if isinstance(value, QuotedString):
+        return str(value.with_quotes())
+    if isinstance(value, str):
+        return str(QuotedString(text=value, quote=Quote.single).with_quotes())
+    return "null" if value is None else str(value)

@@ -1,0 +1,44 @@
+"""One thread a test: the models are tiny, and threads that wait for each other cost more than they bring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from dsrl.config.compose import compose
+from dsrl.module import DSRLModule
+from dsrl.resume import checkpoint_to_resume
+from dsrl.run import build_trainer
+
+torch.set_num_threads(1)
+
+SMALL = (
+    "prompts_per_iteration=6",
+    "responses_per_prompt=4",
+    "data.train_size=200",
+    "data.val_size=6",
+    "validation.k=2",
+    "logger=none",
+    "iterations=4",
+)
+
+
+@pytest.fixture
+def fit(tmp_path: Path) -> Callable[..., DSRLModule]:
+    """Train the embedded model with small sizes, in this process; returns the module, its trainer attached."""
+
+    def fit_small(*overrides: str, callbacks: tuple[L.Callback, ...] = ()) -> DSRLModule:
+        # a later override takes the place of an earlier one
+        given = {text.split("=", 1)[0]: text for text in (*SMALL, f"run_dir={tmp_path / 'run'}", *overrides)}
+        config = compose(list(given.values()))
+        checkpoint = checkpoint_to_resume(config)
+        trainer, module, data = build_trainer(config, resumes=checkpoint is not None)
+        trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        return module
+
+    return fit_small

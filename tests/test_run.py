@@ -1,0 +1,146 @@
+"""The whole way, in small: what a run leaves behind, and what it never does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from dsrl.config.compose import compose
+from dsrl.errors import DSRLError
+from dsrl.policy import Policy
+from dsrl.registry import register
+from dsrl.run import build_trainer
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def weights(module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in module.policy.parameters()])
+
+
+@register("verifier", "constant_test")
+@dataclass(kw_only=True)
+class ConstantVerifier:
+    """The same reward for every response."""
+
+    value: float = 0.0
+
+    def score(self, rollouts):
+        return torch.full((len(rollouts.prompts), rollouts.responses_per_prompt), self.value)
+
+
+def test_two_phases_leave_a_complete_run_folder(fit, tmp_path):
+    module = fit("objective=nsr_prerl", "+phase2=grpo", "phase2.start=2", "validation.every=3")
+    folder = tmp_path / "run"
+    every = lines(folder / "metrics.jsonl")
+    iterations = [line for line in every if "reward/mean" in line]
+    assert [(line["iteration"], line["phase"], line["objective"]) for line in iterations] == [
+        (0, 1, "nsr_prerl"),
+        (1, 1, "nsr_prerl"),
+        (2, 2, "grpo"),
+        (3, 2, "grpo"),
+    ]
+    needed = {"response/length_mean", "kept/fraction", "loss", "grad_norm", "time/iteration", "time/sample", "lr"}
+    assert all(needed <= set(line) for line in iterations)
+    # before any update, after 3, and after the last, whatever `every` says
+    validations = [line for line in every if "reward/mean" not in line]
+    assert [line["iteration"] for line in validations] == [0, 3, 4]
+    assert set(validations[0]) == {"iteration", *(f"val/arithmetic/{m}" for m in ("avg@2", "pass@1", "pass@2"))}
+    assert every[0] == validations[0]
+    samples = lines(folder / "samples.jsonl")
+    assert {line["iteration"] for line in samples} == {0, 1, 2, 3}
+    assert {"prompt", "response", "reward", "answer", "ground_truth"} <= set(samples[0])
+    assert OmegaConf.load(folder / "config.yaml").phase2.start == 2
+    assert (folder / "checkpoints" / "handoff-phase2-iteration2.ckpt").is_file()
+    loaded = AutoModelForCausalLM.from_pretrained(folder / "hf")
+    assert torch.equal(weights(module), weights(type("", (), {"policy": loaded})))
+    assert AutoTokenizer.from_pretrained(folder / "hf")("1+1=").input_ids
+
+
+def test_each_phase_runs_only_the_passes_that_its_objective_needs(fit, monkeypatch):
+    seen: list[tuple[int, set[int], bool]] = []
+    forward = Policy.forward
+
+    def spy(self, contexts, tokens, mask, temperature=1.0):
+        seen.append((len(contexts), {len(context) for context in contexts}, torch.is_grad_enabled()))
+        return forward(self, contexts, tokens, mask, temperature)
+
+    monkeypatch.setattr(Policy, "forward", spy)
+    module = fit("objective=nsr_prerl", "iterations=1", "validation.every=0")
+    # one start token, no pass without gradient for old log-probabilities, and no row that is not kept
+    assert all(contexts == {1} and graded for _, contexts, graded in seen)
+    assert sum(rows for rows, _, _ in seen) == round(module.metrics["kept/fraction"] * 24) < 24
+    seen.clear()
+    fit("objective=grpo", "iterations=1", "validation.every=0", f"run_dir={module.config.run_dir}-2")
+    assert all(contexts == {11} and graded for _, contexts, graded in seen)
+
+
+def test_nothing_kept_takes_no_step_and_the_schedule_advances(fit):
+    module = fit("verifier=constant_test", "objective=nsr_prerl", "optimizer.schedule=linear", "validation.every=0")
+    fresh = build_trainer(compose(["run_dir=/nowhere-is-written", "logger=none"]))[1]
+    fresh.trainer = module.trainer
+    fresh.configure_model()
+    assert torch.equal(weights(module), weights(fresh))
+    assert module.trainer.global_step == 0
+    metrics = module.metrics
+    assert (metrics["loss"], metrics["grad_norm"], metrics["update/steps"], metrics["kept/fraction"]) == (0, 0, 0, 0)
+    assert metrics["lr"] == pytest.approx(1e-4 * (1 - 3 / 4))
+
+
+def test_signed_moves_the_weights_where_every_answer_is_wrong(fit):
+    module = fit("verifier=constant_test", "objective=nsr_prerl", "objective.advantage=signed", "validation.every=0")
+    assert module.trainer.global_step == 4
+    assert module.metrics["kept/fraction"] == 1
+    assert module.metrics["grad_norm"] > 0
+
+
+def test_all_advantages_zero_but_kept_is_a_step_with_gradient_zero(fit):
+    module = fit("verifier=constant_test", "objective=grpo", "validation.every=0", "iterations=1")
+    assert module.trainer.global_step == 1
+    assert (module.metrics["grad_norm"], module.metrics["scored/fraction"]) == (0, 0)
+
+
+def test_several_steps_on_one_batch(fit):
+    module = fit("update.minibatches=2", "update.epochs=2", "iterations=1", "validation.every=0")
+    assert module.trainer.global_step == 4
+    assert module.metrics["update/steps"] == 4
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_pull_to_the_reference(fit, estimator):
+    pull = ("objective.kl.coefficient=0.1", f"objective.kl.estimator={estimator}")
+    module = fit(*pull, "iterations=3", "validation.every=0", "optimizer.lr=1e-3")
+    assert module.metrics["kl/mean"] != 0
+    assert not any(parameter.requires_grad for parameter in module.reference.parameters())
+
+
+def test_mixed_scores_both_spaces(fit):
+    module = fit("objective=mixed", "iterations=1", "validation.every=0")
+    assert module.metrics["grad_norm"] > 0
+    assert [term.weight for term in module.experience.terms] == [1.0, 0.01]
+    assert len(module.experience.views) == 2
+
+
+def test_bf16_and_gradient_checkpointing(fit):
+    both = ("trainer.precision=bf16-mixed", "model.gradient_checkpointing=true")
+    module = fit(*both, "iterations=2", "validation.every=0")
+    assert module.metrics["grad_norm"] > 0
+    assert next(module.policy.parameters()).dtype == torch.float32
+
+
+def test_a_reward_that_is_not_finite_ends_the_run(fit):
+    with pytest.raises(DSRLError, match="not all finite"):
+        fit("verifier=constant_test", "verifier.value=-1", "objective=grpo", callbacks=(_Spoil(),))
+
+
+class _Spoil(__import__("lightning").Callback):
+    def on_fit_start(self, trainer, pl_module):
+        pl_module.verifier.value = float("nan")
