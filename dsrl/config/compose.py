@@ -136,7 +136,9 @@ def _problems(overrides: Sequence[Override], given: list[str]) -> Iterator[str]:
 def _choice_problem(override: Override, error: Exception) -> str:
     group, value, text = override.key_or_group, value_of(override), str(error)
     if "more than once" in text or "Multiple values" in text:
-        return f"+{group}={value}: {group} is set already, by an experiment or by default; write {group}={value}, without +"
+        return (
+            f"+{group}={value}: {group} has a value, by an experiment or by default; write {group}={value}, without +"
+        )
     if "Could not override" in text or "Could not delete" in text:
         return f"{override.input_line}: {group} is not set yet; write +{group}=NAME"
     known = list(getattr(error, "options", None) or _options(group))
@@ -216,6 +218,7 @@ def _unknown(key: str, node: DictConfig, prefix: str = "") -> str:
     keys = [*_keys(node, prefix), *LATER_PHASES]
     known = [name for name in keys if not f"{key}.".startswith(f"{name}.") and not name.startswith(f"{key}.")]
     parent, _, last = key.rpartition(".")
+    siblings = [name for name in known if parent and name.rpartition(".")[0] == parent]
     owners = [name for name in _options(parent) if last in _stored(parent, name)] if parent in GROUPS else []
     elsewhere = [name for name in known if name.endswith(f".{last}")]
     if owners:
@@ -223,10 +226,9 @@ def _unknown(key: str, node: DictConfig, prefix: str = "") -> str:
     elif elsewhere:
         hint = f" Did you mean {' or '.join(map(repr, elsewhere[:3]))}?"
     else:
-        hint = nearest(key, known)
-    siblings = [name.rpartition(".")[2] for name in known if parent and name.rpartition(".")[0] == parent]
+        hint = nearest(key, siblings or known)
     if siblings:
-        hint += f" Keys there: {', '.join(siblings)}."
+        hint += f" Keys there: {', '.join(name.rpartition('.')[2] for name in siblings)}."
     elif parent in keys:
         hint = f" {parent}={OmegaConf.select(node, parent.removeprefix(prefix))} has no parameters."
     return f"unknown key '{key}'.{hint}"

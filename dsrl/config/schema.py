@@ -21,9 +21,7 @@ class ModelConfig:
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
     chat: bool = True  # use the tokenizer's chat template where it has one, with thinking off
-    start_token: str | None = (
-        None  # context of the marginal space; null: BOS, else the chat template's opening, else EOS
-    )
+    start_token: str | int | None = None  # context of the marginal space; null: BOS, what opens the chat, or EOS
     reflection: str = r"(?i)\b(wait|however|alternatively|let me (re)?(check|think|verify|consider)|double-check)\b"
     lr: float = 1e-6
     phase1_iterations: int = 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def store_registry() -> None:
             phase.objective = store.load(f"objective/{name}.yaml").node
             phase.start = "${model.phase1_iterations}" if group == "phase2" else MISSING
             store.store(group=group, name=name, node=phase)
+    OmegaConf.register_new_resolver("dsrl.home", os.path.expanduser, replace=True)
     OmegaConf.register_new_resolver("dsrl.names", lambda kind: ", ".join(names(kind)), replace=True)
 
 
