@@ -10,7 +10,11 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), constrained_layout=
 for folder in sys.argv[1:]:
     lines = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
     training = [line for line in lines if "reward/mean" in line]
-    validation = [(line["iteration"], next(v for k, v in line.items() if "avg@" in k)) for line in lines[:] if "reward/mean" not in line]
+    validation = [
+        (line["iteration"], next(v for k, v in line.items() if "avg@" in k))
+        for line in lines[:]
+        if "reward/mean" not in line
+    ]
     (curve,) = left.plot([line["reward/mean"] for line in training], alpha=0.6, label=Path(folder).name)
     left.plot(*zip(*validation, strict=True), "o", color=curve.get_color(), markersize=4)
     right.plot([line["response/reflections"] for line in training], color=curve.get_color(), alpha=0.8)

@@ -28,7 +28,8 @@ from dsrl.types import Counts, LossBatch, LossOutput, Prompt, Rollouts
 class Term:
     """One objective's view of the rollouts: advantages [N]; kept and scored [N] bool (see `Objective`).
 
-    `index` is its place among the terms of the iteration.
+    `index` is its place among the terms of the iteration; `label` goes before its metrics where several terms would
+    give the same.
     """
 
     index: int
@@ -37,6 +38,7 @@ class Term:
     advantages: Tensor
     kept: Tensor
     scored: Tensor
+    label: str = ""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -117,8 +119,7 @@ class OptimizerStep:
             )
             output = term.objective.loss(logprobs, batch)
             total.loss = total.loss + term.weight * output.loss
-            for key, value in output.metrics.items():
-                total.metrics[key] = total.metrics.get(key, torch.zeros((), device=logprobs.device)) + value
+            total.metrics |= {f"{term.label}{key}": value for key, value in output.metrics.items()}
         return total
 
 

@@ -17,7 +17,7 @@ from dsrl.config.schema import SamplingConfig
 from dsrl.data.encoding import PromptEncoder
 from dsrl.distributed import sum_by_key, world_size
 from dsrl.draws import seed_of
-from dsrl.errors import DSRLError
+from dsrl.errors import ConfigError, DSRLError
 from dsrl.experience import (
     Experience,
     MicroBatch,
@@ -100,11 +100,16 @@ class DSRLModule(L.LightningModule):
     def weigh(self, rollouts: Rollouts, rewards: Tensor) -> Experience:
         """What each term of the objective keeps, in which space; old and reference log-probabilities where needed."""
         views: dict[str, SpaceView] = {}
-        for index, (weight, objective) in enumerate(self.phase.objective.terms):
+        terms = self.phase.objective.terms
+        kinds = [type(objective) for _, objective in terms]
+        several = sum(not objective.needs_reference for _, objective in terms) > 1
+        for index, (weight, objective) in enumerate(terms):
             shaped = rewards if objective.reward_kl is None else self.less_kl(rewards, rollouts, objective.reward_kl)
             key = space_key(objective.space)
             views[key] = views.get(key) or self.view(objective.space, rollouts)
-            views[key].terms.append(weigh(index, weight, objective, rollouts, shaped))
+            term = weigh(index, weight, objective, rollouts, shaped)
+            term.label = f"{kinds[index].__name__}{index}/" if several else ""
+            views[key].terms.append(term)
         for view in views.values():
             if self.config.steps_per_iteration > 1:  # else the first forward of the update is the policy that sampled
                 view.old_logprobs = self.frozen_logprobs(
@@ -280,10 +285,22 @@ class DSRLModule(L.LightningModule):
         if hasattr(self, "policy"):
             return
         self.policy = Policy(load_model(self.config.model))
+        self.fit_prompts()
         if self.config.needs_reference:
             self.reference = Policy(copy.deepcopy(self.policy.model)).requires_grad_(False).eval()
         self.sampler.setup(self.policy, self.encoder)
         self.trainer.datamodule.encoder = self.encoder  # type: ignore[attr-defined]
+
+    def fit_prompts(self) -> None:
+        """Leave room for the longest response in the model's positions: longer prompts lose their beginning."""
+        positions = getattr(self.policy.model.config, "max_position_embeddings", None)
+        longest = max(phase.sampling.max_new_tokens for phase in self.config.phases)
+        if positions is not None:
+            if positions <= longest:
+                raise ConfigError(
+                    f"sampling.max_new_tokens={longest}: the model has {positions} positions, which a prompt shares"
+                )
+            self.encoder.max_tokens = min(self.encoder.max_tokens, positions - longest)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the policy. Its structure is the same in every phase."""
