@@ -18,6 +18,7 @@ from dsrl.registry import KINDS, full_spec, names
 
 PART_KINDS = {**{kind: kind for kind in KINDS if kind != "objective"}, "start": "condition"}
 """The last word of a key that holds a part's spec, and its kind: `phase2.objective.surrogate`, `phase2.start`."""
+NULL = "${oc.decode:null}"  # since choice(null) is refused
 
 
 def read(overrides: Sequence[str]) -> list[Override]:
@@ -41,8 +42,8 @@ def read(overrides: Sequence[str]) -> list[Override]:
 
 def contradictions(overrides: Sequence[Override], *, multirun: bool) -> Iterator[str]:
     """What is wrong with the words alone."""
-    keys = [override.key_or_group for override in overrides if not override.is_hydra_override()]
-    for key, count in Counter(keys).items():
+    added = [override.key_or_group for override in overrides if override.is_add()]
+    for key, count in Counter(added).items():
         if count > 1:
             values = [value_of(override) for override in overrides if override.key_or_group == key]
             yield f"{key} is given {count} times: {', '.join(values)}; give it once"
@@ -64,18 +65,17 @@ def spelled_out(overrides: Sequence[Override]) -> list[str]:
     """
     spelled: list[str] = []
     for override in overrides:
-        kind = PART_KINDS.get(override.key_or_group.rpartition(".")[2])
-        if "." in override.key_or_group and not override.is_delete():
-            swept = override.is_sweep_override()
-            values = list(override.sweep_iterator()) if swept else [override.value()]
-            whole = [_whole(kind, value) for value in values]
-            if any(isinstance(value, Mapping) and ("name" in value or kind is None) for value in whole) and (
-                kind or override.key_or_group.endswith(".objectives")
-            ):
-                spelled.append(f"{override.get_key_element()}=null")
-                spelled.append(f"{override.key_or_group}={','.join(map(_text, whole))}")
-                continue
-        spelled.append(str(override.input_line))
+        parent, _, last = override.key_or_group.rpartition(".")
+        kind = PART_KINDS.get(last) if parent else None
+        values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+        whole = [_whole(kind, value) for value in values]
+        replaces = any(isinstance(value, Mapping) and "name" in value for value in whole) if kind else False
+        if replaces or (last == "objectives" and isinstance(whole[0], Mapping)):
+            # What follows is then not merged; ++, since Hydra's sweeper keeps one override of each spelling.
+            spelled.append(f"++{override.key_or_group}=''")
+            spelled.append(f"{override.key_or_group}={','.join(map(_text, whole))}")
+        else:
+            spelled.append(str(override.input_line))
     return spelled
 
 
@@ -88,6 +88,21 @@ def jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
         for override in overrides
     ]
     yield from map(list, itertools.product(*choices))
+
+
+def swept(overrides: Sequence[str]) -> list[str]:
+    """The overrides of a sweep for Hydra, which applies those that are not swept to the sweep itself, too, and then
+    misses what the swept ones bring (`-m +phase2=grpo,gspo phase2.start=3`): all are swept, most over one value.
+    """
+    return [
+        str(override.input_line)
+        if override.is_sweep_override()
+        or override.is_hydra_override()
+        or override.is_delete()
+        or override.key_or_group in ("run_dir", "experiment")
+        else f"{override.get_key_element()}=choice({_text(NULL if override.value() is None else override.value())})"
+        for override in read(overrides)
+    ]
 
 
 def value_of(override: Override) -> str:

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from dsrl.config.command_line import contradictions, jobs, read, spelled_out, value_of
+from dsrl.config.command_line import contradictions, jobs, read, spelled_out, swept, value_of
 from dsrl.config.run_config import LATER_PHASES, RunConfig
 from dsrl.config.schema import PhaseConfig
 from dsrl.config.store import GROUPS, config_dir, store_registry
@@ -25,6 +25,7 @@ from dsrl.errors import ConfigError, nearest
 SEVERAL = ("logger", "experiment")
 """Groups of which several files can be chosen, `logger=[local,wandb]`."""
 TYPES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+VALUES = 3
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError)
 
 
@@ -48,6 +49,7 @@ def check_command_line(overrides: Sequence[str], *, multirun: bool = False, runs
     problems: list[str] = []
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         spelled = _checked(overrides, multirun=multirun)
+        spelled = swept(spelled) if multirun else spelled
         for number, job in enumerate(jobs(read(spelled))):
             try:
                 composed = _composed(job)
@@ -57,9 +59,9 @@ def check_command_line(overrides: Sequence[str], *, multirun: bool = False, runs
                     RunConfig.of(composed)
             except ConfigError as error:
                 problems += str(error).splitlines()
-    if problems:
-        raise ConfigError("\n".join(dict.fromkeys(problems)))
-    return spelled
+        if problems:
+            raise ConfigError("\n".join(dict.fromkeys(problems)))
+        return spelled
 
 
 def _checked(overrides: Sequence[str], *, multirun: bool) -> list[str]:
@@ -74,15 +76,22 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
     try:
         composed = hydra_compose("train", list(overrides))
     except COMPOSITION_ERRORS as error:
-        parsed = sorted(read(overrides), key=lambda override: override.key_or_group != "experiment")
-        choices = [override for override in parsed if _is_choice(override)]
-        others = [override for override in parsed if not _is_choice(override)]
+        parsed = sorted(read(overrides), key=_order)
+        names = [override for override in parsed if _order(override) < VALUES]
+        others = [override for override in parsed if _order(override) == VALUES]
         # One wrong name brings on wrong keys, so names come first.
-        problems = [*_problems(choices, [])] or [*_problems(others, [str(choice.input_line) for choice in choices])]
+        problems = [*_problems(names, [])] or [*_problems(others, [str(name.input_line) for name in names])]
         raise ConfigError("\n".join(problems) or str(error)) from error
     if problems := [*_misplaced(composed)]:
         raise ConfigError("\n".join(problems))
     return composed
+
+
+def _order(override: Override) -> int:
+    """Where files are looked for, experiments, other names, values: an override may need those before it."""
+    if override.is_hydra_override():
+        return 0
+    return 1 if override.key_or_group == "experiment" else 2 if _is_choice(override) else VALUES
 
 
 def _is_choice(override: Override) -> bool:
