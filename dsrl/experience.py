@@ -119,7 +119,9 @@ class OptimizerStep:
             )
             output = term.objective.loss(logprobs, batch)
             total.loss = total.loss + term.weight * output.loss
-            total.metrics |= {f"{term.label}{key}": value for key, value in output.metrics.items()}
+            for name, value in output.metrics.items():
+                key = f"{term.label}{name}"
+                total.metrics[key] = total.metrics[key] + value if key in total.metrics else value
         return total
 
 

@@ -11,7 +11,7 @@ from dsrl.data.datamodule import IterationBatches, OneIteration, PromptData
 from dsrl.errors import ConfigError
 from dsrl.models.loading import load_tokenizer
 
-ENCODER = PromptEncoder(tokenizer=load_tokenizer(ModelConfig(lr=0.0)), max_tokens=8)
+ENCODER = PromptEncoder(tokenizer=load_tokenizer(ModelConfig(name="tiny")), max_tokens=8)
 
 
 def rows_of(count):

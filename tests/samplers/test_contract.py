@@ -14,7 +14,7 @@ from dsrl.samplers.contract import CHECKS, Bench
 
 torch.set_num_threads(1)
 
-TINY = ModelConfig(lr=0.0)
+TINY = ModelConfig(name="tiny")
 
 
 def marked(name):

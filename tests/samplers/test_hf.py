@@ -18,7 +18,7 @@ from dsrl.types import Prompt, SamplingParams
 
 torch.set_num_threads(1)
 
-TINY = ModelConfig(lr=0.0)
+TINY = ModelConfig(name="tiny")
 QUESTIONS = ["537+920=", "12+30=", "", "4321+1234=", "99999999+1="]
 
 
@@ -152,7 +152,9 @@ def test_responses_that_have_ended_leave_the_batch(policy, encoder, prompts, rag
 
 
 def test_gradient_checkpointing_changes_nothing(encoder, prompts):
-    plain, checkpointed = (Policy(load_model(ModelConfig(lr=0.0, gradient_checkpointing=on))) for on in (False, True))
+    plain, checkpointed = (
+        Policy(load_model(ModelConfig(name="tiny", gradient_checkpointing=on))) for on in (False, True)
+    )
     assert checkpointed.training
     found = [responses_of(sampler_of(policy, encoder).sample(prompts, params_of())) for policy in (plain, checkpointed)]
     assert found[0] == found[1]
