@@ -9,7 +9,7 @@ NAMES = [
     ("objective=grp", "objective=grp: no such objective; there are cispo, dapo,", "Did you mean 'grpo'?"),
     ("objective=", "objective=: no such objective; there are cispo, dapo,"),
     ("sampler=hff", "sampler=hff: no such sampler; there are hf", "Did you mean 'hf'?"),
-    ("verifier=mth", "verifier=mth: no such verifier; there are exact, math.", "Did you mean 'math'?"),
+    ("verifier=mth", "verifier=mth: no such verifier;", "Did you mean 'math'?"),
     ("data=arithmetc", "data=arithmetc: no such data;", "Did you mean 'arithmetic'?"),
     ("model=tny", "model=tny: no such model; there are hf, smollm2, tiny.", "Did you mean 'tiny'?"),
     ("model=../train", "model=../train: no such model; there are hf, smollm2, tiny."),
