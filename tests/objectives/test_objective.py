@@ -63,16 +63,16 @@ def test_the_base_class_alone_computes_nothing():
 
 
 def test_changing_one_default():
-    @register("objective", "mine")
+    @register("objective", "of_this_test")
     @dataclass(kw_only=True)
     class Mine(GRPO):
         space: str = "marginal"
 
-    objective = build("objective", "mine")
+    objective = build("objective", "of_this_test")
     assert (objective.space, objective.advantage, objective.keep) == ("marginal", "group_norm", "all")
-    assert build("objective", {"name": "mine", "space": "conditional"}).space == "conditional"
+    assert build("objective", {"name": "of_this_test", "space": "conditional"}).space == "conditional"
     with pytest.raises(ConfigError, match="objective 'mine' has no parameter 'spcae'.*Did you mean 'space'"):
-        build("objective", {"name": "mine", "spcae": "marginal"})
+        build("objective", {"name": "of_this_test", "spcae": "marginal"})
 
 
 def test_changing_one_method_and_using_super():
