@@ -71,7 +71,7 @@ def test_changing_one_default():
     objective = build("objective", "of_this_test")
     assert (objective.space, objective.advantage, objective.keep) == ("marginal", "group_norm", "all")
     assert build("objective", {"name": "of_this_test", "space": "conditional"}).space == "conditional"
-    with pytest.raises(ConfigError, match="objective 'mine' has no parameter 'spcae'.*Did you mean 'space'"):
+    with pytest.raises(ConfigError, match="objective 'of_this_test' has no parameter 'spcae'.*Did you mean 'space'"):
         build("objective", {"name": "of_this_test", "spcae": "marginal"})
 
 
