@@ -1,20 +1,25 @@
 """The command line as a user meets it: exit codes, what is printed, sweeps, the wheel."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from dsrl.train import main
 
 ROOT = Path(__file__).parents[1]
 
 
 def train(*arguments):
-    return subprocess.run(
-        [sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    command = [sys.executable, "train.py", *arguments]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=one_thread, capture_output=True, text=True, timeout=120)
 
 
 def test_a_bad_name_ends_with_one_message():
@@ -24,20 +29,76 @@ def test_a_bad_name_ends_with_one_message():
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_cfg_job_prints_and_loads_nothing(tmp_path):
-    done = train("--cfg", "job", f"run_dir={tmp_path}/run", "model=hf", "model.name=org/model")
-    assert done.returncode == 0, done.stderr
-    assert "name: org/model" in done.stdout
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cfg", "job", "objective=grp"], "error: objective=grp: no such objective; there are "),
+        (["--help", "optimiser.lr=1"], "error: unknown key 'optimiser.lr'."),
+        (["-m", "objective=grpo,grp"], "error: objective=grp: no such objective; there are "),
+        (["--cfg", "job", "-m"], "error: --cfg and --multirun: choose one"),
+        (["--resolve"], "error: --resolve goes with --cfg or --help"),
+        (["--config-dir", "/nope"], "error: --config-dir=/nope: no such folder"),
+        (["--config-name", "x"], "error: --config-name=x: write an experiment instead: --config-dir FOLDER"),
+    ],
+)
+def test_refused(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith(message)
+
+
+def test_an_option_that_is_none(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--objective=grpo"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "train.py: error: unrecognized arguments: --objective=grpo"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (None, "ModuleNotFoundError: No module named 'broken_plugin'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("from dsrl import register\nregister('keep', 'all')(len)", "keep 'all' is registered twice: by "),
+    ],
+)
+def test_a_plugin_that_fails(source, reason, tmp_path, monkeypatch, capsys):
+    if source:
+        (tmp_path / "broken_plugin.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("DSRL_PLUGINS", "broken_plugin")
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: plugin DSRL_PLUGINS:broken_plugin failed to load: {reason}")
+
+
+def test_cfg_job_prints_and_loads_nothing(tmp_path, monkeypatch, capsys):
+    line = [f"run_dir={tmp_path}/run", "--cfg", "job", "--resolve", "model=hf", "objective.surrogate=gspo"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *line])
+    main()
+    GlobalHydra.instance().clear()
+    printed = OmegaConf.create(capsys.readouterr().out)
+    assert (printed.optimizer.lr, printed.objective.surrogate.clip_high) == (1e-6, 4e-4)
+    assert OmegaConf.is_missing(printed.model, "name")  # only the form is checked
     assert not (tmp_path / "run").exists()
 
 
 def test_a_sweep_writes_each_run_under_its_own_folder(tmp_path):
-    line = "-m objective=grpo,nsr_prerl iterations=1 prompts_per_iteration=2 responses_per_prompt=2"
-    done = train(*line.split(), "sampling.max_new_tokens=8", "validation.every=0", f"run_dir={tmp_path}/sweep")
+    line = "-m objective=nsr_prerl +phase2=grpo,gspo phase2.start=1 iterations=2 prompts_per_iteration=2"
+    sizes = "responses_per_prompt=2 sampling.max_new_tokens=8 validation.every=0 logger=none"
+    done = train(*line.split(), *sizes.split(), f"run_dir={tmp_path}/sweep")
     assert done.returncode == 0, done.stderr
-    for job, objective in enumerate(["grpo", "nsr_prerl"]):
-        (row,) = (tmp_path / "sweep" / str(job) / "metrics.jsonl").read_text().splitlines()
-        assert json.loads(row)["objective"] == objective
+    for job, objective in enumerate(["grpo", "gspo"]):
+        folder = tmp_path / "sweep" / str(job)
+        rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [row["objective"] for row in rows] == ["nsr_prerl", objective]
+        assert OmegaConf.load(folder / "config.yaml").run_dir == str(folder)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 
 from dsrl.conditions import Condition
+from dsrl.errors import ConfigError, nearest
 from dsrl.module import DSRLModule
 from dsrl.phases import Phase
 
@@ -60,6 +61,10 @@ class PhaseScheduler(L.Callback):
         start = self.phases[self.entered].start
         if isinstance(start, Condition):
             seen = {**module.metrics, **(module.validated if module.validated_at == following else {})}
+            measured = module.validated if start.metric.startswith("val/") else module.metrics
+            if measured and start.metric not in measured:
+                key, hint = f"phase{self.entered + 1}.start", nearest(start.metric, measured)
+                raise ConfigError(f"{key}: there is no metric '{start.metric}'.{hint}")
             self.history += [seen[start.metric]] if start.metric in seen else []
             due = bool(trainer.strategy.broadcast(start.due(following - self.starts[-1], self.history)))
         else:

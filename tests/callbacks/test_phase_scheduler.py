@@ -92,6 +92,15 @@ def test_a_condition_on_a_validation_metric_sees_only_what_was_measured(fit):
     assert scheduler(module).starts == [0, 2]
 
 
+@pytest.mark.parametrize(
+    ("metric", "meant"), [("reward/men", "reward/mean"), ("val/arithmetic/avg@3", "val/arithmetic/avg@2")]
+)
+def test_a_condition_on_a_metric_that_is_not_there_ends_the_run(fit, metric, meant):
+    over = f"phase2.start={{name: plateau, metric: {metric}}}"
+    with pytest.raises(ConfigError, match=f"phase2.start: there is no metric '{metric}'. Did you mean '{meant}'"):
+        fit(*TWO, over, "validation.every=1")
+
+
 def test_three_phases(fit):
     module = fit(*TWO, "phase2.start=1", "+phase3=psr", "phase3.start=3")
     lines = [json.loads(line) for line in (module.config.run_dir / "metrics.jsonl").read_text().splitlines()]

@@ -3,10 +3,16 @@
 import json
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 
 from dsrl.conditions import Drop, Plateau
-from dsrl.config.compose import compose
+from dsrl.config.command_line import jobs, read, search_path
+from dsrl.config.compose import check_command_line, compose
+from dsrl.config.run_config import RunConfig
 from dsrl.config.store import config_dir
+from dsrl.errors import ConfigError
 
 
 def test_parameter_of_a_part():
@@ -24,6 +30,87 @@ def test_parameter_of_a_part():
 )
 def test_a_named_part_replaces_all_of_the_one_before(line, surrogate):
     assert compose(line).phases[0].objective.surrogate == surrogate
+
+
+PPO = {"name": "ppo_clip", "clip_low": 0.2, "clip_high": 0.2, "dual_clip": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        ("objective.surrogate={name: ppo_clip, clip_low: 0.1}", "surrogate", PPO | {"clip_low": 0.1}),
+        ("objective.surrogate.dual_clip=null", "surrogate", PPO | {"dual_clip": None}),
+        ("objective=dapo|objective.surrogate.clip_low=0.1", "surrogate.clip_high", 0.28),  # dapo's own stays
+        ("objective=dapo|objective.surrogate=ppo_clip", "surrogate", PPO),  # and goes with the part
+        ("objective.surrogate=gspo|objective.surrogate.clip_high=0.1", "surrogate.clip_low", 3e-4),
+        ("objective.advantage={name: signed, threshold: 0.3}", "advantage", {"name": "signed", "threshold": 0.3}),
+        ("objective.advantage=signed|objective.advantage.threshold=0.3", "advantage.threshold", 0.3),
+        (
+            "objective.kl.coefficient=0.001|objective.kl.estimator=k2|objective.kl.space=marginal",
+            "kl.space",
+            "marginal",
+        ),
+        ("objective.kl={coefficient: 0.1}", "kl.estimator", "k3"),
+        ("objective=mixed|objective.objectives.nsr_prerl.keep=positive", "objectives.nsr_prerl.weight", 0.01),
+        ("objective=mixed|objective.objectives.psr={weight: 2}", "objectives.psr", {"weight": 2}),
+    ],
+)
+def test_forms_of_a_part(line, key, value):
+    assert OmegaConf.select(OmegaConf.create(compose(line.split("|")).resolved), f"objective.{key}") == value
+
+
+def test_null_where_it_is_allowed():
+    config = compose(["model.start_token=5", "verifier=math", "verifier.workers=null", "resume=null"])
+    assert (config.model.start_token, config.verifier.workers, config.resume) == (5, None, None)
+
+
+def test_choice_of_loggers():
+    assert [*compose(["~logger.csv"]).logger] == ["tensorboard"]
+    assert [*compose(["logger=[local,wandb]"]).logger] == ["csv", "tensorboard", "wandb"]
+
+
+def test_jobs_of_a_sweep_are_what_hydra_composes():
+    line = ["+phase2=grpo,gspo", "phase2.start=3", "objective.surrogate=gspo,reinforce", "model.start_token=null"]
+    spelled = check_command_line([*line, "run_dir=x y"], multirun=True)
+    # Unswept words would reach Hydra's own composition of the sweep, which has no phase 2. It refuses choice(null), and
+    # keeps one override of each spelling of a key.
+    assert spelled == [
+        "+phase2=grpo,gspo",
+        "phase2.start=choice(3)",
+        "++objective.surrogate=choice('')",
+        "objective.surrogate={name: 'gspo',clip_low: 0.0003,clip_high: 0.0004},'reinforce'",
+        "model.start_token=choice('${oc.decode:null}')",
+        "run_dir=x y",
+    ]
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        runs = [RunConfig.of(hydra_compose("train", job)) for job in jobs(read(spelled))]
+    assert [(run.phases[1].name, run.resolved["objective"]["surrogate"]) for run in runs] == [
+        (name, surrogate)
+        for name in ("grpo", "gspo")
+        for surrogate in ({"name": "gspo", "clip_low": 0.0003, "clip_high": 0.0004}, "reinforce")
+    ]
+    assert {(run.phases[1].start, run.model.start_token) for run in runs} == {(3, None)}
+
+
+def test_experiments_of_ones_own(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - /phase2: gspo\n  - override /objective: nsr_prerl\nphase2: {start: 7}\n"
+    )
+    config = compose([search_path(str(tmp_path)), "experiment=mine"])
+    assert [(phase.name, phase.start) for phase in config.phases] == [("nsr_prerl", 0), ("gspo", 7)]
+    assert compose([search_path(str(tmp_path)), "experiment=mine", "phase2=nsr"]).phases[1].name == "nsr"
+    with pytest.raises(ConfigError, match="there are mine, paper_qwen3_4b. Did you mean 'mine'?"):
+        compose([search_path(str(tmp_path)), "experiment=min"])
+
+
+def test_a_file_cannot_mix_the_parameters_of_two_parts(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nobjective: {surrogate: {name: cispo, clip_low: 0.5}}\n"
+    )
+    with pytest.raises(ConfigError, match="objective.surrogate is ppo_clip, .* write objective.surrogate=cispo"):
+        compose([search_path(str(tmp_path)), "experiment=mine"])
 
 
 def test_objectives_of_mixed_are_replaced():
@@ -73,8 +160,20 @@ def test_defaults_of_smollm2():
     assert (config.phases[0].lr, config.phases[1].start, config.phases[0].sampling.max_new_tokens) == (2e-6, 10, 256)
 
 
-def test_resolved_has_no_interpolation():
-    assert "${" not in json.dumps(compose(["+phase2=grpo"]).resolved)
+def plain(value):
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and plain(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(plain, value))
+    return value is None or type(value) in (str, int, float, bool)
+
+
+@pytest.mark.parametrize("line", [[], ["objective=mixed", "+phase2=grpo", "phase2.start=drop", "sampling.stop=[a]"]])
+def test_resolved_is_plain_and_comes_back_from_a_file(line):
+    resolved = compose(line).resolved
+    assert plain(resolved)
+    assert "${" not in json.dumps(resolved) and "???" not in json.dumps(resolved)
+    assert OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(OmegaConf.create(resolved)))) == resolved
 
 
 @pytest.fixture

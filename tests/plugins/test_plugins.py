@@ -7,27 +7,91 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+import pytest
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+
+from dsrl import registry
+from dsrl.config.compose import compose
+from dsrl.config.run_config import LATER_PHASES
+from dsrl.errors import ConfigError
+from dsrl.registry import KINDS, _registry, load_plugins
+from dsrl.train import main
+
+SITE = Path(__file__).parent / "site"  # as pip fills one; pytest puts the folder of a test on the path, so not there
+ROOT = Path(__file__).parents[2]
 
 
 def train(*arguments, **environment):
     command = [sys.executable, "train.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """The package on the path of this process; what it registers is forgotten afterwards."""
+    load_plugins()
+    for kind in KINDS:
+        monkeypatch.setitem(_registry, kind, dict(_registry[kind]))
+    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
+    monkeypatch.syspath_prepend(SITE)
+    yield
+    sys.modules.pop("mine_plugin", None)
+    for group in ("objective", *LATER_PHASES):
+        ConfigStore.instance().repo[group].pop("mine.yaml", None)
+
+
+def test_an_entry_point_is_chosen_by_name_and_has_fields(installed):
+    first, second = compose(["objective=mine", "objective.pace=3", "+phase2=mine", "phase2.objective.keep=all"]).phases
+    assert (first.name, first.objective.pace, first.objective.space) == ("mine", 3, "marginal")
+    assert (second.name, second.objective.pace, second.objective.keep) == ("mine", 1, "all")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["objective=mine", "objective.pace=fast"], "objective.pace=fast: must be a whole number"),
+        (["objective=mine", "objective.pase=2"], "unknown key 'objective.pase'. Did you mean 'objective.pace'?"),
+        (["objective.pace=2"], "unknown key 'objective.pace'. It belongs to objective=mine."),
+        (["objective=mein"], "objective=mein: no such objective; there are .*, mine, .* Did you mean 'mine'?"),
+        (["objective=mine", "objective.space=nope"], "objective: unknown space 'nope'"),
+    ],
+)
+def test_fields_of_a_plugin_are_checked(line, message, installed):
+    with pytest.raises(ConfigError, match=message):
+        compose(line)
 
 
 def test_an_entry_point_runs_in_both_phases(tmp_path):
     sizes = "iterations=2 phase2.start=1 prompts_per_iteration=2 responses_per_prompt=2 sampling.max_new_tokens=16"
     line = f"objective=mine +phase2=mine objective.keep=negative validation.every=0 {sizes}"
-    done = train(*line.split(), f"run_dir={tmp_path}/run", PYTHONPATH=str(HERE))
+    done = train(*line.split(), f"run_dir={tmp_path}/run", PYTHONPATH=str(SITE))
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [(line["phase"], line["objective"]) for line in lines] == [(1, "mine"), (2, "mine")]
 
 
-def test_a_module_of_dsrl_plugins_is_listed_by_help(tmp_path):
-    shutil.copytree(HERE / "mine_plugin", tmp_path / "mine_plugin")  # without its entry point
-    done = train("--help", PYTHONPATH=str(tmp_path), DSRL_PLUGINS="mine_plugin")
-    assert done.returncode == 0, done.stderr
-    listed = next(line for line in done.stdout.splitlines() if line.strip().startswith("objective, phase2"))
-    assert "mine" in listed.replace(",", "").split()
+def test_a_module_of_dsrl_plugins_is_listed_by_help(installed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(SITE)])
+    shutil.copytree(SITE / "mine_plugin", tmp_path / "mine_plugin")  # without its entry point
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
+    assert "mine" not in objectives_of_help(capsys)
+    monkeypatch.setenv("DSRL_PLUGINS", "mine_plugin")
+    assert "mine" in objectives_of_help(capsys)
+
+
+def objectives_of_help(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main()
+    GlobalHydra.instance().clear()
+    assert not ended.value.code
+    listed = next(line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("objective, phase2"))
+    return listed.replace(",", "").split()

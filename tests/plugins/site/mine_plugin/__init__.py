@@ -12,3 +12,4 @@ class Mine(PolicyGradient):
     """GRPO in the marginal space."""
 
     space: str = "marginal"
+    pace: int = 1
