@@ -67,7 +67,7 @@ class DSRLModule(L.LightningModule):
         self.validated: dict[str, float] = {}  # by the last validation, after `validated_at` iterations
         self.validated_at = -1
         self.tallied: dict[str, Tensor | float] = {}
-        self.components: dict[str, float] = {}  # sums over this rank's rollouts
+        self.summed: dict[str, tuple[float, str]] = {}  # a sum over this rank's rollouts, and what divides it
         self.experience: Experience | None = None
         self.clock = Stopwatch()
 
@@ -94,7 +94,7 @@ class DSRLModule(L.LightningModule):
     def verify(self, rollouts: Rollouts) -> Tensor:
         """Rewards [B, G] float32, on the CPU. Raises DSRLError where the verifier returns another shape or a NaN."""
         rewards, components = judge(self.verifier, rollouts)
-        self.components = {f"reward/{name}": float(values.sum()) for name, values in components.items()}
+        self.summed = {f"reward/{name}": (float(values.sum()), "samples") for name, values in components.items()}
         return rewards.cpu()
 
     def weigh(self, rollouts: Rollouts, rewards: Tensor) -> Experience:
@@ -168,7 +168,8 @@ class DSRLModule(L.LightningModule):
         view, rows = self.view(kl.space, rollouts), torch.ones(len(rollouts.texts), dtype=torch.bool)
         policy, reference = (self.frozen_logprobs(p, view, rollouts, rows) for p in (self.policy, self.reference))
         penalty = k1(policy, reference).sum(-1)
-        self.tally(**{"kl/mean": penalty.sum() / max(1, int(rollouts.lengths.sum()))})
+        before, _ = self.summed.get("kl/mean", (0.0, ""))
+        self.summed["kl/mean"] = before + float(penalty.sum()), "length"
         return rewards - kl.coefficient * penalty.view_as(rewards)
 
     def take(self, step: OptimizerStep) -> None:
@@ -198,12 +199,13 @@ class DSRLModule(L.LightningModule):
         """The iteration's metrics: sums over micro-batches and ranks, means over optimizer steps."""
         steps, norm = (float(self.tallied.pop(key, 0.0)) for key in ("update/steps", "grad_norm"))
         shares = {key: float(value) / max(1.0, steps) for key, value in self.tallied.items()}
-        sums = sum_by_key({**rollout_sums(experience, re.compile(self.config.model.reflection)), **self.components})
+        extra = {name: value for name, (value, _) in self.summed.items()}
+        sums = sum_by_key({**rollout_sums(experience, re.compile(self.config.model.reflection)), **extra})
         optimizer: Any = self.optimizers()
         self.tallied, self.experience = {}, experience
         self.metrics = {
             **rollout_means(sums),
-            **{name: sums[name] / max(1.0, sums["samples"]) for name in self.components},
+            **{name: sums[name] / max(1.0, sums[divisor]) for name, (_, divisor) in self.summed.items()},
             "loss": 0.0,
             **sum_by_key(shares),
             "grad_norm": norm / max(1.0, steps),
@@ -269,9 +271,10 @@ class DSRLModule(L.LightningModule):
 
     def accuracy(self, name: str) -> SampledAccuracy:
         """The metric of a validation set."""
-        if name not in self.accuracies:
-            self.accuracies[name] = SampledAccuracy(self.config.validation.k).to(self.device)
-        metric = self.accuracies[name]
+        key = str(self.validation_sets.index(name))  # a module's name cannot hold the dot that a file's may
+        if key not in self.accuracies:
+            self.accuracies[key] = SampledAccuracy(self.config.validation.k).to(self.device)
+        metric = self.accuracies[key]
         assert isinstance(metric, SampledAccuracy)
         return metric
 

@@ -122,6 +122,25 @@ def test_pull_to_the_reference(fit, estimator):
     assert not any(parameter.requires_grad for parameter in module.reference.parameters())
 
 
+def test_kl_in_the_reward_is_a_mean_over_tokens_however_many_steps_follow(fit, monkeypatch, tmp_path):
+    monkeypatch.setattr("dsrl.module.k1", lambda policy, reference: torch.ones_like(policy) * 0.5)
+    pull = ("objective.kl.coefficient=0.1", "objective.kl.estimator=k1", "iterations=1", "validation.every=0")
+    means = [
+        fit(*pull, f"update.minibatches={steps}", f"run_dir={tmp_path / str(steps)}").metrics["kl/mean"]
+        for steps in (1, 2)
+    ]
+    assert means[0] == pytest.approx(means[1])
+
+
+def test_a_validation_file_may_have_a_dot_in_its_name(fit, tmp_path):
+    for name in ("train", "held.out"):
+        (tmp_path / f"{name}.jsonl").write_text('{"question": "1111+2222=", "answer": "3333"}\n')
+    files = (f"data.train={tmp_path}/train.jsonl", f"data.val={tmp_path}/held.out.jsonl")
+    small = ("prompts_per_iteration=1", "iterations=1", "validation.k=2")
+    module = fit("data=parquet", *files, *small)
+    assert set(module.validated) == {f"val/held.out/{metric}" for metric in ("avg@2", "pass@1", "pass@2")}
+
+
 def test_mixed_scores_both_spaces(fit):
     module = fit("objective=mixed", "iterations=1", "validation.every=0")
     assert module.metrics["grad_norm"] > 0

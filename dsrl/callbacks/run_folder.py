@@ -87,7 +87,8 @@ class RunFolder(L.Callback):
         for name in ("metrics.jsonl", "samples.jsonl") if trainer.is_global_zero else ():
             path = self.folder / name
             if path.exists():
-                kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _is_line(line)]
+                lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() also breaks inside JSON strings
+                kept = [line for line in lines if _is_line(line)]
                 kept = [line for line in kept if keep(json.loads(line))]
                 partial = path.with_suffix(".partial")
                 partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
