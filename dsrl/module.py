@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
@@ -31,7 +32,7 @@ from dsrl.experience import (
 )
 from dsrl.metrics import SampledAccuracy, Stopwatch, rollout_means, rollout_sums
 from dsrl.models.loading import load_model, load_tokenizer
-from dsrl.objectives.kl import KL, k1
+from dsrl.objectives.kl import KL, KLPenalty, k1
 from dsrl.phases import Phase
 from dsrl.policy import Policy
 from dsrl.types import Prompt, Rollouts, SamplingParams
@@ -46,6 +47,12 @@ class DSRLModule(L.LightningModule):
     """
 
     policy: Policy
+
+    @classmethod
+    def of(cls, module: L.LightningModule) -> DSRLModule:
+        """The module that a callback's hook is given, by its own type."""
+        assert isinstance(module, cls)
+        return module
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
@@ -101,14 +108,13 @@ class DSRLModule(L.LightningModule):
         """What each term of the objective keeps, in which space; old and reference log-probabilities where needed."""
         views: dict[str, SpaceView] = {}
         terms = self.phase.objective.terms
-        kinds = [type(objective) for _, objective in terms]
-        several = sum(not objective.needs_reference for _, objective in terms) > 1
+        several = sum(not isinstance(objective, KLPenalty) for _, objective in terms) > 1
         for index, (weight, objective) in enumerate(terms):
             shaped = rewards if objective.reward_kl is None else self.less_kl(rewards, rollouts, objective.reward_kl)
             key = space_key(objective.space)
             views[key] = views.get(key) or self.view(objective.space, rollouts)
             term = weigh(index, weight, objective, rollouts, shaped)
-            term.label = f"{kinds[index].__name__}{index}/" if several else ""
+            term.label = f"{type(objective).__name__}{index}/" if several else ""
             views[key].terms.append(term)
         for view in views.values():
             if self.config.steps_per_iteration > 1:  # else the first forward of the update is the policy that sampled
@@ -119,7 +125,7 @@ class DSRLModule(L.LightningModule):
                 view.reference_logprobs = self.frozen_logprobs(self.reference, view, rollouts, rows)
         return Experience(rollouts=rollouts, rewards=rewards, views=list(views.values()))
 
-    def optimizer_steps(self, experience: Experience) -> Any:
+    def optimizer_steps(self, experience: Experience) -> Iterator[OptimizerStep]:
         """The iteration's optimizer steps: `update.minibatches` x `update.epochs` of them."""
         return optimizer_steps(
             experience,

@@ -37,13 +37,13 @@ class PhaseScheduler(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the phase in force, after a resume, too."""
-        self._module(pl_module).phase = self.phase
+        DSRLModule.of(pl_module).phase = self.phase
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Enter the phase that begins with this iteration, and set the iteration's learning rate."""
-        module = self._module(pl_module)
+        module = DSRLModule.of(pl_module)
         if len(self.starts) > self.entered:
             self._enter(module)
         start = self.starts[self.entered - 1]
@@ -54,18 +54,19 @@ class PhaseScheduler(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Decide whether the next phase begins with the next iteration."""
-        module = self._module(pl_module)
+        module = DSRLModule.of(pl_module)
         following = module.iteration + 1
         if self.entered == len(self.phases) or following >= self.iterations:
             return
         start = self.phases[self.entered].start
         if isinstance(start, Condition):
-            seen = {**module.metrics, **(module.validated if module.validated_at == following else {})}
-            measured = module.validated if start.metric.startswith("val/") else module.metrics
+            of_validation = start.metric.startswith("val/")
+            measured = module.validated if of_validation else module.metrics
             if measured and start.metric not in measured:
                 key, hint = f"phase{self.entered + 1}.start", nearest(start.metric, measured)
                 raise ConfigError(f"{key}: there is no metric '{start.metric}'.{hint}")
-            self.history += [seen[start.metric]] if start.metric in seen else []
+            if not of_validation or module.validated_at == following:
+                self.history.append(measured[start.metric])
             due = bool(trainer.strategy.broadcast(start.due(following - self.starts[-1], self.history)))
         else:
             due = following >= start
@@ -90,8 +91,3 @@ class PhaseScheduler(L.Callback):
                 optimizer.state.clear()
         if self.phase.sync_reference:
             module.sync_reference()
-
-    @staticmethod
-    def _module(module: L.LightningModule) -> DSRLModule:
-        assert isinstance(module, DSRLModule)
-        return module

@@ -47,7 +47,7 @@ class Progress(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say what is about to run."""
         if trainer.is_global_zero:
-            module = _module(pl_module)
+            module = DSRLModule.of(pl_module)
             size = sum(parameter.numel() for parameter in module.policy.parameters())
             config = module.config
             self.console.print(
@@ -67,7 +67,7 @@ class Progress(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """The iteration's line."""
-        module = _module(pl_module)
+        module = DSRLModule.of(pl_module)
         if self.task is None:
             return
         if module.phase.number != self.phase:
@@ -92,7 +92,7 @@ class Progress(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The validation's line."""
-        module = _module(pl_module)
+        module = DSRLModule.of(pl_module)
         if self.task is None:
             return
         done = module.validated_at
@@ -135,8 +135,3 @@ def _shown(module: DSRLModule) -> list[tuple[str, float]]:
     """avg@k and pass@k of each set: the ends of the list."""
     k = module.config.validation.k
     return [(key, value) for key, value in module.validated.items() if key.endswith((f"/avg@{k}", f"/pass@{k}"))]
-
-
-def _module(module: L.LightningModule) -> DSRLModule:
-    assert isinstance(module, DSRLModule)
-    return module

@@ -44,12 +44,13 @@ class RunFolder(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """The iteration's line, and some of its rollouts."""
-        assert isinstance(pl_module, DSRLModule) and pl_module.experience is not None
-        phase, iteration = pl_module.phase, pl_module.iteration
+        module = DSRLModule.of(pl_module)
+        assert module.experience is not None
+        phase, iteration = module.phase, module.iteration
         head = {"iteration": iteration, "phase": phase.number, "objective": phase.name}
-        self._append(trainer, "metrics.jsonl", {**head, **pl_module.metrics})
-        rollouts, rewards = pl_module.experience.rollouts, pl_module.experience.rewards.reshape(-1)
-        answer: Callable[[str], str] = getattr(pl_module.verifier, "answer", lambda text: text)
+        self._append(trainer, "metrics.jsonl", {**head, **module.metrics})
+        rollouts, rewards = module.experience.rollouts, module.experience.rewards.reshape(-1)
+        answer: Callable[[str], str] = getattr(module.verifier, "answer", lambda text: text)
         stride = max(1, len(rollouts.texts) // max(1, self.samples))
         for row in range(0, len(rollouts.texts), stride)[: self.samples]:
             prompt = rollouts.prompt_of(row)
@@ -67,15 +68,15 @@ class RunFolder(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The validation's line."""
-        assert isinstance(pl_module, DSRLModule)
-        self._append(trainer, "metrics.jsonl", {"iteration": pl_module.validated_at, **pl_module.validated})
+        module = DSRLModule.of(pl_module)
+        self._append(trainer, "metrics.jsonl", {"iteration": module.validated_at, **module.validated})
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The final policy, as `AutoModelForCausalLM.from_pretrained` reads it."""
-        assert isinstance(pl_module, DSRLModule)
+        module = DSRLModule.of(pl_module)
         if trainer.is_global_zero:
-            pl_module.policy.model.save_pretrained(self.folder / "hf")
-            pl_module.encoder.tokenizer.save_pretrained(self.folder / "hf")
+            module.policy.model.save_pretrained(self.folder / "hf")
+            module.encoder.tokenizer.save_pretrained(self.folder / "hf")
 
     def _append(self, trainer: L.Trainer, name: str, line: Mapping[str, Any]) -> None:
         if trainer.is_global_zero:

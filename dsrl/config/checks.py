@@ -14,8 +14,7 @@ from dsrl.conditions import Condition
 from dsrl.config.schema import SamplingConfig
 from dsrl.errors import ConfigError, nearest
 from dsrl.models.loading import missing_model
-from dsrl.objectives import Objective, PolicyGradient
-from dsrl.objectives.kl import KLPenalty
+from dsrl.objectives import Objective
 from dsrl.phases import SCHEDULES, Phase
 from dsrl.registry import build
 from dsrl.types import Counts, LossBatch
@@ -177,8 +176,7 @@ def _objective(phase: Phase, config: RunConfig) -> list[str]:
 
 
 def _dry_run(term: Objective, prompts: int, responses: int) -> None:
-    for kind, spec in _specs(term):
-        build(kind, spec)
+    build("space", term.space)  # an objective builds its other parts itself
     rewards = torch.arange(prompts * responses).remainder(2).float().view(prompts, responses)
     advantages = term.advantages(rewards)
     kept = term.kept(rewards, advantages)
@@ -196,13 +194,3 @@ def _dry_run(term: Objective, prompts: int, responses: int) -> None:
     )
     if term.loss(logprobs, batch).loss.shape != ():
         raise ConfigError("loss must be a scalar")
-
-
-def _specs(term: Objective) -> Iterator[tuple[str, Any]]:
-    yield "space", term.space
-    if isinstance(term, PolicyGradient):
-        yield "space", term.kl.space
-        for kind in ("advantage", "keep", "surrogate", "aggregate"):
-            yield kind, getattr(term, kind)
-    elif isinstance(term, KLPenalty):
-        yield "aggregate", term.aggregate

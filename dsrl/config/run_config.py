@@ -59,6 +59,8 @@ class RunConfig:
     @classmethod
     def of(cls, composed: DictConfig) -> RunConfig:
         """Build and check. Raises ConfigError with every problem found, one a line."""
+        if unset := [*_without_value(composed), *_gaps(composed)]:
+            raise ConfigError("\n".join(unset))
         problems: list[str] = []
 
         def attempt(make: Any, *arguments: Any) -> Any:
@@ -67,8 +69,6 @@ class RunConfig:
             except ConfigError as error:
                 problems.append(str(error))
 
-        if problems := [*_without_value(composed), *_gaps(composed)]:
-            raise ConfigError("\n".join(problems))
         resolved: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
         plain = {field.name: resolved[field.name] for field in dataclasses.fields(cls) if field.name in resolved}
         typed: dict[str, Any] = {
@@ -85,8 +85,8 @@ class RunConfig:
         run_dir = Path(resolved["run_dir"]).expanduser()
         built = {**typed, **parts, "phases": phases, "run_dir": run_dir, "resolved": resolved}
         config = cls(**(plain | built))
-        if problems := problems_of(config):
-            raise ConfigError("\n".join(dict.fromkeys(problems)))
+        if wrong := problems_of(config):
+            raise ConfigError("\n".join(dict.fromkeys(wrong)))
         return config
 
     @property
