@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
+from contextlib import suppress
 
 from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.version import setbase
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
 from dsrl.config.command_line import search_path
 from dsrl.config.compose import check_command_line
@@ -54,13 +57,28 @@ def _checked(arguments: Namespace) -> list[str]:
 
 def _job(composed: DictConfig) -> None:
     """One job: the whole run, or one of a sweep."""
-    composed.run_dir = HydraConfig.get().runtime.output_dir
+    composed.run_dir = _run_dir()
     from dsrl.run import fit  # heavy imports only for what runs
 
     try:
         fit(RunConfig.of(composed))
     except DSRLError as error:  # here, since Hydra would add a traceback
         sys.exit(_complaint(error))
+
+
+def _run_dir() -> str:
+    """This job's run folder; the command line becomes this job's alone, since other processes are started by it."""
+    job = HydraConfig.get()
+    folder = job.runtime.output_dir
+    with read_write(job):
+        job.run.dir = folder
+    if job.mode == RunMode.MULTIRUN:
+        paths = [text for text in job.overrides.hydra if text.startswith("hydra.searchpath")]
+        sys.argv[1:] = [*job.overrides.task, *paths]
+    if any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")):
+        with suppress(OSError):  # a rank that composed by itself; the run's folder is rank 0's
+            os.rmdir(folder)
+    return str(folder)
 
 
 def _complaint(error: DSRLError) -> int:

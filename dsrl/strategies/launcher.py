@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch.distributed as dist
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
@@ -20,13 +21,24 @@ class Launcher(_SubprocessScriptLauncher):
     """Lightning's launcher, with an observer that says what happened and gives the error's own message time."""
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
-        """Start the node's other processes where nobody else does, and run `function` in this one."""
+        """Start the node's other processes where nobody else does, and run `function` in this one.
+
+        Afterwards this process is alone again, so that the next job of a sweep can do the same.
+        """
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
-        if not self.cluster_environment.creates_processes_externally:
-            self._call_children_scripts()
-            threading.Thread(target=_observe, args=(self.procs,), name="child-processes", daemon=True).start()
         _set_num_threads_if_needed(num_processes=self.num_processes)
-        return function(*args, **kwargs)
+        if self.cluster_environment.creates_processes_externally:
+            return function(*args, **kwargs)
+        before = dict(os.environ)
+        self._call_children_scripts()
+        threading.Thread(target=_observe, args=(self.procs,), name="child-processes", daemon=True).start()
+        result = function(*args, **kwargs)
+        for process in self.procs:
+            process.wait()
+        dist.destroy_process_group()
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        return result
 
 
 def _observe(processes: Sequence[subprocess.Popen[Any]]) -> None:

@@ -29,15 +29,21 @@ def weights(run: Path) -> dict[str, Tensor]:
 
 def apart(one: Path, other: Path) -> float:
     """Largest relative difference of any number in metrics.jsonl, and of any parameter tensor (by norms)."""
+    others = weights(other)
+    of_weights = [
+        float(torch.dist(tensor, others[name]) / tensor.norm().clamp(min=1e-6)) for name, tensor in weights(one).items()
+    ]
+    return max(lines_apart(metrics(one), metrics(other)), *of_weights)
+
+
+def lines_apart(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> float:
+    """Largest relative difference of any number; what is no number must be equal."""
     found = [0.0]
-    for left, right in zip(metrics(one), metrics(other), strict=True):
+    for left, right in zip(one, other, strict=True):
         assert left.keys() == right.keys()
         for key, value in left.items():
             if isinstance(value, float):
                 found.append(abs(value - right[key]) / max(abs(value), abs(right[key]), 1e-3))
             else:
                 assert value == right[key], key
-    others = weights(other)
-    for name, tensor in weights(one).items():
-        found.append(float(torch.dist(tensor, others[name]) / tensor.norm().clamp(min=1e-6)))
     return max(found)
