@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 
@@ -44,6 +46,13 @@ class Policy(nn.Module):
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """The model's parameters by their Hugging Face names, one at a time; tied weights come once."""
         yield from self.model.named_parameters()
+
+    @property
+    def sharded(self) -> bool:
+        """Whether ranks hold parts of its weights (FSDP), so that a forward is a collective of all ranks."""
+        return any(isinstance(parameter, DTensor) for parameter in self.parameters()) or any(
+            isinstance(module, FullyShardedDataParallel) for module in self.modules()
+        )
 
     @property
     def device(self) -> torch.device:
