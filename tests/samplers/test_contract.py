@@ -15,12 +15,14 @@ from dsrl.samplers.contract import CHECKS, Bench
 torch.set_num_threads(1)
 
 TINY = ModelConfig(name="tiny")
+SPECS = {"vllm": {"name": "vllm", "dtype": "float32", "enforce_eager": True, "kv_cache_gib": 0.5}}
 
 
 def marked(name):
     without = name.startswith("vllm") and importlib.util.find_spec("vllm") is None
-    engine = [] if name == "hf" else [pytest.mark.slow]
-    return pytest.param(name, marks=[*engine, pytest.mark.skipif(without, reason="needs the package vllm")])
+    engine = [pytest.mark.slow, pytest.mark.vllm] if name == "vllm" else []
+    spec = SPECS.get(name, name)
+    return pytest.param(spec, marks=[*engine, pytest.mark.skipif(without, reason="needs the package vllm")], id=name)
 
 
 @pytest.fixture(scope="module", params=[marked(name) for name in names("sampler")])
