@@ -85,14 +85,13 @@ def main() -> None:
             lengths = run(seed)
             seconds = time.perf_counter() - start
             speeds.append(float(lengths.sum()) / seconds)
-            quartiles = torch.quantile(lengths.double(), torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]).double()).int()
+            quartiles = lengths.double().quantile(torch.linspace(0, 1, 5).double()).int().tolist()
             console.print(
-                f"{run.__name__:>7}: {speeds[-1]:6.0f} tokens/s, {seconds:.1f} s, lengths {quartiles.tolist()} (quartiles)"
+                f"{run.__name__:>7}: {speeds[-1]:6.0f} tokens/s, {seconds:.1f} s, quartiles of lengths {quartiles}"
             )
         ratios.append(speeds[0] / speeds[1])
-    console.print(
-        f"ratio: median {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) over {len(ratios)} pairs"
-    )
+    median = statistics.median(ratios)
+    console.print(f"ratio: median {median:.2f} ({min(ratios):.2f} to {max(ratios):.2f}) over {len(ratios)} pairs")
 
 
 if __name__ == "__main__":

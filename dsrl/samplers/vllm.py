@@ -180,9 +180,9 @@ class VLLMSampler(Sampler):
         tolerance = self.probe_tolerance or PROBE_TOLERANCES[self.dtype]
         if not difference <= tolerance:
             raise DSRLError(
-                f"sampler vllm: after sync {version} the engine's log-probabilities of a fixed sequence differ from the "
-                f"trainer's by {difference:.2g} on average, and at most sampler.probe_tolerance={tolerance:g} is let "
-                "pass; the engine does not serve the policy's weights, or computes the model in another way"
+                f"sampler vllm: after sync {version} the engine's log-probabilities of a fixed sequence differ from "
+                f"the trainer's by {difference:.2g} on average, more than sampler.probe_tolerance={tolerance:g}; it "
+                "does not serve the policy's weights, or computes the model in another way"
             )
 
     def _check_lengths(self, prompts: list[Prompt], params: SamplingParams) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import glob
-import importlib.util
+import contextlib
 import os
 import signal
 import subprocess
@@ -23,9 +22,10 @@ import dsrl
 from dsrl.errors import DSRLError
 from dsrl.samplers.vllm_weights import SharedMemory
 
-LAUNCHER_VARIABLES = (
-    "MASTER_ADDR MASTER_PORT RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE NODE_RANK GROUP_RANK ROLE_RANK"
-).split()
+LAUNCHER_VARIABLES = {
+    *("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "NODE_RANK"),
+    *("LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK"),
+}
 """What a launcher tells the trainer's ranks about each other, and the engine must not take for its own."""
 LOG_LINES = 15
 
@@ -38,7 +38,7 @@ class EngineProcess:
     """
 
     def __init__(self, environment: Mapping[str, str], arguments: Sequence[Any], *, patience: float) -> None:
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  (it has no name, and closes with this object)
         self.connection, theirs = Pipe()
         inherited = {key: value for key, value in os.environ.items() if key not in LAUNCHER_VARIABLES}
         self.process = subprocess.Popen(
@@ -115,10 +115,8 @@ class EngineProcess:
 
 def _end(process: subprocess.Popen[bytes], connection: Connection, memory: SharedMemory) -> None:
     connection.close()
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # it leads its group: the engine's own workers end with it
-    except ProcessLookupError:
-        pass
     process.wait()
     memory.close()
 

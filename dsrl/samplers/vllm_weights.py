@@ -13,7 +13,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dsrl.errors import DSRLError
 
@@ -69,21 +69,22 @@ class WeightReceiver:
         vllm_config: Any
         device: torch.device
 
-        def get_model(self) -> nn.Module: ...
+        def get_model(self) -> Any: ...  # noqa: D102
 
     def begin_weights(self, path: str) -> None:
         """Get ready for all weights anew, from the shared memory at `path`."""
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
         model = self.get_model()
-        self._path, self._map, self._checksum = path, b"", 0
+        self._path, self._checksum = path, 0
+        self._map: mmap.mmap | None = None
         self._missing = {name for name, _ in model.named_parameters()}
         initialize_layerwise_reload(model)
 
     def receive_weight(self, sent: Sent) -> None:
         """Load one tensor from the shared memory. On return it may be overwritten."""
         dtype = getattr(torch, sent["dtype"].removeprefix("torch."))
-        if len(self._map) < sent["capacity"]:
+        if self._map is None or len(self._map) < sent["capacity"]:
             with open(self._path, "r+b") as file:
                 self._map = mmap.mmap(file.fileno(), sent["capacity"])
         count = torch.Size(sent["shape"]).numel()
@@ -99,7 +100,7 @@ class WeightReceiver:
 
         finalize_layerwise_reload(self.get_model(), self.vllm_config.model_config)
         self.repack_tied_heads()
-        self._map = b""
+        self._map = None
         return self._checksum, sorted(self._missing)
 
     def repack_tied_heads(self) -> None:
