@@ -94,15 +94,20 @@ class VLLMSampler(Sampler):
             raise DSRLError("\n".join(problems))
         on_gpu = torch.cuda.is_available()
         self.sleeps = (2 if on_gpu else 0) if self.sleep is None else self.sleep
-        self.version: int | None = 0
+        self.syncs = 0
+        self.version: int | None = None
         self.asleep = False
         self.process = EngineProcess(
             {**common_environment(), **(self._gpu_environment() if on_gpu else self._cpu_environment())},
             (self._model_config(), self._generation_config(), self._arguments(on_gpu)),
             patience=self.start_timeout,
         )
-        self.longest: int = self.process.call("limits")
-        self.sync(policy.named_tensors())
+        try:
+            self.longest: int = self.process.call("limits")
+            self.sync(policy.named_tensors())
+        except BaseException:
+            self.close()
+            raise
 
     def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
         """See `Sampler.sample`. With top_p or top_k below full, log-probabilities are those within them."""
@@ -135,7 +140,7 @@ class VLLMSampler(Sampler):
         Raises DSRLError where the engine received other bytes than were sent, where some of its parameters were not
         among them, and where its log-probabilities of a fixed sequence are not the trainer's.
         """
-        version, self.version = (self.version or 0) + 1, None
+        self.syncs, self.version = self.syncs + 1, None
         if self.asleep:
             self.process.call("wake_up", "weights")
         sent, received = self.process.load(named_tensors, getattr(torch, self.dtype))
@@ -145,14 +150,16 @@ class VLLMSampler(Sampler):
         for checksum, missing in received:
             if checksum != sent:
                 raise DSRLError(
-                    f"sampler vllm: sync {version} failed: checksum {checksum:08x} of the bytes that the engine "
+                    f"sampler vllm: sync {self.syncs} failed: checksum {checksum:08x} of the bytes that the engine "
                     f"received, {sent:08x} of those sent"
                 )
             if missing:
-                raise DSRLError(f"sampler vllm: sync {version} gave no weights for the engine's {', '.join(missing)}")
-        self._probe(version)
-        self.process.call("serve", version)
-        self.version = version
+                raise DSRLError(
+                    f"sampler vllm: sync {self.syncs} gave no weights for the engine's {', '.join(missing)}"
+                )
+        self._probe()
+        self.process.call("serve", self.syncs)
+        self.version = self.syncs
 
     def rest(self) -> None:
         """Give memory back until the next sync."""
@@ -166,7 +173,7 @@ class VLLMSampler(Sampler):
             self.process.close()
 
     @torch.no_grad()
-    def _probe(self, version: int) -> None:
+    def _probe(self) -> None:
         """Compare log-probabilities: a layer that was packed from earlier weights shows in no checksum."""
         generator = torch.Generator().manual_seed(0)
         size = int(self.policy.model.config.vocab_size)
@@ -180,7 +187,7 @@ class VLLMSampler(Sampler):
         tolerance = self.probe_tolerance or PROBE_TOLERANCES[self.dtype]
         if not difference <= tolerance:
             raise DSRLError(
-                f"sampler vllm: after sync {version} the engine's log-probabilities of a fixed sequence differ from "
+                f"sampler vllm: after sync {self.syncs} the engine's log-probabilities of a fixed sequence differ from "
                 f"the trainer's by {difference:.2g} on average, more than sampler.probe_tolerance={tolerance:g}; it "
                 "does not serve the policy's weights, or computes the model in another way"
             )

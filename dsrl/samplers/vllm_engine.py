@@ -1,6 +1,6 @@
-"""The process in which a vLLM engine runs: `python -m dsrl.samplers.vllm_engine DESCRIPTOR`, started by the sampler.
+"""The process in which a vLLM engine runs, started by the sampler.
 
-It answers one call at a time from the connection with that file descriptor: (method, arguments) is answered by
+It answers one call at a time: (method, arguments) is answered by
 ("done", result) or ("failed", message). It ends with the process that started it, however that ends.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -111,9 +110,9 @@ def _response(completion: Any) -> Response:
     return tokens, logprobs, str(completion.finish_reason)
 
 
-def main() -> None:
-    """Answer calls until the connection is closed."""
-    connection = Connection(int(sys.argv[1]))
+def main(descriptor: int) -> None:
+    """Answer calls from the connection with that file descriptor until it is closed."""
+    connection = Connection(descriptor)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     engine: Engine | None = None
     while True:
@@ -139,7 +138,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.25)
     os.killpg(0, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    main()

@@ -42,7 +42,7 @@ class EngineProcess:
         self.connection, theirs = Pipe()
         inherited = {key: value for key, value in os.environ.items() if key not in LAUNCHER_VARIABLES}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dsrl.samplers.vllm_engine", str(theirs.fileno())],
+            [sys.executable, "-c", f"from dsrl.samplers.vllm_engine import main; main({theirs.fileno()})"],
             env={**inherited, **environment},
             stdin=subprocess.DEVNULL,
             stdout=self.log,

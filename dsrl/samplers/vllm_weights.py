@@ -73,12 +73,15 @@ class WeightReceiver:
 
     def begin_weights(self, path: str) -> None:
         """Get ready for all weights anew, from the shared memory at `path`."""
-        from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
+        from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
         model = self.get_model()
         self._path, self._checksum = path, 0
         self._map: mmap.mmap | None = None
+        if getattr(self, "_receiving", False):  # the last time was broken off
+            finalize_layerwise_reload(model, self.vllm_config.model_config)
         self._missing = {name for name, _ in model.named_parameters()}
+        self._receiving = True
         initialize_layerwise_reload(model)
 
     def receive_weight(self, sent: Sent) -> None:
@@ -100,7 +103,7 @@ class WeightReceiver:
 
         finalize_layerwise_reload(self.get_model(), self.vllm_config.model_config)
         self.repack_tied_heads()
-        self._map = None
+        self._map, self._receiving = None, False
         return self._checksum, sorted(self._missing)
 
     def repack_tied_heads(self) -> None:
