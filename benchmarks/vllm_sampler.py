@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import statistics
 import tempfile
 import time
@@ -83,13 +84,14 @@ def compare(sampler: Any, arguments: argparse.Namespace, console: Console) -> No
         if pair:
             ratios.append(ours / theirs)
             console.print(f"ours {ours:6.0f} tokens/s, the bare engine {theirs:6.0f}, ratio {ratios[-1]:.3f}")
-    ours_end.send(None)
+    os.killpg(int(bare.pid or 0), signal.SIGKILL)  # vLLM's processes do not always end by themselves
     bare.join()
     console.print(f"ratio: median {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
 
 
 def serve(connection: Connection, model: str, arguments: dict[str, Any]) -> None:
     """The bare engine, in a process that has no more to do."""
+    os.setsid()
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{(os.cpu_count() or 1) - 1}")
     os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
     os.environ.pop("OMP_NUM_THREADS", None)
@@ -106,8 +108,8 @@ def serve(connection: Connection, model: str, arguments: dict[str, Any]) -> None
         **SETTINGS,
     )
     connection.send("up")
-    while (request := connection.recv()) is not None:
-        ids, seeds, ends = request
+    while True:
+        ids, seeds, ends = connection.recv()
         start = time.perf_counter()
         outputs = llm.generate(
             [{"prompt_token_ids": row} for row in ids],
