@@ -92,6 +92,11 @@ class VLLMSampler(Sampler):
         super().setup(policy, encoder)
         if problems := self.check():
             raise DSRLError("\n".join(problems))
+        if self.tensor_parallel_size > 1 and ranks_of_this_host()[1] > 1:
+            raise DSRLError(
+                f"sampler.tensor_parallel_size={self.tensor_parallel_size}: every rank of a host has an engine, "
+                "on its own device; leave it 1, or train with one rank a host"
+            )
         on_gpu = torch.cuda.is_available()
         self.sleeps = (2 if on_gpu else 0) if self.sleep is None else self.sleep
         self.syncs = 0

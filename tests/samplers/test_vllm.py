@@ -221,6 +221,32 @@ def test_the_engine_ends_with_a_trainer_that_is_killed():
     assert set(os.listdir("/dev/shm")) <= shared_memory
 
 
+RANK = """
+import os, sys, torch
+sys.path.insert(0, sys.argv[1])
+torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=int(sys.argv[3]), world_size=2)
+import test_vllm
+sampler = test_vllm.started(test_vllm.PromptEncoder(tokenizer=test_vllm.load_tokenizer(test_vllm.TINY)))
+test_vllm.change(sampler.policy, 0.3)
+sampler.sync(sampler.policy.named_tensors())
+assert test_vllm.difference(sampler, iteration=int(sys.argv[3])) < 1e-4
+sampler.close()
+"""
+
+
+@engine
+def test_two_ranks_have_an_engine_each(tmp_path):
+    here = str(Path(__file__).parent)
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, here, str(tmp_path / "meeting"), str(rank)], stderr=subprocess.PIPE
+        )
+        for rank in range(2)
+    ]
+    errors = [rank.communicate()[1].decode() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], errors
+
+
 def _runs(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
