@@ -71,7 +71,8 @@ class EngineProcess:
         except (EOFError, OSError) as error:
             raise DSRLError(self._obituary(method)) from error
         if state == "failed":
-            raise DSRLError(f"sampler vllm: the engine could not {method}: {result}")
+            hint = "; free space in /dev/shm, where its semaphores are" if "No space left" in result else ""
+            raise DSRLError(f"sampler vllm: the engine could not {method}: {result}{hint}")
         return result
 
     def load(self, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> tuple[int, list[Any]]:
@@ -126,6 +127,8 @@ def cpu_environment(cores: Sequence[int], workers: int) -> dict[str, str]:
     share = max(1, len(cores) // workers)
     shares = [list(cores[first : first + share]) for first in range(0, share * workers, share)]
     return {
+        # In the process that we start itself: its workers would share memory in /dev/shm, and leave it there if killed.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "0"),
         "OMP_NUM_THREADS": str(share),
         "VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, part)) for part in shares) if all(shares) else "nobind",
     }
@@ -139,5 +142,4 @@ def common_environment() -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_HOST_IP": os.environ.get("VLLM_HOST_IP", "127.0.0.1"),
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # this process is the engine's own already
     }

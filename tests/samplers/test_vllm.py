@@ -1,6 +1,7 @@
 """The engine serves exactly the policy's weights, or the run ends; and it ends with the run."""
 
 import importlib.util
+import multiprocessing
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ from dsrl.data import PromptEncoder
 from dsrl.errors import DSRLError
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.policy import Policy
-from dsrl.samplers.vllm_process import cpu_environment
+from dsrl.samplers.vllm_process import EngineProcess, cpu_environment
 from dsrl.samplers.vllm_weights import SharedMemory
 from dsrl.types import Prompt, SamplingParams
 
@@ -296,7 +297,8 @@ def test_without_vllm_the_extras_are_named(monkeypatch):
 
 
 def test_cores_are_shared_among_workers():
-    assert cpu_environment([4, 5, 6, 7], 2) == {"OMP_NUM_THREADS": "2", "VLLM_CPU_OMP_THREADS_BIND": "4,5|6,7"}
+    found = cpu_environment([4, 5, 6, 7], 2)
+    assert (found["OMP_NUM_THREADS"], found["VLLM_CPU_OMP_THREADS_BIND"]) == ("2", "4,5|6,7")
     assert cpu_environment([0], 2)["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
 
 
@@ -312,6 +314,14 @@ def test_shared_memory_grows_with_the_largest_tensor_and_keeps_its_bytes():
     assert sent["capacity"] == 4000
     memory.close()
     memory.close()
+
+
+def test_a_full_dev_shm_is_named():
+    process, (ours, theirs) = object.__new__(EngineProcess), multiprocessing.Pipe()
+    process.connection = ours
+    theirs.send(("failed", "OSError: [Errno 28] No space left on device"))
+    with pytest.raises(DSRLError, match=r"could not start: OSError: .*; free space in /dev/shm"):
+        process.call("start")
 
 
 def test_no_memory_is_one_clear_error(monkeypatch):
