@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -57,6 +58,16 @@ def gather_rows(rows: Tensor, positions: Sequence[int]) -> tuple[Tensor, Tensor]
     everywhere = torch.tensor([position for share, _ in shares for position in share], dtype=torch.long)
     ordered, order = everywhere.sort()
     return torch.cat([values for _, values in shares])[order], torch.searchsorted(ordered, torch.tensor(positions))
+
+
+def ranks_of_this_host() -> tuple[int, int]:
+    """This rank's number among those of its host, and how many these are."""
+    if not _together():
+        return 0, 1
+    hosts: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(hosts, socket.gethostname())
+    mine = [rank for rank, host in enumerate(hosts) if host == socket.gethostname()]
+    return mine.index(dist.get_rank()), len(mine)
 
 
 def _together() -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor
 from dsrl.data.encoding import PromptEncoder
 from dsrl.distributed import all_max, all_sum, gather_rows
 from dsrl.draws import seed_of
+from dsrl.mismatch import Correction, Mismatch
 from dsrl.objectives import Objective
 from dsrl.registry import build, full_spec
 from dsrl.types import Counts, LossBatch, LossOutput, Prompt, Rollouts
@@ -45,13 +46,16 @@ class Term:
 class SpaceView:
     """The rollouts in one space: a context for each response, and the terms that share its passes.
 
-    contexts, N token sequences; old_logprobs, reference_logprobs [N, T], once computed.
+    contexts, N token sequences; old_logprobs, reference_logprobs [N, T], once computed. `mismatch` and `correction`
+    compare with the sampler's log-probabilities, in the space that responses are drawn in.
     """
 
     contexts: list[Sequence[int]]
     terms: list[Term] = field(default_factory=list)
     old_logprobs: Tensor | None = None
     reference_logprobs: Tensor | None = None
+    mismatch: Mismatch | None = None
+    correction: Correction | None = None
 
     @property
     def scored(self) -> Tensor:
@@ -105,17 +109,24 @@ class OptimizerStep:
     def loss(self, logprobs: Tensor, micro_batch: MicroBatch, rollouts: Rollouts) -> LossOutput:
         """The weighted sum of the terms' shares; logprobs [n, T] of the micro-batch's rows."""
         view, rows = micro_batch.view, micro_batch.rows
-        total = LossOutput(loss=logprobs.sum() * 0.0)
-        for term in () if micro_batch.idle else view.terms:
-            old = logprobs.detach() if view.old_logprobs is None else view.old_logprobs[rows].to(logprobs.device)
+        total, width = LossOutput(loss=logprobs.sum() * 0.0), logprobs.shape[1]
+        if micro_batch.idle:
+            return total
+        old = logprobs.detach()
+        sampled, mask = (part[rows, :width].to(logprobs.device) for part in (rollouts.logprobs, rollouts.mask))
+        if view.old_logprobs is not None:
+            old = view.old_logprobs[rows, :width].to(logprobs.device)
+        elif view.mismatch is not None:
+            view.mismatch.observe(old, sampled, mask)
+        for term in view.terms:
             reference = view.reference_logprobs
-            width = logprobs.shape[1]
             batch = LossBatch(
-                old_logprobs=old[:, :width],
-                mask=(rollouts.mask[rows, :width] & term.scored[rows, None]).to(logprobs.device),
+                old_logprobs=old,
+                mask=mask & term.scored[rows, None].to(mask.device),
                 advantages=term.advantages[rows].to(logprobs.device),
                 counts=self.counts[term.index],
                 reference_logprobs=None if reference is None else reference[rows, :width].to(logprobs.device),
+                weights=None if view.correction is None else view.correction.weights(old, sampled, mask),
             )
             output = term.objective.loss(logprobs, batch)
             total.loss = total.loss + term.weight * output.loss

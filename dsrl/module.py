@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import lightning as L
@@ -30,6 +30,7 @@ from dsrl.experience import (
     weigh,
 )
 from dsrl.metrics import SampledAccuracy, Stopwatch, rollout_means, rollout_sums
+from dsrl.mismatch import Mismatch
 from dsrl.models.loading import load_tokenizer
 from dsrl.objectives.kl import KL, KLPenalty, k1
 from dsrl.phases import Phase
@@ -38,6 +39,8 @@ from dsrl.sharding import clip_gradients, copy_weights
 from dsrl.strategies import LoopStrategy
 from dsrl.types import Prompt, Rollouts, SamplingParams
 from dsrl.verifiers import judge
+
+PROBED = 8  # responses of a rank on which the mismatch is measured where no pass of the objective shows it
 
 
 class DSRLModule(L.LightningModule):
@@ -77,12 +80,14 @@ class DSRLModule(L.LightningModule):
         self.tallied: dict[str, Tensor | float] = {}
         self.summed: dict[str, tuple[float, str]] = {}  # a sum over this rank's rollouts, and what divides it
         self.experience: Experience | None = None
+        self.mismatch = Mismatch()  # of the iteration
         self.clock = Stopwatch()
 
     def training_step(self, prompts: list[Prompt], batch_idx: int) -> None:
         """One iteration: prompts -> rollouts -> rewards -> advantages -> scoring -> loss -> optimizer steps -> sync."""
         with self.clock("sample"):
             rollouts = self.sampler.sample(prompts, self.sampling_params(self.phase.sampling))
+            self.sampler.rest()
         with self.clock("verify"):
             rewards = self.verify(rollouts)
         with self.clock("score"):
@@ -109,6 +114,7 @@ class DSRLModule(L.LightningModule):
     def weigh(self, rollouts: Rollouts, rewards: Tensor) -> Experience:
         """What each term of the objective keeps, in which space; old and reference log-probabilities where needed."""
         views: dict[str, SpaceView] = {}
+        self.mismatch = Mismatch()
         terms = self.phase.objective.terms
         several = sum(not isinstance(objective, KLPenalty) for _, objective in terms) > 1
         for index, (weight, objective) in enumerate(terms):
@@ -118,15 +124,16 @@ class DSRLModule(L.LightningModule):
             term = weigh(index, weight, objective, rollouts, shaped)
             term.label = f"{type(objective).__name__}{index}/" if several else ""
             views[key].terms.append(term)
+        self.probe(views.values(), rollouts)
         for view in views.values():
             if self.config.steps_per_iteration > 1:  # else the first forward of the update is the policy that sampled
-                view.old_logprobs = self.frozen_logprobs(
-                    self.policy, view, rollouts, view.needing("needs_old_logprobs")
-                )
+                rows = view.needing("needs_old_logprobs")
+                view.old_logprobs = self.frozen_logprobs(self.policy, view, rollouts, rows)
+                if view.mismatch is not None:
+                    view.mismatch.observe(view.old_logprobs, rollouts.logprobs, rollouts.mask & rows[:, None])
             if self.reference is not None and any(term.objective.needs_reference for term in view.terms):
-                view.reference_logprobs = self.frozen_logprobs(
-                    self.reference, view, rollouts, view.needing("needs_reference")
-                )
+                rows = view.needing("needs_reference")
+                view.reference_logprobs = self.frozen_logprobs(self.reference, view, rollouts, rows)
         return Experience(rollouts=rollouts, rewards=rewards, views=list(views.values()))
 
     def optimizer_steps(self, experience: Experience) -> Iterator[OptimizerStep]:
@@ -170,7 +177,23 @@ class DSRLModule(L.LightningModule):
             seed=self.config.seed,
             iteration=self.iteration,
         )
-        return SpaceView(contexts=contexts)
+        view = SpaceView(contexts=contexts)
+        drawn_in = all(tuple(context) == rollouts.prompt_of(row).token_ids for row, context in enumerate(contexts))
+        if drawn_in and not self.phase.sampling.restricted:
+            view.mismatch, view.correction = self.mismatch, self.config.correction
+        return view
+
+    def probe(self, views: Iterable[SpaceView], rollouts: Rollouts) -> None:
+        """Every `mismatch.every` iterations, measure the mismatch on a few responses where no view will, unless it is
+        the policy itself that samples.
+        """
+        every = self.config.mismatch.every if self.sampler.numerics is not None else 0
+        if every and self.iteration % every == 0 and all(view.mismatch is None for view in views):
+            view = self.view("conditional", rollouts)
+            if view.mismatch is not None:
+                rows = torch.arange(len(rollouts.texts)) < PROBED
+                found = self.frozen_logprobs(self.policy, view, rollouts, rows)
+                view.mismatch.observe(found, rollouts.logprobs, rollouts.mask & rows[:, None])
 
     def less_kl(self, rewards: Tensor, rollouts: Rollouts, kl: KL) -> Tensor:
         """Rewards [B, G] less the k1 penalty, summed over each response's tokens."""
@@ -215,6 +238,7 @@ class DSRLModule(L.LightningModule):
         self.metrics = {
             **rollout_means(sums),
             **{name: sums[name] / max(1.0, sums[divisor]) for name, (_, divisor) in self.summed.items()},
+            **self.mismatch.metrics(self.device),
             "loss": 0.0,
             **sum_by_key(shares),
             "grad_norm": norm / max(1.0, steps),

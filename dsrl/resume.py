@@ -23,6 +23,7 @@ MAY_CHANGE = (
     "trainer",
     "update.max_tokens",
     "sampler.batch_size",
+    "mismatch.every",
 )
 """Keys, and everything below them, that may differ from the run that is resumed."""
 

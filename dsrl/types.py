@@ -115,7 +115,9 @@ class LossBatch:
 
     old_logprobs [N, T], of the policy that sampled (no gradient); mask [N, T], true on the tokens of kept samples;
     advantages [N]; counts, of the whole optimizer step over all ranks; reference_logprobs [N, T] where the objective
-    needs a reference. A mean divides by `counts`, so that micro-batches add up to the mean over the optimizer step.
+    needs a reference; weights [N, T], importance weights that correct for a sampler whose probabilities are not quite
+    the trainer's, to be multiplied with the losses of tokens (no gradient). A mean divides by `counts`, so that
+    micro-batches add up to the mean over the optimizer step.
     """
 
     old_logprobs: Tensor
@@ -123,6 +125,7 @@ class LossBatch:
     advantages: Tensor
     counts: Counts
     reference_logprobs: Tensor | None = None
+    weights: Tensor | None = None
 
 
 @dataclass(kw_only=True, slots=True)

@@ -27,6 +27,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-true")
 STRATEGIES = ("auto", "ddp", "fsdp", "fsdp1")
+CORRECTIONS, LEVELS, MODES = ("auto", "on", "off"), ("token", "sequence"), ("truncate", "mask")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
@@ -41,7 +42,7 @@ def problems_of(config: RunConfig) -> list[str]:
         *_paths(config),
     ]
     for phase in config.phases:
-        problems += _sampling(phase)
+        problems += [*_sampling(phase), *_correction(phase, config)]
         if config.prompts_per_iteration > 0 and config.responses_per_prompt > 0:
             problems += _objective(phase, config)
     for part in (config.data, config.sampler, config.verifier):
@@ -68,6 +69,7 @@ def _sizes(config: RunConfig) -> Iterator[str]:
         "update.minibatches": (config.update.minibatches, 1),
         "update.epochs": (config.update.epochs, 1),
         "update.clip_norm": (config.update.clip_norm, 0),
+        "mismatch.every": (config.mismatch.every, 0),
         "validation.every": (config.validation.every, 0),
         "validation.k": (config.validation.k, 1),
         "validation.temperature": (config.validation.temperature, 0),
@@ -101,6 +103,9 @@ def _choices(config: RunConfig) -> Iterator[str]:
         ("trainer.strategy", config.trainer.strategy, STRATEGIES),
         ("trainer.accelerator", config.trainer.accelerator, ACCELERATORS),
         ("checkpoint.best_mode", config.checkpoint.best_mode, ("max", "min")),
+        ("mismatch.correction", config.mismatch.correction, CORRECTIONS),
+        ("mismatch.level", config.mismatch.level, LEVELS),
+        ("mismatch.mode", config.mismatch.mode, MODES),
         ("optimizer.schedule", config.phases[0].schedule, SCHEDULES),
         *((f"phase{phase.number}.schedule", phase.schedule, SCHEDULES) for phase in config.phases[1:]),
     ]
@@ -192,6 +197,16 @@ def _sampling(phase: Phase) -> Iterator[str]:
         yield f"{prefix}.top_p={sampling.top_p}: must be in (0, 1]"
     if sampling.top_k < 0:
         yield f"{prefix}.top_k={sampling.top_k}: must be at least 0 (0: all tokens)"
+
+
+def _correction(phase: Phase, config: RunConfig) -> Iterator[str]:
+    if phase.number == 1 and config.mismatch.cap <= 0:
+        yield f"mismatch.cap={config.mismatch.cap}: must be above 0"
+    if config.mismatch.correction == "on" and phase.sampling.restricted:
+        yield (
+            f"mismatch.correction=on: with top_p or top_k below full (phase {phase.number}), responses are not drawn "
+            "from P(y|x), and the ratio of two P(y|x) corrects nothing; set both full, or mismatch.correction=off"
+        )
 
 
 def _objective(phase: Phase, config: RunConfig) -> list[str]:

@@ -16,6 +16,7 @@ from dsrl.config.checks import problems_of
 from dsrl.config.handoff import with_its_phases
 from dsrl.config.schema import (
     CheckpointConfig,
+    MismatchConfig,
     ModelConfig,
     OptimizerConfig,
     PhaseConfig,
@@ -26,10 +27,13 @@ from dsrl.config.schema import (
 )
 from dsrl.data.source import DataSource
 from dsrl.errors import ConfigError, nearest
+from dsrl.mismatch import Correction
 from dsrl.phases import Phase
 from dsrl.registry import build, names, parse_spec
 from dsrl.samplers import Sampler
 
+EXACT = ("float32", "float32", "32-true")
+"""Type of the sampler's numbers, of the policy's, and precision of the trainer that agree to the last bits."""
 LATER_PHASES = ("phase2", "phase3", "phase4", "phase5")
 
 
@@ -49,6 +53,7 @@ class RunConfig:
     responses_per_prompt: int
     optimizer: OptimizerConfig
     update: UpdateConfig
+    mismatch: MismatchConfig
     validation: ValidationConfig
     checkpoint: CheckpointConfig
     samples_per_iteration: int
@@ -96,6 +101,15 @@ class RunConfig:
         """Whether any phase compares with a frozen reference model."""
         terms = [term for phase in self.phases for _, term in phase.objective.terms]
         return any(term.needs_reference or term.reward_kl is not None for term in terms)
+
+    @property
+    def correction(self) -> Correction | None:
+        """The importance weights of conditional objectives, where there are any."""
+        settings, numerics = self.mismatch, self.sampler.numerics
+        exact = numerics is None or (numerics, self.model.dtype, self.trainer.precision) == EXACT
+        if settings.correction == "off" or (settings.correction == "auto" and exact):
+            return None
+        return Correction(level=settings.level, mode=settings.mode, cap=settings.cap)
 
     @property
     def steps_per_iteration(self) -> int:

@@ -52,6 +52,11 @@ class SamplingConfig:
     top_k: int = 0  # 0: all
     stop: list[str] = field(default_factory=list)  # tokens that end a response, beside the model's own
 
+    @property
+    def restricted(self) -> bool:
+        """Whether top_p or top_k leave out tokens, so that responses are not drawn from P(y|x) itself."""
+        return self.top_p < 1 or self.top_k > 0
+
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
@@ -73,6 +78,17 @@ class UpdateConfig:
     minibatches: int = 1
     epochs: int = 1
     clip_norm: float = 1.0  # 0: gradients are not clipped
+
+
+@dataclass(kw_only=True)
+class MismatchConfig:
+    """The sampler's probabilities against the trainer's: measured, and corrected in the conditional space."""
+
+    every: int = 10  # iterations between measurements where the objective does not run the pass anyway; 0: none
+    correction: str = "auto"  # on, off; auto: on where the sampler does not compute as the trainer does
+    level: str = "token"  # or sequence
+    mode: str = "truncate"  # or mask: what becomes of weights above the cap
+    cap: float = 2.0
 
 
 @dataclass(kw_only=True)
@@ -157,6 +173,7 @@ class TrainConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)
+    mismatch: MismatchConfig = field(default_factory=MismatchConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     samples_per_iteration: int = 8  # rollouts of each iteration that are written to samples.jsonl

@@ -61,8 +61,9 @@ class PolicyGradient(Objective):
         return kept & (advantages != 0) if type(self).loss is PolicyGradient.loss else kept
 
     def loss(self, logprobs: Tensor, batch: LossBatch) -> LossOutput:
-        """coefficient * aggregate(surrogate); logprobs [N, T]. `clip/fraction` is a mean over kept tokens."""
+        """coefficient * aggregate(weights * surrogate); logprobs [N, T]. `clip/fraction` is a mean over kept tokens."""
         losses, held = self._part("surrogate")(logprobs, batch.old_logprobs, batch.advantages, batch.mask)
+        losses = losses if batch.weights is None else losses * batch.weights
         loss = self._part("aggregate")(losses, batch.mask, batch.counts)
         clipped = (held & (batch.mask != 0)).sum() / max(batch.counts.tokens, 1)
         return LossOutput(loss=self.coefficient * loss, metrics={"clip/fraction": clipped})

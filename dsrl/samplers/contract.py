@@ -84,6 +84,17 @@ def texts_are_the_tokens_without_special_ones(bench: Bench) -> None:
     assert found.texts == bench.encoder.decode([tokens.tolist() for tokens in _responses(found)])
 
 
+def prompts_may_be_as_long_as_the_positions_allow(bench: Bench) -> None:
+    """From one token up to where the response just fits."""
+    positions = bench.policy.model.config.max_position_embeddings
+    words = [token for token in bench.prompts[0].token_ids if token not in bench.sampler.end_token_ids]
+    longest = tuple((words * positions)[: positions - 8])
+    prompts = [Prompt(position=b, text="", token_ids=ids) for b, ids in enumerate([longest[:1], longest])]
+    found = bench.sample(prompts, max_new_tokens=8)
+    assert len(found.texts) == 6 and int(found.lengths.max()) <= 8
+    _assert_scored(bench, found, 1.0)
+
+
 def log_probabilities_are_the_policys(bench: Bench) -> None:
     """At the sampling temperature, after the prompt, of the end token, too."""
     for temperature in (1.0, 0.6):
@@ -158,6 +169,15 @@ def new_weights_are_served_after_a_sync(bench: Bench) -> None:
     _assert_scored(bench, bench.sample(), 1.0)
 
 
+def it_may_rest_until_the_next_sync(bench: Bench) -> None:
+    """While the policy trains it may give memory back; a sync wakes it."""
+    before = _by_position(bench.sample())
+    bench.sampler.rest()
+    bench.sampler.rest()
+    bench.sampler.sync(bench.policy.named_tensors())
+    assert _by_position(bench.sample()) == before
+
+
 def the_policy_is_left_as_it_was(bench: Bench) -> None:
     """Training mode, gradients and the global random state."""
     state = torch.get_rng_state()
@@ -170,10 +190,17 @@ def the_policy_is_left_as_it_was(bench: Bench) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def it_may_be_closed_twice(bench: Bench) -> None:
+    """The last check: nothing is sampled after it."""
+    bench.sampler.close()
+    bench.sampler.close()
+
+
 CHECKS: tuple[Callable[[Bench], None], ...] = (
     rollouts_have_their_shapes,
     responses_end_with_their_end_token,
     texts_are_the_tokens_without_special_ones,
+    prompts_may_be_as_long_as_the_positions_allow,
     log_probabilities_are_the_policys,
     draws_depend_on_seed_iteration_position_and_number_alone,
     responses_to_one_prompt_differ,
@@ -181,7 +208,9 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
     stop_tokens_end_a_response,
     no_prompts_are_no_rollouts,
     new_weights_are_served_after_a_sync,
+    it_may_rest_until_the_next_sync,
     the_policy_is_left_as_it_was,
+    it_may_be_closed_twice,
 )
 
 

@@ -1,4 +1,4 @@
-"""What makes one more token cheap with plain transformers: keys and values written in place, attention without copies."""
+"""What makes a further token cheap with plain transformers: keys and values in place, attention without copies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
 ATTENTION = "dsrl_decoding"
-ROOM = 64  # tokens by which a full buffer grows at least, and then by half of what it holds
 
 
 class DecodingCache(DynamicCache):
@@ -26,17 +25,19 @@ class DecodingCache(DynamicCache):
     """
 
     def __init__(self, config: PreTrainedConfig) -> None:
-        super().__init__(config=config)  # type: ignore[no-untyped-call]
-        self.layers = [Buffered() if type(layer) is DynamicLayer else layer for layer in self.layers]
+        super().__init__(config=config)
+        for number, layer in enumerate(self.layers):
+            if type(layer) is DynamicLayer:
+                self.layers[number] = Buffered()  # type: ignore[no-untyped-call]
 
 
-class Buffered(DynamicLayer):
-    """One layer: `keys` and `values` [rows, heads, length, head dimension] are views of larger buffers."""
+class Buffered(DynamicLayer):  # type: ignore[no-untyped-call]
+    """One layer: `keys` and `values` [rows, heads, length, head dimension] are views of two larger buffers."""
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Take what the prompts give as it is; there is no room yet."""
+        """Empty buffers for keys and values of these shapes."""
         self.dtype, self.device = key_states.dtype, key_states.device
-        self.buffers = [part.new_empty(*part.shape[:2], 0, part.shape[3]) for part in (key_states, value_states)]
+        self.buffers = [states[:, :, :0] for states in (key_states, value_states)]
         self.is_initialized = True
         self._show(len(key_states), 0)
 
@@ -44,44 +45,42 @@ class Buffered(DynamicLayer):
         """Write the keys and values of further tokens behind those that are there."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        rows, before, new = len(key_states), self.keys.shape[2], key_states.shape[2]
-        if before + new > self.buffers[0].shape[2]:
-            # Exactly the prompt at first, since it is repeated before the first new token.
-            self._allocate(rows, before + new + (max(ROOM, before // 2) if before else 0))
+        before, after = self.length, self.length + key_states.shape[2]
+        if after > self.buffers[0].shape[2]:
+            self._allocate(1, after + (_room(before) if before else 0))  # a prompt is copied before its first response
         for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[:rows, :, before : before + new] = states
-        self._show(rows, before + new)
-        return self.keys, self.values
+            buffer[: self.rows, :, before:after] = states
+        return self._show(self.rows, after)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """Every row `repeats` times, with room for the tokens to come."""
-        length = self.keys.shape[2]
-        shown = self.keys, self.values
-        self.buffers = [
-            part.new_empty(len(part) * repeats, part.shape[1], length + max(ROOM, length // 2), part.shape[3])
-            for part in shown
-        ]
-        for buffer, part in zip(self.buffers, shown, strict=True):
-            buffer[:, :, :length].unflatten(0, (len(part), repeats)).copy_(part[:, None])
-        self._show(len(shown[0]) * repeats, length)
+        """Every row `repeats` times, with room for tokens to come."""
+        self._allocate(repeats, self.length + _room(self.length))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Row j becomes what row `indices[j]` was; only rows that change their place are copied."""
-        length, moved = self.keys.shape[2], indices != torch.arange(len(indices), device=indices.device)
+        moved = indices != torch.arange(len(indices), device=indices.device)
         for buffer in self.buffers:
-            buffer[: len(indices), :, :length][moved] = buffer[indices[moved], :, :length]
-        self._show(len(indices), length)
+            buffer[: len(indices), :, : self.length][moved] = buffer[indices[moved], :, : self.length]
+        self._show(len(indices), self.length)
 
-    def _allocate(self, rows: int, capacity: int) -> None:
-        length = self.keys.shape[2]
-        for number, part in enumerate((self.keys, self.values)):
-            grown = part.new_empty(rows, part.shape[1], capacity, part.shape[3])
-            grown[:, :, :length] = part
-            self.buffers[number] = grown
-        self._show(rows, length)
+    def _allocate(self, repeats: int, capacity: int) -> None:
+        """Move to buffers of that many tokens, every row `repeats` times."""
+        for number, old in enumerate(self.buffers):
+            new = old.new_empty(self.rows, repeats, old.shape[1], capacity, old.shape[3])
+            new[:, :, :, : self.length] = old[: self.rows, None, :, : self.length]
+            self.buffers[number] = new.flatten(0, 1)
+        self._show(self.rows * repeats, self.length)
 
-    def _show(self, rows: int, length: int) -> None:
-        self.keys, self.values = (buffer[:rows, :, :length] for buffer in self.buffers)
+    def _show(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
+        self.rows, self.length = rows, length
+        keys, values = (buffer[:rows, :, :length] for buffer in self.buffers)
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+def _room(length: int) -> int:
+    """By how many tokens buffers of that length grow: by half, so that copies cost little for each token."""
+    return max(64, length // 2)
 
 
 @contextmanager
@@ -108,10 +107,9 @@ def _attention(
     """
     grouped = query.shape[2] == 1 and query.shape[1] > key.shape[1] and rest.get("position_bias") is None
     if not grouped:
-        found: tuple[Tensor, Tensor | None] = sdpa_attention_forward(module, query, key, value, attention_mask, **rest)  # type: ignore[no-untyped-call]
-        return found
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
     output = nn.functional.scaled_dot_product_attention(
-        query.unflatten(1, (key.shape[1], -1)).squeeze(3),
+        query.view(len(query), key.shape[1], -1, query.shape[3]),
         key,
         value,
         attn_mask=attention_mask,

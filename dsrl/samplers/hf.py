@@ -52,7 +52,7 @@ class HFSampler(Sampler):
         """Fill the full copy, one tensor at a time; nothing to do where it reads the trainer's weights themselves."""
         if self.model is self.policy.model:
             return
-        self.model.to(self.policy.device)
+        self.model.to(self.policy.device)  # type: ignore[arg-type]
         missing = dict(self.model.named_parameters())
         with torch.no_grad():
             for name, tensor in named_tensors:
@@ -188,11 +188,12 @@ def _closed_up(alive: Tensor, remaining: int) -> Tensor:
 
 def _empty_copy(model: PreTrainedModel) -> PreTrainedModel:
     """A model of the same configuration and type of weights, which are yet to be filled."""
-    made = AutoModelForCausalLM.from_config(
+    made: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
         model.config, dtype=next(model.parameters()).dtype, attn_implementation=model.config._attn_implementation
     )
-    copied: PreTrainedModel = made.requires_grad_(False).eval()
-    return copied
+    made.requires_grad_(False)
+    made.train(False)
+    return made
 
 
 @contextmanager

@@ -38,5 +38,13 @@ class Sampler(ABC):
     def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Serve these weights from now on. Called after every iteration, on every rank."""
 
+    @property
+    def numerics(self) -> str | None:
+        """The type that it computes log-probabilities in; None where it is the policy itself that samples."""
+        return None
+
+    def rest(self) -> None:  # noqa: B027  (most samplers hold nothing)
+        """Nothing is sampled from now until the next `sync`: the policy trains."""
+
     def close(self) -> None:  # noqa: B027  (most samplers hold nothing)
         """Release what `setup` took. May be called twice."""

@@ -15,22 +15,33 @@ from dsrl.samplers.contract import CHECKS, Bench
 torch.set_num_threads(1)
 
 TINY = ModelConfig(name="tiny")
+SPECS = {"vllm": {"name": "vllm", "dtype": "float32", "enforce_eager": True, "kv_cache_gib": 0.5}}
 
 
 def marked(name):
     without = name.startswith("vllm") and importlib.util.find_spec("vllm") is None
-    engine = [] if name == "hf" else [pytest.mark.slow]
-    return pytest.param(name, marks=[*engine, pytest.mark.skipif(without, reason="needs the package vllm")])
+    engine = [pytest.mark.slow, pytest.mark.vllm] if name == "vllm" else []
+    spec = SPECS.get(name, name)
+    return pytest.param(spec, marks=[*engine, pytest.mark.skipif(without, reason="needs the package vllm")], id=name)
 
 
 @pytest.fixture(scope="module", params=[marked(name) for name in names("sampler")])
 def bench(request):
-    policy, encoder = Policy(load_model(TINY)), PromptEncoder(tokenizer=load_tokenizer(TINY))
+    model, tokenizer = load_model(TINY), load_tokenizer(TINY)
+    added = tokenizer.add_tokens(["<think>", "</think>", "<answer>"])  # a vocabulary grown by its user
+    torch.manual_seed(0)
+    model.resize_token_embeddings(model.config.vocab_size + added)
+    policy, encoder = Policy(model), PromptEncoder(tokenizer=tokenizer)
     sampler = build("sampler", request.param)
     sampler.setup(policy, encoder)
     yield Bench(sampler=sampler, policy=policy, encoder=encoder)
     sampler.close()
-    sampler.close()  # may be called twice
+
+
+def test_the_vocabulary_has_added_tokens(bench):
+    """Which the checks below sample from, and read."""
+    assert bench.policy.model.get_output_embeddings().weight.shape[0] == len(bench.encoder.tokenizer) == 103
+    assert 102 in bench.encoder.encode("1<answer>")
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -10,7 +10,7 @@ from dsrl import build
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
 from dsrl.draws import uniforms
-from dsrl.errors import ConfigError
+from dsrl.errors import ConfigError, DSRLError
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.policy import Policy
 from dsrl.samplers.hf import draw
@@ -124,7 +124,7 @@ def test_with_learned_absolute_positions(encoder, prompts):
     assert found == expected
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 8, 13, 1000])
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 8, 13, 1000])
 def test_the_batch_size_changes_nothing(policy, encoder, prompts, batch_size):
     whole = sampler_of(policy, encoder).sample(prompts, params_of())
     parts = sampler_of(policy, encoder, batch_size=batch_size).sample(prompts, params_of())
@@ -151,6 +151,20 @@ def test_responses_that_have_ended_leave_the_batch(policy, encoder, prompts, rag
         assert alive <= width < alive / 0.9 + 1
 
 
+@pytest.mark.parametrize(("batch_size", "reads", "largest"), [(3, [1, 1], 3), (8, [1, 1], 8), (16, [2], 16)])
+def test_a_batch_is_no_larger_than_it_may_and_a_prompt_is_read_once(
+    policy, encoder, prompts, batch_size, reads, largest, monkeypatch
+):
+    shapes = []
+    forward = policy.model.forward
+    monkeypatch.setattr(
+        policy.model, "forward", lambda **inputs: shapes.append(tuple(inputs["input_ids"].shape)) or forward(**inputs)
+    )
+    sampler_of(policy, encoder, batch_size=batch_size).sample(prompts[:2], params_of(responses_per_prompt=8))
+    assert [rows for rows, width in shapes if width > 1] == reads
+    assert max(rows for rows, width in shapes if width == 1) == largest
+
+
 def test_gradient_checkpointing_changes_nothing(encoder, prompts):
     plain, checkpointed = (
         Policy(load_model(ModelConfig(name="tiny", gradient_checkpointing=on))) for on in (False, True)
@@ -158,6 +172,28 @@ def test_gradient_checkpointing_changes_nothing(encoder, prompts):
     assert checkpointed.training
     found = [responses_of(sampler_of(policy, encoder).sample(prompts, params_of())) for policy in (plain, checkpointed)]
     assert found[0] == found[1]
+
+
+def test_sharded_weights_are_copied_and_synced(encoder, prompts, monkeypatch):
+    policy = Policy(load_model(TINY))
+    plain = sampler_of(policy, encoder).sample(prompts, params_of())
+    monkeypatch.setattr(Policy, "sharded", True)
+    sampler = sampler_of(policy, encoder)
+    monkeypatch.setattr(policy.model, "forward", None)  # a collective, which ranks would enter at different times
+    assert responses_of(sampler.sample(prompts, params_of())) == responses_of(plain)
+    with torch.no_grad():
+        policy.model.get_input_embeddings().weight.mul_(-1.0)
+    sampler.sync(policy.named_tensors())
+    assert responses_of(sampler.sample(prompts, params_of())) != responses_of(plain)
+    assert all(map(torch.equal, sampler.model.parameters(), policy.model.parameters()))
+    assert sum(parameter.requires_grad for parameter in sampler.model.parameters()) == 0
+    with pytest.raises(DSRLError, match=r"no weights for model.norm.weight$"):
+        sampler.sync((name, tensor) for name, tensor in policy.named_tensors() if name != "model.norm.weight")
+
+
+def test_a_plain_policy_is_not_copied(policy, encoder):
+    assert not policy.sharded
+    assert sampler_of(policy, encoder).model is policy.model
 
 
 def test_an_error_leaves_the_policy_in_training_mode(policy, encoder, prompts, monkeypatch):
