@@ -18,7 +18,7 @@ from dsrl.config.schema import SamplingConfig
 from dsrl.data.encoding import PromptEncoder
 from dsrl.distributed import sum_by_key, world_size
 from dsrl.draws import seed_of
-from dsrl.errors import ConfigError, DSRLError
+from dsrl.errors import DSRLError
 from dsrl.experience import (
     Experience,
     MicroBatch,
@@ -31,7 +31,7 @@ from dsrl.experience import (
     weigh,
 )
 from dsrl.metrics import SampledAccuracy, Stopwatch, rollout_means, rollout_sums
-from dsrl.models.loading import load_model, load_tokenizer
+from dsrl.models.loading import load_model
 from dsrl.objectives.kl import KL, KLPenalty, k1
 from dsrl.phases import Phase
 from dsrl.policy import Policy
@@ -60,13 +60,7 @@ class DSRLModule(L.LightningModule):
         self.config, self.sampler, self.verifier = config, config.sampler, config.verifier
         self.phase: Phase = config.phases[0]
         self.reference: Policy | None = None
-        self.encoder = PromptEncoder(
-            tokenizer=load_tokenizer(config.model),
-            start_token=config.model.start_token,
-            chat=config.model.chat,
-            system_prompt=config.data.system_prompt,
-            max_tokens=config.data.max_prompt_tokens,
-        )
+        self.encoder = PromptEncoder.of(config.model, config.data)
         for token in (token for phase in config.phases for token in phase.sampling.stop):
             self.encoder.token_id(token)  # raises for a token that is not there, before the model is loaded
         self.accuracies = torch.nn.ModuleDict()  # one SampledAccuracy a validation set
@@ -294,22 +288,12 @@ class DSRLModule(L.LightningModule):
         if hasattr(self, "policy"):
             return
         self.policy = Policy(load_model(self.config.model))
-        self.fit_prompts()
+        longest = max(phase.sampling.max_new_tokens for phase in self.config.phases)
+        self.encoder.leave_room(self.policy.model, longest)
         if self.config.needs_reference:
             self.reference = Policy(copy.deepcopy(self.policy.model)).requires_grad_(False).eval()
         self.sampler.setup(self.policy, self.encoder)
         self.trainer.datamodule.encoder = self.encoder  # type: ignore[attr-defined]
-
-    def fit_prompts(self) -> None:
-        """Leave room for the longest response in the model's positions: longer prompts lose their beginning."""
-        positions = getattr(self.policy.model.config, "max_position_embeddings", None)
-        longest = max(phase.sampling.max_new_tokens for phase in self.config.phases)
-        if positions is not None:
-            if positions <= longest:
-                raise ConfigError(
-                    f"sampling.max_new_tokens={longest}: the model has {positions} positions, which a prompt shares"
-                )
-            self.encoder.max_tokens = min(self.encoder.max_tokens, positions - longest)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the policy. Its structure is the same in every phase."""

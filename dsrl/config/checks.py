@@ -38,6 +38,7 @@ def problems_of(config: RunConfig) -> list[str]:
             problems += _objective(phase, config)
     for part in (config.data, config.sampler, config.verifier):
         problems += getattr(part, "check", list)()
+    problems += getattr(config.data, "check_training", list)()
     return problems
 
 

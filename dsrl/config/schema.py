@@ -20,7 +20,8 @@ class ModelConfig:
     dtype: str = "float32"  # of the weights; that of the compute follows trainer.precision
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
-    chat: bool = True  # use the tokenizer's chat template where it has one, with thinking off
+    chat: bool = True  # use the tokenizer's chat template where it has one
+    chat_options: dict[str, Any] = field(default_factory=lambda: {"enable_thinking": False})  # given to the template
     start_token: str | int | None = None  # context of the marginal space; null: BOS, what opens the chat, or EOS
     reflection: str = r"(?i)\b(wait|however|alternatively|let me (re)?(check|think|verify|consider)|double-check)\b"
     lr: float = 1e-6

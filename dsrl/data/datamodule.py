@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import lightning as L
@@ -11,10 +11,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dsrl.data.encoding import PromptEncoder
+from dsrl.data.mixture import Mixture
 from dsrl.data.source import DataSource, Row
-from dsrl.draws import seed_of
 from dsrl.errors import ConfigError
 from dsrl.types import Prompt
+
+logger = logging.getLogger(__name__)
 
 PromptLoader = DataLoader[list[Prompt]]
 
@@ -29,7 +31,7 @@ class PromptData(L.LightningDataModule):
         super().__init__()
         self.source, self.prompts_per_iteration, self.seed = source, prompts_per_iteration, seed
         self.encoder: PromptEncoder | None = None  # set by the module once the tokenizer is there
-        self._train: Sequence[Row] = ()
+        self._train: Mixture | None = None
         self._val: dict[str, Sequence[Row]] = {}
 
     @property
@@ -39,16 +41,24 @@ class PromptData(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the rows, once. Raises ConfigError for files that cannot be used."""
-        if stage == "fit":
-            self._train = self._train or self.source.train_rows()
+        if stage == "fit" and self._train is None:
+            self._train = Mixture.of(self.source.train_rows())
             if not self._train:
                 raise ConfigError("data.train holds no rows")
         self._val = self._val or dict(self.source.val_sets())
 
     def train_dataloader(self) -> PromptLoader:
         """One batch of this rank's prompts each time it is iterated, that of the epoch set on its sampler."""
+        assert self._train is not None, "setup comes first"
+        if self.source.overlong == "drop":
+            self._train = self._fitting(self._train)
         rows = IterationBatches(
-            self._train, self._encoder(), batch=self.prompts_per_iteration, seed=self.seed, shard=self._shard()
+            self._train,
+            self._encoder(),
+            batch=self.prompts_per_iteration,
+            seed=self.seed,
+            shard=self._shard(),
+            shuffle=self.source.shuffle,
         )
         return DataLoader(rows, batch_size=None, sampler=OneIteration())
 
@@ -65,6 +75,18 @@ class PromptData(L.LightningDataModule):
         """Prompts are text and numbers: nothing to move."""
         return batch
 
+    def _fitting(self, rows: Mixture) -> Mixture:
+        """The rows whose prompts are read whole; how many are not is reported by rank 0."""
+        encoder = self._encoder()
+        fitting = rows.filtered(lambda row: not encoder.read(row.question)[2])
+        before, after = (sum(map(len, mixture.parts)) for mixture in (rows, fitting))
+        told = f"{before - after} of {before} prompts are longer than {encoder.max_tokens} tokens"
+        if not fitting:
+            raise ConfigError(f"data.overlong=drop leaves nothing: {told}; raise data.max_prompt_tokens")
+        if after < before and self._shard()[0] == 0:
+            logger.warning("data.train: %s and are left out (data.overlong=drop)", told)
+        return fitting
+
     def _encoder(self) -> PromptEncoder:
         assert self.encoder is not None, "the module sets the encoder in configure_model"
         return self.encoder
@@ -76,14 +98,23 @@ class PromptData(L.LightningDataModule):
 class IterationBatches(Dataset[list[Prompt]]):
     """Item i is the list of this rank's prompts in iteration i.
 
-    Rows come in a fresh permutation each time all have been used; `seed` None keeps their order and ends at the last.
+    Rows come in a fresh permutation each time all have been used, with `shuffle` false in their own order; `seed` None
+    keeps it, too, and ends at the last.
     """
 
     def __init__(
-        self, rows: Sequence[Row], encoder: PromptEncoder, *, batch: int, seed: int | None, shard: tuple[int, int]
+        self,
+        rows: Sequence[Row],
+        encoder: PromptEncoder,
+        *,
+        batch: int,
+        seed: int | None,
+        shard: tuple[int, int] = (0, 1),
+        shuffle: bool = True,
     ) -> None:
-        self.rows, self.encoder, self.batch, self.seed = rows, encoder, batch, seed
+        self.rows, self.encoder, self.batch, self.seed = Mixture.of(rows), encoder, batch, seed
         self.rank, self.world_size = shard
+        self.order = seed if shuffle else None
 
     def __getitem__(self, iteration: int) -> list[Prompt]:
         first = iteration * self.batch
@@ -94,7 +125,7 @@ class IterationBatches(Dataset[list[Prompt]]):
         return [self._prompt(place, place - offset) for place in places[self.rank :: self.world_size]]
 
     def _prompt(self, place: int, position: int) -> Prompt:
-        row = self.rows[self._index(place)]
+        row = self.rows.at(place, self.order)
         text, token_ids, cut = self.encoder.read(row.question)
         return Prompt(
             position=position,
@@ -106,12 +137,6 @@ class IterationBatches(Dataset[list[Prompt]]):
             data_source=row.data_source,
             extra=row.extra,
         )
-
-    def _index(self, place: int) -> int:
-        if self.seed is None:
-            return place
-        turn, within = divmod(place, len(self.rows))
-        return _permutation(len(self.rows), seed_of("order", self.seed, turn))[within]
 
 
 class OneIteration(Sampler[int]):
@@ -129,9 +154,3 @@ class OneIteration(Sampler[int]):
 
     def __len__(self) -> int:
         return 1
-
-
-@lru_cache(maxsize=4)
-def _permutation(size: int, seed: int) -> list[int]:
-    order: list[int] = torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tolist()
-    return order
