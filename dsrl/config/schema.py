@@ -116,6 +116,24 @@ class PhaseConfig:
 
 
 @dataclass(kw_only=True)
+class EvaluateConfig:
+    """The root of an evaluation (`python -m dsrl.evaluate`)."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: Any = None
+    sampler: Any = None
+    verifier: Any = None
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    k: int | None = None  # answers to each question; null: as often as its file repeats it, else 8
+    limit: int | None = None  # only the first questions of each set
+    questions_per_batch: int = 16  # sampled, checked and written together
+    accelerator: str = "auto"
+    seed: int = 0
+    run_dir: str = "runs/latest"
+    resume: str | None = None
+
+
+@dataclass(kw_only=True)
 class TrainConfig:
     """The root."""
 

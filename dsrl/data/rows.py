@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections import Counter
@@ -108,8 +109,9 @@ def read_rows(records: Iterable[tuple[str, Any]], *, name: str, origin: str, sch
 
 
 def fold_repeats(rows: Sequence[Row]) -> tuple[list[Row], int]:
-    """Each question once, and how often it stood there: files for avg@k, such as those of arXiv 2604.14142, repeat each
-    row k times. Where not every question is there equally often, the rows are left as they are, and k is 1.
+    """Each question once, and how often it stood there, which its `extra["repeats"]` says, too: files for avg@k, such
+    as those of arXiv 2604.14142, repeat each row k times. Where not every question is there equally often, the rows
+    are left as they are, and k is 1.
     """
     keys = [(json.dumps(row.question, default=dict), row.answer, row.data_source) for row in rows]
     counts = Counter(keys)
@@ -117,7 +119,8 @@ def fold_repeats(rows: Sequence[Row]) -> tuple[list[Row], int]:
     if times == {1} or len(times) != 1:
         return list(rows), 1
     first = dict(zip(reversed(keys), reversed(rows), strict=True))
-    return [first[key] for key in counts], times.pop()
+    (k,) = times
+    return [dataclasses.replace(first[key], extra={**first[key].extra, "repeats": k}) for key in counts], k
 
 
 def _column(record: Mapping[str, Any], name: str, where: str) -> Any:

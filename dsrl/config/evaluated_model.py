@@ -1,0 +1,84 @@
+"""`model=PATH` of an evaluation: a run folder, a checkpoint, a Hugging Face folder or a hub name, spelled out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from dsrl.config.command_line import read, text_of
+from dsrl.errors import ConfigError
+from dsrl.resume import newest_checkpoint
+
+ASKED_ALIKE = ("system_prompt", "template", "max_prompt_tokens")
+"""What a model that was trained with it is asked with on other data, too."""
+
+
+def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]) -> list[str]:
+    """The overrides with `model=PATH` as `model=hf model.name=PATH`, and the verifier that fits where none is named.
+
+    Where the model comes from a run, the run says what the command line leaves open: the model's settings, how long its
+    answers may be, and, unless `data` is given, the data and the verifier. Raises ConfigError for a path that is none
+    of these.
+    """
+    given = {override.key_or_group: override.value() for override in read(overrides)}
+    others = [
+        text for text, override in zip(overrides, read(overrides), strict=True) if override.key_or_group != "model"
+    ]
+    data_given = any(key == "data" or key.startswith("data.") for key in given)
+    spelled: list[str] = []
+    model = str(given.get("model", "tiny"))
+    if model in known_models:
+        spelled.append(f"model={model}")
+    else:
+        name, run = _found(model)
+        spelled += ["model=hf", *_values("model", {**run.get("model", {}), "name": name})]
+        if run:
+            sampling = {key: run["sampling"][key] for key in ("max_new_tokens", "stop")}
+            spelled += _values("sampling", {**sampling, "temperature": run["validation"]["temperature"]})
+        if run and not data_given:
+            spelled += _part("data", run["data"], leave_out=("train",))
+            if "verifier" not in given:
+                spelled += _part("verifier", run["verifier"])
+            data_given = True
+        elif run:
+            spelled += _values("data", {key: run["data"][key] for key in ASKED_ALIKE if key in run["data"]})
+    chosen = [key for key in given if key == "verifier"] + [text for text in spelled if text.startswith("verifier=")]
+    if not chosen:
+        spelled.append("verifier=exact" if given.get("data.val", "arithmetic") == "arithmetic" else "verifier=math")
+    return [*spelled, *others]
+
+
+def _found(model: str) -> tuple[str, dict[str, Any]]:
+    """What `model.name` is to be, and the configuration of the run that it comes from; empty where there is none."""
+    path = Path(model).expanduser()
+    if path.suffix == ".ckpt":
+        if not path.is_file():
+            raise ConfigError(f"model={model}: no such checkpoint")
+        try:
+            return str(path), torch.load(path, map_location="cpu", weights_only=True, mmap=True)["dsrl"]["config"]
+        except Exception as error:
+            raise ConfigError(f"model={model}: not a readable checkpoint of dsrl ({type(error).__name__})") from error
+    if (path / "config.yaml").is_file() and not (path / "config.json").is_file():
+        run: Any = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
+        weights = path / "hf" if (path / "hf" / "config.json").is_file() else newest_checkpoint(path / "checkpoints")
+        if weights is None:
+            raise ConfigError(f"model={model}: the run has written no model and no checkpoint yet")
+        return str(weights), run
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ConfigError(f"model={model}: the folder holds neither a run (config.yaml) nor a model (config.json)")
+    return model, {}
+
+
+def _part(kind: str, spec: Any, leave_out: Sequence[str] = ()) -> Iterator[str]:
+    """A part's choice and its parameters as overrides."""
+    name, parameters = (spec, {}) if isinstance(spec, str) else (spec["name"], spec)
+    yield f"{kind}={name}"
+    yield from _values(kind, {key: value for key, value in parameters.items() if key not in ("name", *leave_out)})
+
+
+def _values(section: str, values: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"{section}.{key}={text_of(value)}" for key, value in values.items())
