@@ -28,7 +28,7 @@ def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]
     others = [
         text for text, override in zip(overrides, read(overrides), strict=True) if override.key_or_group != "model"
     ]
-    data_given = any(key == "data" or key.startswith("data.") for key in given)
+    data_given = "data" in given or "data.val" in given
     spelled: list[str] = []
     model = str(given.get("model", "tiny"))
     if model in known_models:
@@ -43,12 +43,14 @@ def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]
             spelled += _part("data", run["data"], leave_out=("train",))
             if "verifier" not in given:
                 spelled += _part("verifier", run["verifier"])
-            data_given = True
-        elif run:
+            return [*spelled, *others]
+        if run:
             spelled += _values("data", {key: run["data"][key] for key in ASKED_ALIKE if key in run["data"]})
-    chosen = [key for key in given if key == "verifier"] + [text for text in spelled if text.startswith("verifier=")]
-    if not chosen:
-        spelled.append("verifier=exact" if given.get("data.val", "arithmetic") == "arithmetic" else "verifier=math")
+    if not data_given:
+        spelled.append("data.val=arithmetic")
+    if "verifier" not in given:
+        arithmetic = not data_given or "arithmetic" in (given.get("data"), given.get("data.val"))
+        spelled.append("verifier=exact" if arithmetic else "verifier=math")
     return [*spelled, *others]
 
 

@@ -115,4 +115,7 @@ def _problems(config: EvaluationConfig) -> Iterator[str]:
     if problem := folder_problem(config.resolved["run_dir"]):
         yield problem
     elif config.resume is None and (config.run_dir / "config.yaml").exists():
-        yield f"run_dir={config.run_dir}: holds a run already; go on with it by resume={config.run_dir}"
+        yield (
+            f"run_dir={config.run_dir}: is in use; choose another, or go on with the evaluation there by "
+            f"resume={config.run_dir}"
+        )

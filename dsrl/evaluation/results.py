@@ -10,7 +10,7 @@ from rich.table import Table
 from dsrl.evaluation.statistics import Question, estimates
 
 CAPTION = "± 95% by bootstrap over questions; right 0..k: how many questions have that many right answers"
-BARS = " ▁▂▃▄▅▆▇█"
+BARS = "·▁▂▃▄▅▆▇█"
 
 
 def summarise(questions: Sequence[Question]) -> dict[str, Any]:
@@ -59,8 +59,8 @@ def line_of(label: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _numbers(questions: Sequence[Question]) -> dict[str, Any]:
-    """`NAME`, `NAME_stderr` and `NAME_ci95` of every metric, as lm-eval names them; how many questions and samples; k; and of
-    how many questions 0, 1, ..., k answers are right.
+    """`NAME`, `NAME_stderr` and `NAME_ci95` of every metric; how many questions and samples; k; and of how many
+    questions 0, 1, ..., k answers are right.
     """
     metrics = [question.metrics() for question in questions]
     k = len(questions[0].samples)
