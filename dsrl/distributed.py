@@ -35,12 +35,12 @@ def sum_by_key(values: Mapping[str, float]) -> dict[str, float]:
     return total
 
 
-def all_max(value: int, device: torch.device) -> int:
+def all_max(value: float, device: torch.device) -> float:
     """The largest over ranks."""
-    largest = torch.tensor(value, device=device)
+    largest = torch.tensor(float(value), device=device)
     if _together():
         dist.all_reduce(largest, op=dist.ReduceOp.MAX)
-    return int(largest)
+    return float(largest)
 
 
 def gather_rows(rows: Tensor, positions: Sequence[int]) -> tuple[Tensor, Tensor]:

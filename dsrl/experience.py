@@ -206,7 +206,7 @@ def cut(view: SpaceView, rollouts: Rollouts, rows: Tensor, max_tokens: int, devi
             context, response = size[row], lengths[row]
     found = [MicroBatch(view=view, rows=torch.tensor(batch)) for batch in batches]
     idle = MicroBatch(view=view, rows=torch.tensor(longest_first[-1:]), idle=True)
-    return found + [idle] * (all_max(len(found), device) - len(found))
+    return found + [idle] * (int(all_max(len(found), device)) - len(found))
 
 
 def _counts(experience: Experience, rows: Tensor, max_new_tokens: int, device: torch.device) -> list[Counts]:

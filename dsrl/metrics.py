@@ -107,19 +107,21 @@ def rollout_means(sums: dict[str, float]) -> dict[str, float]:
 
 
 class Stopwatch:
-    """Wall-clock seconds of an iteration by what they were spent on."""
+    """Wall-clock seconds of an iteration by what they were spent on. `now` is what goes on, for other threads."""
 
     def __init__(self) -> None:
+        self.now = "between"
         self._start = time.perf_counter()
         self._seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, what: str) -> Iterator[None]:
         """Time a block; blocks of one name add up."""
-        start = time.perf_counter()
+        start, self.now = time.perf_counter(), what
         try:
             yield
         finally:
+            self.now = "between"
             self._seconds[what] = self._seconds.get(what, 0.0) + time.perf_counter() - start
 
     def read(self) -> dict[str, float]:

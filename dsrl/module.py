@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import re
@@ -16,7 +15,7 @@ from torch import Tensor
 from dsrl.config.run_config import RunConfig
 from dsrl.config.schema import SamplingConfig
 from dsrl.data.encoding import PromptEncoder
-from dsrl.distributed import sum_by_key, world_size
+from dsrl.distributed import all_max, sum_by_key, world_size
 from dsrl.draws import seed_of
 from dsrl.errors import DSRLError
 from dsrl.experience import (
@@ -31,10 +30,11 @@ from dsrl.experience import (
     weigh,
 )
 from dsrl.metrics import SampledAccuracy, Stopwatch, rollout_means, rollout_sums
-from dsrl.models.loading import load_model
 from dsrl.objectives.kl import KL, KLPenalty, k1
 from dsrl.phases import Phase
-from dsrl.policy import Policy
+from dsrl.policy import Policy, left_pad
+from dsrl.sharding import clip_gradients, copy_weights
+from dsrl.strategies import LoopStrategy
 from dsrl.types import Prompt, Rollouts, SamplingParams
 from dsrl.verifiers import judge
 
@@ -82,10 +82,11 @@ class DSRLModule(L.LightningModule):
             experience = self.weigh(rollouts, rewards)
         with self.clock("update"):
             for step in self.optimizer_steps(experience):
-                for micro_batch in step.micro_batches:
-                    logprobs = self.logprobs(self.policy, micro_batch, rollouts)
-                    share = step.loss(logprobs, micro_batch, rollouts)
-                    self.manual_backward(share.loss * world_size())  # strategies average gradients over ranks
+                for number, micro_batch in enumerate(step.micro_batches, start=1):
+                    with self.strategy.accumulating(last=number == len(step.micro_batches)):
+                        logprobs = self.logprobs(self.policy, micro_batch, rollouts)
+                        share = step.loss(logprobs, micro_batch, rollouts)
+                        self.manual_backward(share.loss * world_size())  # strategies average gradients over ranks
                     self.tally(loss=share.loss, **share.metrics)
                 self.take(step)
         with self.clock("sync"):
@@ -115,8 +116,10 @@ class DSRLModule(L.LightningModule):
                 view.old_logprobs = self.frozen_logprobs(
                     self.policy, view, rollouts, view.needing("needs_old_logprobs")
                 )
-            if self.reference is not None and (rows := view.needing("needs_reference")).any():
-                view.reference_logprobs = self.frozen_logprobs(self.reference, view, rollouts, rows)
+            if self.reference is not None and any(term.objective.needs_reference for term in view.terms):
+                view.reference_logprobs = self.frozen_logprobs(
+                    self.reference, view, rollouts, view.needing("needs_reference")
+                )
         return Experience(rollouts=rollouts, rewards=rewards, views=list(views.values()))
 
     def optimizer_steps(self, experience: Experience) -> Iterator[OptimizerStep]:
@@ -176,12 +179,11 @@ class DSRLModule(L.LightningModule):
         """One optimizer step on the accumulated gradient; none where no sample was kept on any rank."""
         optimizer: Any = self.optimizers()
         if not step.keeps_nothing:
-            parameters = list(self.policy.parameters())
-            for parameter in parameters:
-                if parameter.grad is None:  # all advantages 0: the gradient is 0, moments and weight decay still act
+            for parameter in self.policy.parameters():
+                if parameter.requires_grad and parameter.grad is None:
+                    # All advantages are 0, and so is the gradient; moments and weight decay still act.
                     parameter.grad = torch.zeros_like(parameter)
-            limit = self.config.update.clip_norm or math.inf
-            norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+            norm = clip_gradients(self.policy.model, self.config.update.clip_norm)
             if not math.isfinite(norm):
                 raise DSRLError(
                     f"iteration {self.iteration}: the gradient is not finite (norm {norm}); no step was taken"
@@ -264,6 +266,13 @@ class DSRLModule(L.LightningModule):
         return self.trainer.current_epoch
 
     @property
+    def strategy(self) -> LoopStrategy:
+        """How the ranks share the model."""
+        strategy = self.trainer.strategy
+        assert isinstance(strategy, LoopStrategy)
+        return strategy
+
+    @property
     def validation_sets(self) -> list[str]:
         """Names of the validation sets, in the order of their dataloaders."""
         names: list[str] = self.trainer.datamodule.val_names  # type: ignore[attr-defined]
@@ -278,20 +287,40 @@ class DSRLModule(L.LightningModule):
         assert isinstance(metric, SampledAccuracy)
         return metric
 
-    def sync_reference(self) -> None:
-        """Copy the policy into the reference, where there is one."""
-        if self.reference is not None:
-            self.reference.load_state_dict(self.policy.state_dict())
+    def sync_reference(self, prompts: list[Prompt]) -> None:
+        """Copy the policy into the reference, where there is one, and see that both score the prompts alike.
+
+        Raises DSRLError where they do not.
+        """
+        if self.reference is None:
+            return
+        copy_weights(self.policy.model, self.reference.model)
+        difference = self.difference(self.policy, self.reference, prompts)
+        if not difference <= 1e-4:
+            raise DSRLError(
+                f"iteration {self.iteration}: the reference is no copy of the policy: log-probabilities differ by up "
+                f"to {difference:.2g}"
+            )
+
+    @torch.no_grad()
+    def difference(self, one: Policy, other: Policy, prompts: list[Prompt], length: int = 64) -> float:
+        """Largest difference of two policies' log-probabilities of some prompts' first tokens, over all ranks."""
+        rows = [prompt.token_ids[:length] for prompt in prompts[:8]]
+        tokens, mask = (side.flip(1) for side in left_pad([row[::-1] for row in rows], self.device))
+        contexts = [[self.encoder.start_token_id]] * len(rows)
+        scores = [policy(contexts, tokens, mask) for policy in (one, other)]
+        return all_max(float((scores[0] - scores[1]).abs().nan_to_num(math.inf).max()), self.device)
 
     def configure_model(self) -> None:
         """Load the policy, a frozen copy of it where some phase needs a reference, and set the sampler up. Once."""
         if hasattr(self, "policy"):
             return
-        self.policy = Policy(load_model(self.config.model))
+        models = self.strategy.models(self.config.model, copies=2 if self.config.needs_reference else 1)
+        self.policy = Policy(models[0])
+        if self.config.needs_reference:
+            self.reference = Policy(models[1]).requires_grad_(False).eval()
         longest = max(phase.sampling.max_new_tokens for phase in self.config.phases)
         self.encoder.leave_room(self.policy.model, longest)
-        if self.config.needs_reference:
-            self.reference = Policy(copy.deepcopy(self.policy.model)).requires_grad_(False).eval()
         self.sampler.setup(self.policy, self.encoder)
         self.trainer.datamodule.encoder = self.encoder  # type: ignore[attr-defined]
 
@@ -299,21 +328,31 @@ class DSRLModule(L.LightningModule):
         """AdamW over the policy. Its structure is the same in every phase."""
         settings = self.config.optimizer
         return torch.optim.AdamW(
-            self.policy.parameters(),
+            [parameter for parameter in self.policy.parameters() if parameter.requires_grad],
             lr=self.phase.lr,
             betas=(settings.betas[0], settings.betas[1]),
             eps=settings.eps,
             weight_decay=settings.weight_decay,
         )
 
+    def on_train_start(self) -> None:
+        """Give the sampler the weights that training begins with: those of a checkpoint, after a resume."""
+        self.sampler.sync(self.policy.named_tensors())
+        self.clock = Stopwatch()
+
     def on_train_epoch_start(self) -> None:
         """Validate after the last iteration, whatever `validation.every` says."""
         if self.config.validation.every and self.iteration + 1 == self.config.iterations:
             self.trainer.check_val_every_n_epoch = 1
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a checkpoint, and a model card, say of the run."""
+        return {"config": self.config.resolved, "iterations_done": min(self.iteration + 1, self.config.iterations)}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, which a resumed run is compared with."""
-        checkpoint["dsrl"] = {"config": self.config.resolved, "iterations_done": self.iteration + 1}
+        checkpoint["dsrl"] = self.provenance
 
     def teardown(self, stage: str) -> None:
         """Close sampler and verifier."""

@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from dsrl.models.lora import merged
+from dsrl.sharding import is_sharded, whole_parameters
+
 
 class Policy(nn.Module):
     """A causal language model that scores responses, without dropout: what samples and what is scored are the same."""
@@ -42,8 +45,16 @@ class Policy(nn.Module):
         return chosen.new_zeros(mask.shape).masked_scatter(mask, -chosen)
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """The model's parameters by their Hugging Face names, one at a time; tied weights come once."""
-        yield from self.model.named_parameters()
+        """The model's parameters by their Hugging Face names, whole and with adapters merged, one at a time.
+
+        Tied weights come once. A collective where ranks hold parts (`sharded`): every rank takes every tensor.
+        """
+        yield from merged(self.model, whole_parameters(self.model))
+
+    @property
+    def sharded(self) -> bool:
+        """Whether this rank holds only a part of the weights, so that a forward is a collective."""
+        return is_sharded(self.model)
 
     @property
     def device(self) -> torch.device:

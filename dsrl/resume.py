@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from dsrl.config.run_config import RunConfig
+from dsrl.checkpoint import UnreadableCheckpoint, read_checkpoint
+from dsrl.config.handoff import phase_that_begins
+from dsrl.config.run_config import LATER_PHASES, RunConfig
 from dsrl.errors import ConfigError
 
 MAY_CHANGE = (
@@ -38,15 +38,20 @@ def checkpoint_to_resume(config: RunConfig) -> Path | None:
     path = newest_checkpoint(config.run_dir / "checkpoints") if config.resume == "last" else Path(config.resume)
     if path is None:
         return None
-    saved = _read(path)
+    content = _read(path)
+    saved, begins = content["dsrl"], phase_that_begins(content)
+    may_change = (
+        *MAY_CHANGE,
+        *(key for number, key in enumerate(LATER_PHASES, start=2) if begins and number >= begins),
+    )
     changed = [
         f"{key}: {before!r} in the checkpoint, {after!r} now"
         for key, before, after in differences(saved["config"], config.resolved)
-        if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
+        if not any(key == free or key.startswith(f"{free}.") for free in may_change)
     ]
     if changed:
         raise ConfigError(
-            f"resume={path}: the run was made with another configuration (only {', '.join(MAY_CHANGE)} may change)\n"
+            f"resume={path}: the run was made with another configuration (only {', '.join(may_change)} may change)\n"
             + "\n".join(changed)
         )
     if saved["iterations_done"] >= config.iterations:
@@ -69,14 +74,22 @@ def _iterations_done(path: Path) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"resume={path}: no such checkpoint")
+    """The checkpoint's content. Where it cannot be read, the error names the newest beside it that can."""
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["dsrl"]
-    except Exception as error:
-        raise ConfigError(f"resume={path}: not a readable checkpoint of dsrl ({type(error).__name__})") from error
-    assert isinstance(saved, dict)
-    return saved
+        return read_checkpoint(path)
+    except UnreadableCheckpoint as error:
+        beside = sorted(path.parent.glob("*.ckpt"), key=_iterations_done, reverse=True)
+        good = next((other for other in beside if other != path and _is_readable(other)), None)
+        offer = f"the newest beside it that can be read is {good}: resume={good}" if good else "nor is any beside it"
+        raise ConfigError(f"resume={error}; {offer}") from error
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        read_checkpoint(path)
+    except UnreadableCheckpoint:
+        return False
+    return True
 
 
 def differences(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

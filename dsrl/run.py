@@ -9,11 +9,13 @@ import hydra.utils
 import lightning as L
 import transformers
 
-from dsrl.callbacks import Checkpoints, PhaseScheduler, Progress, RunFolder
+from dsrl.callbacks import Checkpoints, PhaseScheduler, Preemption, Progress, RunFolder, Watchdog
 from dsrl.config.run_config import RunConfig
 from dsrl.data.datamodule import PromptData
+from dsrl.errors import DSRLError
 from dsrl.module import DSRLModule
 from dsrl.resume import checkpoint_to_resume
+from dsrl.strategies import lightning_precision, strategy_for
 
 
 def build_trainer(config: RunConfig, *, resumes: bool = False) -> tuple[L.Trainer, DSRLModule, PromptData]:
@@ -25,16 +27,18 @@ def build_trainer(config: RunConfig, *, resumes: bool = False) -> tuple[L.Traine
     data.setup("fit")
     validates = config.validation.every > 0 and bool(data.val_names)
     trainer = L.Trainer(
-        strategy=config.trainer.strategy,
+        strategy=strategy_for(config.trainer, config.checkpoint),
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
         num_nodes=config.trainer.num_nodes,
-        precision=config.trainer.precision,  # type: ignore[arg-type]
+        precision=lightning_precision(config.trainer),  # type: ignore[arg-type]
         max_epochs=config.iterations,
         num_sanity_val_steps=-1 if validates and not resumes else 0,  # the whole validation, before any update
         check_val_every_n_epoch=config.validation.every or 1,
         limit_val_batches=1.0 if validates else 0,
         callbacks=[
+            Watchdog(config.trainer.timeout),
+            Preemption(),
             PhaseScheduler(config.phases, iterations=config.iterations, checkpoints=checkpoints),
             RunFolder(config.run_dir, config=config.resolved, samples=config.samples_per_iteration),
             Progress(iterations=config.iterations, folder=config.run_dir),
@@ -52,19 +56,30 @@ def build_trainer(config: RunConfig, *, resumes: bool = False) -> tuple[L.Traine
 
 
 def fit(config: RunConfig) -> L.Trainer:
-    """Train, from the first iteration, or where `resume` says, to the last."""
+    """Train, from the first iteration, or where `resume` says, to the last.
+
+    Raises DSRLError with the cause where another rank's end has ended this one.
+    """
     checkpoint = checkpoint_to_resume(config)
     trainer, module, data = build_trainer(config, resumes=checkpoint is not None)
-    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except Exception as error:
+        (watchdog,) = (callback for callback in trainer.callbacks if isinstance(callback, Watchdog))  # type: ignore[attr-defined]
+        if watchdog.verdict and not isinstance(error, DSRLError):
+            raise DSRLError(watchdog.verdict) from error
+        raise
     return trainer
 
 
 def _quiet() -> None:
     """Silence what Lightning says at every start and what is by design here; errors and the rest stay."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     for message in (
         ".*does not have many workers.*",
+        ".*when logging on epoch level in distributed setting.*",  # what is logged is global already
         ".*exists and is not empty.*",
         ".*in eval mode at the start of training.*",
         ".*`isinstance.treespec, LeafSpec.` is deprecated.*",

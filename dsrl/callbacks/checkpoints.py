@@ -1,34 +1,73 @@
-"""Checkpoints of a run: the newest ones, by Lightning's own ModelCheckpoint."""
+"""Checkpoints of a run: the newest, the best, and after a signal one before it ends. Handoffs are PhaseScheduler's."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 
+from dsrl.checkpoint import remove
 from dsrl.config.schema import CheckpointConfig
+from dsrl.errors import ConfigError, nearest
+from dsrl.module import DSRLModule
+
+ITERATION = re.compile(r"iteration(\d+)\.ckpt$")
 
 
-class Checkpoints(ModelCheckpoint):
-    """Every `every` iterations, and after the last one; the newest `keep` stay."""
+class Checkpoints(Checkpoint):
+    """`iteration19.ckpt` after iteration 19, `best-iteration19.ckpt` where the watched metric was best so far.
+
+    Every `every` iterations, after the last one, and when the run is told to stop. The newest `keep` stay.
+    """
 
     def __init__(self, folder: Path, config: CheckpointConfig, *, iterations: int) -> None:
-        super().__init__(
-            dirpath=folder,
-            filename="iteration{epoch}",
-            auto_insert_metric_name=False,
-            monitor="step",
-            mode="max",
-            save_top_k=config.keep,
-            every_n_epochs=config.every or iterations + 1,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-        self.iterations = iterations
+        self.folder, self.config, self.iterations = folder, config, iterations
+        self.best: float | None = None
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save after the run's last iteration, too."""
-        if trainer.current_epoch + 1 == self.iterations:
-            self._every_n_epochs = 1
-        super().on_train_epoch_end(trainer, pl_module)
+        """Save where it is time; then let go of older ones."""
+        iteration, every = trainer.current_epoch, self.config.every
+        improved = self._improved(DSRLModule.of(pl_module))
+        if improved:
+            trainer.save_checkpoint(self.folder / f"best-iteration{iteration}.ckpt")
+            self._keep(trainer, "best-iteration*.ckpt", 1)
+        due = every > 0 and (iteration + 1) % every == 0
+        if due or trainer.should_stop or iteration + 1 == self.iterations:
+            trainer.save_checkpoint(self.folder / f"iteration{iteration}.ckpt")
+            self._keep(trainer, "iteration*.ckpt", self.config.keep)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it."""
+        self.best = state_dict["best"]
+
+    def _improved(self, module: DSRLModule) -> bool:
+        """Whether this iteration measured the watched metric, and it was the best so far."""
+        metric = self.config.best
+        if metric is None:
+            return False
+        of_validation = metric.startswith("val/")
+        if of_validation and module.validated_at != module.iteration + 1:
+            return False
+        measured = module.validated if of_validation else module.metrics
+        if metric not in measured:
+            raise ConfigError(f"checkpoint.best={metric}: there is no such metric.{nearest(metric, measured)}")
+        value = measured[metric]
+        better = self.best is None or (value > self.best if self.config.best_mode == "max" else value < self.best)
+        if better:
+            self.best = value
+        return better
+
+    def _keep(self, trainer: L.Trainer, pattern: str, count: int) -> None:
+        if trainer.is_global_zero:
+            found = [
+                (int(match[1]), path) for path in self.folder.glob(pattern) if (match := ITERATION.search(path.name))
+            ]
+            for _, path in sorted(found)[:-count]:
+                remove(path)

@@ -11,6 +11,7 @@ from dsrl.conditions import Condition
 from dsrl.errors import ConfigError, nearest
 from dsrl.module import DSRLModule
 from dsrl.phases import Phase
+from dsrl.types import Prompt
 
 
 class PhaseScheduler(L.Callback):
@@ -45,7 +46,7 @@ class PhaseScheduler(L.Callback):
         """Enter the phase that begins with this iteration, and set the iteration's learning rate."""
         module = DSRLModule.of(pl_module)
         if len(self.starts) > self.entered:
-            self._enter(module)
+            self._enter(module, batch)
         start = self.starts[self.entered - 1]
         rate = self.phase.learning_rate(module.iteration - start, self.iterations - start)
         for optimizer in trainer.optimizers:
@@ -83,11 +84,11 @@ class PhaseScheduler(L.Callback):
         self.starts, self.entered = list(state_dict["starts"]), int(state_dict["entered"])
         self.history = list(state_dict["history"])
 
-    def _enter(self, module: DSRLModule) -> None:
+    def _enter(self, module: DSRLModule, prompts: list[Prompt]) -> None:
         self.entered, self.history = self.entered + 1, []
         module.phase = self.phase
         if self.phase.reset_optimizer:
             for optimizer in module.trainer.optimizers:
                 optimizer.state.clear()
         if self.phase.sync_reference:
-            module.sync_reference()
+            module.sync_reference(prompts)

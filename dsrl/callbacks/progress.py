@@ -13,6 +13,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from dsrl.module import DSRLModule
+from dsrl.sharding import parameter_count
 
 COLUMNS = {
     "reward/mean": ("reward", "{:.3f}"),
@@ -46,9 +47,9 @@ class Progress(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say what is about to run."""
+        module = DSRLModule.of(pl_module)
+        size = parameter_count(module.policy)
         if trainer.is_global_zero:
-            module = DSRLModule.of(pl_module)
-            size = sum(parameter.numel() for parameter in module.policy.parameters())
             config = module.config
             self.console.print(
                 f"[bold]dsrl[/]  {config.model.name} ({size / 1e6:.1f}M parameters) on {module.device.type}, "
@@ -114,6 +115,10 @@ class Progress(L.Callback):
             for done, phase, metrics in self.validations:
                 table.add_row(str(done), str(phase), *(f"{metrics[key]:.3f}" for key in keys))
             self.console.print(table)
+        done, iterations = trainer.current_epoch, DSRLModule.of(pl_module).config.iterations
+        if done < iterations:
+            self.console.print(f"stopped by a signal after {done} of {iterations} iterations; resume=last goes on")
+            return
         minutes, seconds = divmod(time.perf_counter() - self.began, 60)
         self.console.print(
             f"done in {minutes:.0f} min {seconds:.0f} s: {self.folder}/metrics.jsonl, samples.jsonl, "

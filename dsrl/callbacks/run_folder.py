@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 from omegaconf import OmegaConf
 
+from dsrl.export import write_hf
 from dsrl.module import DSRLModule
 
 
@@ -74,9 +75,14 @@ class RunFolder(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The final policy, as `AutoModelForCausalLM.from_pretrained` reads it."""
         module = DSRLModule.of(pl_module)
+        if trainer.current_epoch < module.config.iterations:  # stopped by a signal: the run goes on another time
+            return
+        tensors = module.policy.named_tensors()
         if trainer.is_global_zero:
-            module.policy.model.save_pretrained(self.folder / "hf")
-            module.encoder.tokenizer.save_pretrained(self.folder / "hf")
+            write_hf(self.folder / "hf", module.config.model, tensors, module.encoder.tokenizer, module.provenance)
+        for _ in tensors:  # what rank 0 reads, every rank has a part in
+            pass
+        trainer.strategy.barrier()
 
     def _append(self, trainer: L.Trainer, name: str, line: Mapping[str, Any]) -> None:
         if trainer.is_global_zero:

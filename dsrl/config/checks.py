@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,14 +26,21 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-true")
-STRATEGIES = ("auto",)
+STRATEGIES = ("auto", "ddp", "fsdp", "fsdp1")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
 def problems_of(config: RunConfig) -> list[str]:
     """Everything that is wrong with a configuration, one message each."""
-    problems = [*not_finite(config.resolved), *_sizes(config), *_choices(config), *_phases(config)]
-    problems += [*model_problems(config.model), *_paths(config)]
+    problems = [
+        *not_finite(config.resolved),
+        *_sizes(config),
+        *_choices(config),
+        *_ranks(config),
+        *_phases(config),
+        *model_problems(config.model),
+        *_paths(config),
+    ]
     for phase in config.phases:
         prefix = "sampling" if phase.number == 1 else f"phase{phase.number}.sampling"
         problems += sampling_problems(prefix, phase.sampling)
@@ -93,6 +101,7 @@ def _choices(config: RunConfig) -> Iterator[str]:
         ("trainer.precision", config.trainer.precision, PRECISIONS),
         ("trainer.strategy", config.trainer.strategy, STRATEGIES),
         ("trainer.accelerator", config.trainer.accelerator, ACCELERATORS),
+        ("checkpoint.best_mode", config.checkpoint.best_mode, ("max", "min")),
         ("optimizer.schedule", config.phases[0].schedule, SCHEDULES),
         *((f"phase{phase.number}.schedule", phase.schedule, SCHEDULES) for phase in config.phases[1:]),
     ]
@@ -124,6 +133,27 @@ def model_problems(model: ModelConfig) -> Iterator[str]:
         yield problem
 
 
+def _ranks(config: RunConfig) -> Iterator[str]:
+    trainer = config.trainer
+    ranks = trainer.devices * trainer.num_nodes
+    given = f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}"
+    if config.prompts_per_iteration < ranks:
+        yield (
+            f"prompts_per_iteration={config.prompts_per_iteration}: at least one for each of the {ranks} ranks "
+            f"({given}), since the responses of a prompt stay on one rank"
+        )
+    if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) != ranks:
+        yield f"{given}: torchrun started {os.environ['WORLD_SIZE']} processes"
+    if trainer.timeout <= 0:
+        yield f"trainer.timeout={trainer.timeout:g}: must be above 0 (seconds)"
+    if trainer.cpu_offload and trainer.strategy not in ("fsdp", "fsdp1"):
+        yield f"trainer.cpu_offload=true: only with trainer=fsdp or fsdp1, not {trainer.strategy}"
+    if trainer.cpu_offload and (trainer.accelerator == "cpu" or not torch.accelerator.is_available()):
+        yield "trainer.cpu_offload=true: there is no accelerator whose memory it could spare"
+    if trainer.accelerator == "mps" and (ranks > 1 or trainer.strategy not in ("auto", "ddp")):
+        yield f"trainer.accelerator=mps: one process with trainer=auto, not {trainer.strategy} with {given}"
+
+
 def _phases(config: RunConfig) -> Iterator[str]:
     for phase in config.phases:
         key = "optimizer" if phase.number == 1 else f"phase{phase.number}"
@@ -149,7 +179,7 @@ def _phases(config: RunConfig) -> Iterator[str]:
 
 def _paths(config: RunConfig) -> Iterator[str]:
     resume, run_dir = config.resume, config.run_dir
-    if resume not in (None, "last") and not Path(str(resume)).is_file():
+    if resume not in (None, "last") and not Path(str(resume)).exists():
         yield f"resume={resume}: no such checkpoint; `last` is the newest in run_dir"
     if problem := folder_problem(config.resolved["run_dir"]):
         yield problem

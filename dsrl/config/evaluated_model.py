@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 
+from dsrl.checkpoint import read_checkpoint
 from dsrl.config.command_line import read, text_of
 from dsrl.errors import ConfigError
 from dsrl.resume import newest_checkpoint
@@ -34,8 +34,10 @@ def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]
     if model in known_models:
         spelled.append(f"model={model}")
     else:
-        name, run = _found(model)
-        spelled += ["model=hf", *_values("model", {**run.get("model", {}), "name": name})]
+        settings, checkpoint, run = _found(model)
+        spelled += ["model=hf", *_values("model", settings)]
+        if checkpoint is not None:
+            spelled.append(f"checkpoint={text_of(str(checkpoint))}")
         if run:
             sampling = {key: run["sampling"][key] for key in ("max_new_tokens", "stop")}
             spelled += _values("sampling", {**sampling, "temperature": run["validation"]["temperature"]})
@@ -54,25 +56,28 @@ def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]
     return [*spelled, *others]
 
 
-def _found(model: str) -> tuple[str, dict[str, Any]]:
-    """What `model.name` is to be, and the configuration of the run that it comes from; empty where there is none."""
+def _found(model: str) -> tuple[dict[str, Any], Path | None, dict[str, Any]]:
+    """The model's settings, the checkpoint that holds its weights, and the configuration of the run that it comes from;
+    None and empty where there is none.
+    """
     path = Path(model).expanduser()
     if path.suffix == ".ckpt":
-        if not path.is_file():
+        if not path.exists():
             raise ConfigError(f"model={model}: no such checkpoint")
-        try:
-            return str(path), torch.load(path, map_location="cpu", weights_only=True, mmap=True)["dsrl"]["config"]
-        except Exception as error:
-            raise ConfigError(f"model={model}: not a readable checkpoint of dsrl ({type(error).__name__})") from error
+        run: Any = read_checkpoint(path)["dsrl"]["config"]
+        return run["model"], path, run
     if (path / "config.yaml").is_file() and not (path / "config.json").is_file():
-        run: Any = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
-        weights = path / "hf" if (path / "hf" / "config.json").is_file() else newest_checkpoint(path / "checkpoints")
-        if weights is None:
+        run = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
+        if (path / "hf" / "config.json").is_file():  # adapters are merged into it
+            settings = {key: value for key, value in run["model"].items() if key != "lora"}
+            return {**settings, "name": str(path / "hf")}, None, run
+        checkpoint = newest_checkpoint(path / "checkpoints")
+        if checkpoint is None:
             raise ConfigError(f"model={model}: the run has written no model and no checkpoint yet")
-        return str(weights), run
+        return run["model"], checkpoint, run
     if path.is_dir() and not (path / "config.json").is_file():
         raise ConfigError(f"model={model}: the folder holds neither a run (config.yaml) nor a model (config.json)")
-    return model, {}
+    return {"name": model}, None, {}
 
 
 def _part(kind: str, spec: Any, leave_out: Sequence[str] = ()) -> Iterator[str]:

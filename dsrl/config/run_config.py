@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dsrl.conditions import Condition
 from dsrl.config.checks import problems_of
+from dsrl.config.handoff import with_its_phases
 from dsrl.config.schema import (
     CheckpointConfig,
     ModelConfig,
@@ -59,6 +60,7 @@ class RunConfig:
     @classmethod
     def of(cls, composed: DictConfig) -> RunConfig:
         """Build and check. Raises ConfigError with every problem found, one a line."""
+        composed = with_its_phases(composed)
         if unset := [*without_value(composed), *_gaps(composed)]:
             raise ConfigError("\n".join(unset))
         problems: list[str] = []

@@ -5,10 +5,19 @@ Parts of a registered kind (objective, phase2, data, sampler, verifier) are spec
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from omegaconf import II, MISSING
+
+
+@dataclass(kw_only=True)
+class LoraConfig:
+    """Small trainable matrices beside frozen weights, instead of training all."""
+
+    rank: int = 0  # 0: none
+    alpha: int = 32  # the product of the matrices is scaled by alpha / rank
+    target_modules: Any = "all-linear"  # or a list of the layers' names
 
 
 @dataclass(kw_only=True)
@@ -20,6 +29,7 @@ class ModelConfig:
     dtype: str = "float32"  # of the weights; that of the compute follows trainer.precision
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
+    lora: LoraConfig = field(default_factory=LoraConfig)
     chat: bool = True  # use the tokenizer's chat template where it has one
     chat_options: dict[str, Any] = field(default_factory=lambda: {"enable_thinking": False})  # given to the template
     start_token: str | int | None = None  # context of the marginal space; null: BOS, what opens the chat, or EOS
@@ -27,6 +37,10 @@ class ModelConfig:
     lr: float = 1e-6
     phase1_iterations: int = 20
     max_new_tokens: int = 1024
+
+    def plain(self) -> ModelConfig:
+        """The same model without adapters and what training alone needs."""
+        return replace(self, lora=LoraConfig(), gradient_checkpointing=False)
 
 
 @dataclass(kw_only=True)
@@ -73,10 +87,16 @@ class ValidationConfig:
 
 @dataclass(kw_only=True)
 class CheckpointConfig:
-    """Every `every` iterations (0: only at handoffs and at the end). The newest `keep` stay, and all handoffs."""
+    """Every `every` iterations (0: only at handoffs and at the end). The newest `keep` stay, and all handoffs.
+
+    `best` names a metric: the checkpoint of the iteration where it was best stays, too.
+    """
 
     every: int = 10
     keep: int = 1
+    best: str | None = None
+    best_mode: str = "max"  # or min
+    sharded: bool = False  # a folder to which each rank writes its part, instead of one file
 
 
 @dataclass(kw_only=True)
@@ -88,6 +108,8 @@ class TrainerConfig:
     devices: int = 1
     num_nodes: int = 1
     precision: str = "32-true"
+    timeout: float = 600.0  # seconds that the ranks wait for one that is stuck or silent, before the run ends
+    cpu_offload: bool = False  # fsdp, fsdp1: parts of weights and optimizer in the CPU's memory
 
 
 @dataclass(kw_only=True)
@@ -124,6 +146,7 @@ class EvaluateConfig:
     sampler: Any = None
     verifier: Any = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    checkpoint: str | None = None  # of a run: its weights in place of those that model.name has
     k: int | None = None  # answers to each question; null: as often as its file repeats it, else 8
     limit: int | None = None  # only the first questions of each set
     questions_per_batch: int = 16  # sampled, checked and written together

@@ -37,6 +37,7 @@ class EvaluationConfig:
     sampler: Sampler
     verifier: Any
     sampling: SamplingConfig
+    checkpoint: str | None
     k: int | None
     limit: int | None
     questions_per_batch: int
@@ -73,6 +74,11 @@ class EvaluationConfig:
         saved.run_dir, saved.resume = str(folder), str(resume)
         return cls._of(saved)
 
+    @property
+    def label(self) -> str:
+        """What is evaluated."""
+        return self.checkpoint or self.model.name
+
     @classmethod
     def _of(cls, composed: DictConfig) -> EvaluationConfig:
         if unset := [*without_value(composed)]:
@@ -104,6 +110,8 @@ def _problems(config: EvaluationConfig) -> Iterator[str]:
     yield from model_problems(config.model)
     yield from sampling_problems("sampling", config.sampling, greedy=True)
     yield from not_allowed([("accelerator", config.accelerator, ACCELERATORS)])
+    if config.checkpoint is not None and not Path(config.checkpoint).expanduser().exists():
+        yield f"checkpoint={config.checkpoint}: no such checkpoint"
     for key in ("k", "limit", "questions_per_batch"):
         value = getattr(config, key)
         if value is not None and value < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ import transformers
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import PreTrainedModel
 
+from dsrl.checkpoint import read_checkpoint
 from dsrl.data.datamodule import IterationBatches
 from dsrl.data.encoding import PromptEncoder
 from dsrl.data.source import Row
@@ -22,6 +25,7 @@ from dsrl.evaluation.config import EvaluationConfig
 from dsrl.evaluation.results import line_of, summarise, table_of
 from dsrl.evaluation.samples import SampleFile, read_samples
 from dsrl.evaluation.statistics import questions_of
+from dsrl.export import policy_weights
 from dsrl.models.loading import load_model
 from dsrl.policy import Policy
 from dsrl.types import Prompt, Rollouts, SamplingParams
@@ -59,12 +63,12 @@ def evaluate(config: EvaluationConfig, console: Console) -> dict[str, Any]:
         if file.batches < len(batches):
             _draw(config, sets, batches, file, console)
     summary = summarise(questions_of(read_samples(config.run_dir)))
-    results = {"model": config.model.name, **summary, "config": kept}
+    results = {"model": config.label, **summary, "config": kept}
     (config.run_dir / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     console.print(table_of(summary["results"], "by set"))
     if summary["sources"]:
         console.print(table_of(summary["sources"], "by data source"))
-    label = f"{config.model.name} (temperature {config.sampling.temperature:g}, seed {config.seed})"
+    label = f"{config.label} (temperature {config.sampling.temperature:g}, seed {config.seed})"
     console.print(line_of(label, summary["results"]), soft_wrap=True)
     console.print(f"[dim]{config.run_dir}/results.json, samples.jsonl[/]", soft_wrap=True)
     return results
@@ -85,7 +89,7 @@ def _greet(
     parts = ", ".join(f"{name} ({len(rows)} questions)" for name, rows in sets.items())
     verifier = config.resolved["verifier"]
     console.print(
-        f"[bold]dsrl[/]  {config.model.name}: {parts}; temperature {config.sampling.temperature:g}, verifier "
+        f"[bold]dsrl[/]  {config.label}: {parts}; temperature {config.sampling.temperature:g}, verifier "
         f"{verifier if isinstance(verifier, str) else verifier['name']}",
         soft_wrap=True,
     )
@@ -102,7 +106,7 @@ def _draw(
 ) -> None:
     encoder = PromptEncoder.of(config.model, config.data)
     stop = tuple(encoder.token_id(token) for token in config.sampling.stop)
-    policy = Policy(load_model(config.model)).to(_device(config.accelerator)).requires_grad_(False).eval()
+    policy = Policy(_model(config)).to(_device(config.accelerator)).requires_grad_(False).eval()
     encoder.leave_room(policy.model, config.sampling.max_new_tokens)
     prompts = {
         name: IterationBatches(rows, encoder, batch=config.questions_per_batch, seed=None)
@@ -133,6 +137,16 @@ def _draw(
     finally:
         config.sampler.close()
         getattr(config.verifier, "close", lambda: None)()
+
+
+def _model(config: EvaluationConfig) -> PreTrainedModel:
+    model = load_model(config.model)
+    if config.checkpoint is not None:
+        path = Path(config.checkpoint).expanduser()
+        unknown = model.load_state_dict(policy_weights(path, read_checkpoint(path)), strict=False).unexpected_keys
+        if unknown:
+            raise ConfigError(f"checkpoint={path}: is not of model.name={config.model.name}, which has no {unknown[0]}")
+    return model
 
 
 def _params(config: EvaluationConfig, batch: Batch, stop: tuple[int, ...]) -> SamplingParams:

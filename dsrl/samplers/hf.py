@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from dsrl.data.encoding import PromptEncoder
 from dsrl.draws import uniforms
-from dsrl.errors import ConfigError
-from dsrl.policy import left_pad
+from dsrl.errors import ConfigError, DSRLError
+from dsrl.policy import Policy, left_pad
 from dsrl.registry import register
+from dsrl.samplers.decoding import DecodingCache, decoding_attention
 from dsrl.samplers.sampler import Sampler
 from dsrl.types import Prompt, Rollouts, SamplingParams
 
@@ -25,6 +28,10 @@ class HFSampler(Sampler):
 
     A prompt is read once for its G responses, prompts of like length are decoded together, and responses that have
     ended leave the batch. batch_size: responses decoded at once.
+
+    It decodes with the policy itself. Where its weights are sharded over ranks (FSDP), a forward is a collective, and
+    ranks whose responses end at different lengths would wait for each other for ever: there every rank decodes with a
+    full copy of the model, which `sync` fills, and which costs each rank the model's whole size in memory.
     """
 
     batch_size: int = 512
@@ -33,8 +40,25 @@ class HFSampler(Sampler):
         if self.batch_size < 1:
             raise ConfigError(f"sampler.batch_size must be at least 1, not {self.batch_size}")
 
+    def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
+        """Where the policy's weights are sharded, make the full copy; every rank takes part."""
+        super().setup(policy, encoder)
+        self.model = policy.model
+        if policy.sharded:
+            self.model = _empty_copy(policy.model)
+            self.sync(policy.named_tensors())
+
     def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Nothing to do: it reads the trainer's weights themselves."""
+        """Fill the full copy, one tensor at a time; nothing to do where it reads the trainer's weights themselves."""
+        if self.model is self.policy.model:
+            return
+        self.model.to(self.policy.device)
+        missing = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, tensor in named_tensors:
+                missing.pop(name).copy_(tensor)
+        if missing:
+            raise DSRLError(f"sampler hf: the policy gave no weights for {', '.join(missing)}")
 
     @torch.no_grad()
     def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
@@ -47,13 +71,16 @@ class HFSampler(Sampler):
         stop = self._stop_token_ids(params)
 
         by_length = sorted(range(len(prompts)), key=lambda b: len(prompts[b].token_ids))
-        step = max(1, self.batch_size // count)
-        with evaluating(self.policy):
+        step, part = max(1, self.batch_size // count), min(count, self.batch_size)
+        with evaluating(self.model), decoding_attention(self.model):
             for start in range(0, len(prompts), step):
                 chosen = by_length[start : start + step]
-                decoded = self._decode([prompts[b] for b in chosen], params, stop)
-                target = torch.tensor([b * count + g for b in chosen for g in range(count)])
-                tokens[target], logprobs[target], lengths[target] = (part.cpu() for part in decoded)
+                read = self._read([prompts[b] for b in chosen])
+                for first in range(0, count, part):
+                    numbers = range(first, min(first + part, count))
+                    decoded = self._decode(copy.deepcopy(read) if part < count else read, numbers, params, stop)
+                    target = torch.tensor([b * count + g for b in chosen for g in numbers])
+                    tokens[target], logprobs[target], lengths[target] = (found.cpu() for found in decoded)
 
         longest = int(lengths.max()) if rows else 0
         tokens, logprobs = tokens[:, :longest], logprobs[:, :longest]
@@ -68,55 +95,65 @@ class HFSampler(Sampler):
             finish_reasons=["stop" if end else "length" for end in ended.tolist()],
         )
 
-    def _decode(self, prompts: list[Prompt], params: SamplingParams, stop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens [N, max_new_tokens], their log-probabilities and the lengths [N] of G responses to each prompt."""
-        model, device, count = self.policy.model, self.policy.device, params.responses_per_prompt
-        ids, seen = left_pad([prompt.token_ids for prompt in prompts], device)
-        ragged = not bool(seen.all())
+    def _read(self, prompts: list[Prompt]) -> ReadPrompts:
+        """The prompts through the model, once."""
+        ids, seen = left_pad([prompt.token_ids for prompt in prompts], self.model.device)
+        position = seen.long().cumsum(-1).sub(1).clamp(min=0)
+        cache = DecodingCache(self.model.config)
+        output = self.model(
+            input_ids=ids,
+            attention_mask=None if seen.all() else seen.long(),
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return ReadPrompts(
+            prompts=prompts, logits=output.logits[:, -1], cache=cache, seen=seen, position=position[:, -1:]
+        )
+
+    def _decode(
+        self, read: ReadPrompts, numbers: range, params: SamplingParams, stop: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens [n, max_new_tokens], their log-probabilities and the lengths [n] of some responses to each prompt.
+
+        numbers: which of the G responses. The cache that was read is used up.
+        """
+        device, size, count = self.model.device, params.max_new_tokens, len(numbers)
         draws = torch.stack(
             [
-                uniforms(params.seed, params.iteration, prompt.position, g, params.max_new_tokens)
-                for prompt in prompts
-                for g in range(count)
+                uniforms(params.seed, params.iteration, prompt.position, g, size)
+                for prompt in read.prompts
+                for g in numbers
             ]
         ).to(device)
         tokens = torch.zeros(draws.shape, dtype=torch.long, device=device)
         logprobs = torch.zeros_like(draws)
         lengths = torch.zeros(len(draws), dtype=torch.long, device=device)
 
-        cache = DynamicCache(config=model.config)
-        position = seen.long().cumsum(-1).sub(1).clamp(min=0)
-        output = model(
-            input_ids=ids,
-            attention_mask=seen.long() if ragged else None,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        cache, width = read.cache, read.seen.shape[1]
         cache.batch_repeat_interleave(count)
-        logits = output.logits[:, -1].repeat_interleave(count, 0)
-        seen, position = seen.repeat_interleave(count, 0), position[:, -1:].repeat_interleave(count, 0)
+        logits, position = read.logits.repeat_interleave(count, 0), read.position.repeat_interleave(count, 0)
+        seen = read.seen.new_ones(len(draws), width + size)
+        seen[:, :width] = read.seen.repeat_interleave(count, 0)
+        ragged = not bool(read.seen.all())
         rows = torch.arange(len(draws), device=device)  # row of each sequence that is still in the batch
-        alive = torch.ones_like(rows, dtype=torch.bool)
 
-        for t in range(params.max_new_tokens):
+        for t in range(size):
             token, logprob = draw(logits, draws[rows, t], params)
-            going = rows[alive]
-            tokens[going, t], logprobs[going, t], lengths[going] = token[alive], logprob[alive], t + 1
-            alive = alive & ~torch.isin(token, stop)
+            tokens[rows, t], logprobs[rows, t], lengths[rows] = token, logprob, t + 1
+            alive = ~torch.isin(token, stop)
             remaining = int(alive.sum())
-            if remaining == 0 or t + 1 == params.max_new_tokens:
+            if remaining == 0 or t + 1 == size:
                 break
-            if remaining <= 0.9 * len(rows):  # a batch is cut where it pays for the copy of its cache
-                keep = alive.nonzero()[:, 0]
-                cache.batch_select_indices(keep)
-                rows, token, seen, position, alive = (x[keep] for x in (rows, token, seen, position, alive))
+            if remaining < len(rows):
+                order = _closed_up(alive, remaining)
+                cache.batch_select_indices(order)
+                rows, token, seen, position = (x[order] for x in (rows, token, seen, position))
             position = position + 1
-            seen = torch.cat([seen, torch.ones_like(position, dtype=torch.bool)], 1)
-            logits = model(
+            logits = self.model(
                 input_ids=token[:, None],
-                attention_mask=seen.long() if ragged else None,
+                attention_mask=seen[:, : width + t + 1].long() if ragged else None,
                 position_ids=position,
                 past_key_values=cache,
                 use_cache=True,
@@ -125,8 +162,37 @@ class HFSampler(Sampler):
 
     def _stop_token_ids(self, params: SamplingParams) -> Tensor:
         return torch.tensor(
-            sorted(self.end_token_ids | set(params.stop_token_ids)), dtype=torch.long, device=self.policy.device
+            sorted(self.end_token_ids | set(params.stop_token_ids)), dtype=torch.long, device=self.model.device
         )
+
+
+@dataclass(kw_only=True)
+class ReadPrompts:
+    """Prompts that the model has read: logits [B, V] of the first token, the cache, what was seen [B, P] bool, and the
+    position [B, 1] of the last token.
+    """
+
+    prompts: list[Prompt]
+    logits: Tensor
+    cache: DecodingCache
+    seen: Tensor
+    position: Tensor
+
+
+def _closed_up(alive: Tensor, remaining: int) -> Tensor:
+    """The rows that remain [remaining] long, of alive [N] bool: each stays, or comes from behind to fill a gap."""
+    order = torch.arange(remaining, device=alive.device)
+    order[~alive[:remaining]] = remaining + alive[remaining:].nonzero()[:, 0]
+    return order
+
+
+def _empty_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """A model of the same configuration and type of weights, which are yet to be filled."""
+    made = AutoModelForCausalLM.from_config(
+        model.config, dtype=next(model.parameters()).dtype, attn_implementation=model.config._attn_implementation
+    )
+    copied: PreTrainedModel = made.requires_grad_(False).eval()
+    return copied
 
 
 @contextmanager
@@ -149,11 +215,11 @@ def draw(logits: Tensor, uniform: Tensor, params: SamplingParams) -> tuple[Tenso
     if params.temperature == 0:
         token = logits.argmax(-1)
     else:
-        logits = logits / params.temperature
+        logits = logits if params.temperature == 1 else logits / params.temperature
         weights = _restricted(logits, params).softmax(-1).cumsum(-1)
         target = uniform[:, None].to(weights.dtype) * weights[:, -1:]
         token = torch.searchsorted(weights, target, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
-    return token, logits.log_softmax(-1).gather(-1, token[:, None])[:, 0]
+    return token, logits.gather(-1, token[:, None])[:, 0] - logits.logsumexp(-1)
 
 
 def _restricted(logits: Tensor, params: SamplingParams) -> Tensor:

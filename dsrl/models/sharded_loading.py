@@ -1,0 +1,86 @@
+"""Loading a model of which each rank keeps a part, without any rank ever holding all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from huggingface_hub import snapshot_download
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+
+from dsrl.checkpoint import read_tensors, tensors_in
+from dsrl.config.schema import ModelConfig
+from dsrl.models.loading import compute_of, load, load_model, prepare, source_of
+from dsrl.models.lora import ADAPTER, start_adapters
+from dsrl.sharding import copy_weights
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The transformer blocks: the units in which weights are gathered."""
+    names = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def model_without_weights(config: ModelConfig) -> PreTrainedModel:
+    """The model in training mode; its parameters have shapes and no memory."""
+    source = source_of(config)
+    architecture = load(AutoConfig, config, **source)
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            architecture, **compute_of(config)
+        )
+    with suppress(OSError):  # not every model has one
+        model.generation_config = GenerationConfig.from_pretrained(source["pretrained_model_name_or_path"])
+    return prepare(model, config)
+
+
+@torch.no_grad()
+def load_parts(config: ModelConfig, models: Sequence[Any], device: torch.device) -> None:
+    """Give models that were cut up without weights their memory and weights. Every rank calls it.
+
+    From safetensors whose tensors are the model's, each rank reads its parts alone. Otherwise (GGUF, other names)
+    rank 0 reads the whole and hands the parts out.
+    """
+    for model in models:
+        model.to_empty(device=device)
+        model.tie_weights()
+        for module in model.modules():
+            if module._buffers:  # rotary frequencies, which no file holds
+                model._init_weights(module)
+    first = models[0]
+    parts = {
+        name.replace(".base_layer.", "."): parameter
+        for name, parameter in first.named_parameters()
+        if not ADAPTER.match(name)
+    }
+    folder = _safetensors(config)
+    if folder is not None and _hold(folder, parts):
+        read_tensors(folder, parts)
+    else:
+        whole = load_model(config).state_dict() if dist.get_rank() == 0 else {}
+        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
+        set_model_state_dict(first, whole, options=options)
+    start_adapters(first)
+    for model in models[1:]:
+        copy_weights(first, model)
+
+
+def _safetensors(config: ModelConfig) -> Path | None:
+    """The folder of the model's safetensors, downloaded where it is on the hub; None where it has none."""
+    source = source_of(config)
+    folder = Path(source["pretrained_model_name_or_path"])
+    if not folder.is_dir():
+        folder = Path(snapshot_download(str(folder), revision=source["revision"], allow_patterns="model*.safetensors*"))
+    return folder if any(folder.glob("*.safetensors")) else None
+
+
+def _hold(folder: Path, parts: Mapping[str, Tensor]) -> bool:
+    """Whether the files hold every parameter, in its shape."""
+    held = tensors_in(folder)
+    return all(name in held and held[name][0] == part.shape for name, part in parts.items())

@@ -1,0 +1,47 @@
+"""Starting a node's other processes, and ending all when one of them ends badly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+GRACE = 15.0  # seconds in which a process that is told to end by an error does so by itself
+
+
+class Launcher(_SubprocessScriptLauncher):
+    """Lightning's launcher, with an observer that says what happened and gives the error's own message time."""
+
+    def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
+        """Start the node's other processes where nobody else does, and run `function` in this one."""
+        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        if not self.cluster_environment.creates_processes_externally:
+            self._call_children_scripts()
+            threading.Thread(target=_observe, args=(self.procs,), name="child-processes", daemon=True).start()
+        _set_num_threads_if_needed(num_processes=self.num_processes)
+        return function(*args, **kwargs)
+
+
+def _observe(processes: Sequence[subprocess.Popen[Any]]) -> None:
+    """Wait for the children; where one ends with an error and this process goes on, end this and the others."""
+    while any(code is None for code in (process.poll() for process in processes)):
+        if failed := [rank for rank, process in enumerate(processes, start=1) if process.poll()]:
+            time.sleep(GRACE)
+            codes = ", ".join(f"local rank {rank} with code {processes[rank - 1].returncode}" for rank in failed)
+            end(f"a process of this node ended: {codes}", processes)
+        time.sleep(0.5)
+
+
+def end(message: str, processes: Sequence[subprocess.Popen[Any]] = ()) -> None:
+    """End this process and these children at once, whatever they wait for."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    for process in processes:
+        process.kill()
+    os._exit(1)

@@ -1,0 +1,85 @@
+"""Runs of the command line in processes of their own, as a user starts them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "trainer.accelerator=cpu",
+    "trainer.timeout=60",
+    "prompts_per_iteration=5",
+    "responses_per_prompt=4",
+    "data.train_size=100",
+    "data.val_size=5",
+    "validation.k=2",
+    "validation.every=0",
+    "logger=none",
+)
+ENVIRONMENT = {
+    "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}",
+    "DSRL_PLUGINS": "frozen_sampler",
+    "OMP_NUM_THREADS": "1",
+}
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="session")
+def start() -> Any:
+    """Start `python train.py` with small sizes; what still runs at the end of the session is killed."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*overrides: str, environment: Mapping[str, str] = {}, before: tuple[str, ...] = ()) -> Any:
+        given = {text.split("=", 1)[0]: text for text in (*SMALL, *overrides)}
+        command = [*(before or (sys.executable,)), str(ROOT / "train.py"), *given.values()]
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **ENVIRONMENT, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def train(start: Start) -> Callable[..., None]:
+    """Run it to the end, which must be a good one."""
+
+    def train(*overrides: str, **rest: Any) -> None:
+        process = start(*overrides, **rest)
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors[-3000:]
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def train_once(train: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The run folder of a run that several tests read, by name."""
+    runs: dict[str, Path] = {}
+
+    def train_once(name: str, *overrides: str, **rest: Any) -> Path:
+        if name not in runs:
+            folder = tmp_path_factory.mktemp("runs") / name
+            train(*overrides, f"run_dir={folder}", **rest)
+            runs[name] = folder
+        return runs[name]
+
+    return train_once

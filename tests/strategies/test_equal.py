@@ -1,0 +1,43 @@
+"""One process, and two ranks under each strategy, do the same to the same rollouts."""
+
+from __future__ import annotations
+
+import pytest
+from run_files import apart, metrics, samples, weights
+
+TWO_PHASES = (
+    "sampler=frozen",
+    "objective=nsr_prerl",
+    "+phase2=grpo",
+    "phase2.start=3",
+    "phase2.objective.kl={coefficient: 0.1, estimator: k3}",
+    "iterations=6",
+    "optimizer.lr=2e-4",
+    "update.max_tokens=300",  # several micro-batches, not equally many on both ranks
+)
+STRATEGIES = {name: (f"trainer={name}", "trainer.devices=2") for name in ("ddp", "fsdp", "fsdp1")}
+
+
+@pytest.fixture(scope="module")
+def alone(train_once):
+    return train_once("alone", *TWO_PHASES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_ranks_are_as_one_process(strategy, alone, train_once):
+    run = train_once(strategy, *TWO_PHASES, *STRATEGIES[strategy])
+    assert [line["phase"] for line in metrics(run)] == [1, 1, 1, 2, 2, 2]
+    assert metrics(run)[-1]["kl/mean"] > 0
+    assert {line["iteration"] for line in samples(run)} == set(range(6))
+    assert apart(alone, run) < 1e-4
+    moved = max(float((tensor - start).abs().max()) for tensor, start in zip_weights(run))
+    assert moved > 1e-3  # there was something to agree about
+
+
+def zip_weights(run):
+    from dsrl.config.schema import ModelConfig
+    from dsrl.models.loading import load_model
+
+    base = dict(load_model(ModelConfig(name="tiny")).named_parameters())
+    return [(tensor, base[name]) for name, tensor in weights(run).items()]
