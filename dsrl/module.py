@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dsrl.config.run_config import RunConfig
 from dsrl.config.schema import SamplingConfig
+from dsrl.data.datamodule import PromptData
 from dsrl.data.encoding import PromptEncoder
 from dsrl.distributed import all_max, sum_by_key, world_size
 from dsrl.draws import seed_of
@@ -68,7 +69,8 @@ class DSRLModule(L.LightningModule):
         self.validated: dict[str, float] = {}  # by the last validation, after `validated_at` iterations
         self.validated_at = -1
         self.tallied: dict[str, Tensor | float] = {}
-        self.summed: dict[str, tuple[float, str]] = {}  # a sum over this rank's rollouts, and what divides it
+        self.components: dict[str, Tensor] = {}  # of the last rewards, each [B, G]
+        self.summed: dict[str, tuple[float, str]] = {}  # a sum over this rank's rollouts, and what divides it, if any
         self.experience: Experience | None = None
         self.clock = Stopwatch()
 
@@ -78,6 +80,7 @@ class DSRLModule(L.LightningModule):
             rollouts = self.sampler.sample(prompts, self.sampling_params(self.phase.sampling))
         with self.clock("verify"):
             rewards = self.verify(rollouts)
+        rollouts, rewards = self.refill(rollouts, rewards)
         with self.clock("score"):
             experience = self.weigh(rollouts, rewards)
         with self.clock("update"):
@@ -96,8 +99,37 @@ class DSRLModule(L.LightningModule):
     def verify(self, rollouts: Rollouts) -> Tensor:
         """Rewards [B, G] float32, on the CPU. Raises DSRLError where the verifier returns another shape or a NaN."""
         rewards, components = judge(self.verifier, rollouts)
-        self.summed = {f"reward/{name}": (float(values.sum()), "samples") for name, values in components.items()}
+        self.components = {name: values.cpu() for name, values in components.items()}
         return rewards.cpu()
+
+    def refill(self, rollouts: Rollouts, rewards: Tensor) -> tuple[Rollouts, Tensor]:
+        """Replace groups whose rewards are all equal by another question's, `refill` times at most (dynamic sampling,
+        arXiv 2503.14476 section 3.2); what was asked and how it was answered is noted for the curriculum.
+        """
+        data: PromptData = self.trainer.datamodule  # type: ignore[attr-defined]
+        data.curriculum.note(rollouts.prompts, rewards)
+        asked = 0
+        for _ in range(self.config.refill):
+            silent = (rewards == rewards[:, :1]).all(-1).nonzero()[:, 0].tolist()
+            if not all_max(len(silent), self.device):
+                break
+            with self.clock("sample"):
+                others = [data.batches.instead_of(rollouts.prompts[group], self.iteration) for group in silent]
+                fresh = self.sampler.sample(others, self.sampling_params(self.phase.sampling))
+            with self.clock("verify"):
+                kept = self.components
+                of_fresh = self.verify(fresh)
+                for name, values in kept.items() if silent else ():
+                    values[silent] = self.components[name]
+                self.components = kept
+            data.curriculum.note(others, of_fresh)
+            rollouts, asked = rollouts.replacing(silent, fresh), asked + len(silent)
+            rewards = rewards.clone()
+            if silent:
+                rewards[silent] = of_fresh
+        if self.config.refill:
+            self.summed["refill/asked"] = float(asked), ""
+        return rollouts, rewards
 
     def weigh(self, rollouts: Rollouts, rewards: Tensor) -> Experience:
         """What each term of the objective keeps, in which space; old and reference log-probabilities where needed."""
@@ -201,13 +233,16 @@ class DSRLModule(L.LightningModule):
         """The iteration's metrics: sums over micro-batches and ranks, means over optimizer steps."""
         steps, norm = (float(self.tallied.pop(key, 0.0)) for key in ("update/steps", "grad_norm"))
         shares = {key: float(value) / max(1.0, steps) for key, value in self.tallied.items()}
-        extra = {name: value for name, (value, _) in self.summed.items()}
+        data: PromptData = self.trainer.datamodule  # type: ignore[attr-defined]
+        components = {f"reward/{name}": (float(part.sum()), "samples") for name, part in self.components.items()}
+        self.summed |= components | data.curriculum.sums()
+        extra = {"ranks": 1.0, **{name: value for name, (value, _) in self.summed.items()}}
         sums = sum_by_key({**rollout_sums(experience, re.compile(self.config.model.reflection)), **extra})
         optimizer: Any = self.optimizers()
         self.tallied, self.experience = {}, experience
         self.metrics = {
             **rollout_means(sums),
-            **{name: sums[name] / max(1.0, sums[divisor]) for name, (_, divisor) in self.summed.items()},
+            **{name: sums[name] / max(1.0, sums.get(by, 1.0)) for name, (_, by) in self.summed.items()},
             "loss": 0.0,
             **sum_by_key(shares),
             "grad_norm": norm / max(1.0, steps),
@@ -215,6 +250,7 @@ class DSRLModule(L.LightningModule):
             "lr": optimizer.param_groups[0]["lr"],
             **self.clock.read(),
         }
+        self.summed = {}
         logged = {**self.metrics, "phase": float(self.phase.number), "step": float(self.iteration)}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
 

@@ -66,6 +66,7 @@ def _sizes(config: RunConfig) -> Iterator[str]:
         "iterations": (config.iterations, 1),
         "prompts_per_iteration": (config.prompts_per_iteration, 1),
         "responses_per_prompt": (config.responses_per_prompt, 1),
+        "refill": (config.refill, 0),
         "samples_per_iteration": (config.samples_per_iteration, 0),
         "update.max_tokens": (config.update.max_tokens, 1),
         "update.minibatches": (config.update.minibatches, 1),
@@ -83,6 +84,9 @@ def _sizes(config: RunConfig) -> Iterator[str]:
     for key, (value, smallest) in at_least.items():
         if value < smallest:
             yield f"{key}={value}: must be at least {smallest}"
+    for key in ("always_right", "always_wrong"):
+        if not 0 <= getattr(config.curriculum, key) <= 1:
+            yield f"curriculum.{key}={getattr(config.curriculum, key)}: must be in [0, 1]"
     if config.optimizer.eps <= 0:
         yield f"optimizer.eps={config.optimizer.eps}: must be above 0"
     if len(config.optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in config.optimizer.betas):

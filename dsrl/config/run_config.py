@@ -16,6 +16,7 @@ from dsrl.config.checks import problems_of
 from dsrl.config.handoff import with_its_phases
 from dsrl.config.schema import (
     CheckpointConfig,
+    CurriculumConfig,
     ModelConfig,
     OptimizerConfig,
     PhaseConfig,
@@ -47,6 +48,8 @@ class RunConfig:
     iterations: int
     prompts_per_iteration: int
     responses_per_prompt: int
+    refill: int
+    curriculum: CurriculumConfig
     optimizer: OptimizerConfig
     update: UpdateConfig
     validation: ValidationConfig

@@ -86,6 +86,17 @@ class ValidationConfig:
 
 
 @dataclass(kw_only=True)
+class CurriculumConfig:
+    """How often a question is asked when its turn comes, if its last answers were all alike: 1 always, 0 never.
+
+    Where it is not, another one, drawn at random, takes its place.
+    """
+
+    always_right: float = 1.0
+    always_wrong: float = 1.0
+
+
+@dataclass(kw_only=True)
 class CheckpointConfig:
     """Every `every` iterations (0: only at handoffs and at the end). The newest `keep` stay, and all handoffs.
 
@@ -174,6 +185,8 @@ class TrainConfig:
     iterations: int = 40
     prompts_per_iteration: int = 64  # B
     responses_per_prompt: int = 8  # G
+    refill: int = 0  # how often groups whose rewards are all equal are replaced by another question's, at most
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,13 +11,19 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dsrl.config.schema import CurriculumConfig
+from dsrl.data.curriculum import Curriculum
 from dsrl.data.encoding import PromptEncoder
 from dsrl.data.mixture import Mixture
 from dsrl.data.source import DataSource, Row
+from dsrl.draws import seed_of
 from dsrl.errors import ConfigError
 from dsrl.types import Prompt
 
 logger = logging.getLogger(__name__)
+
+ATTEMPTS = 1000
+"""Questions that a curriculum may pass over for one place; then the last of them is asked."""
 
 PromptLoader = DataLoader[list[Prompt]]
 
@@ -24,11 +31,17 @@ PromptLoader = DataLoader[list[Prompt]]
 class PromptData(L.LightningDataModule):
     """Batches of prompts. One Lightning epoch is one iteration, and holds one batch.
 
-    The prompts of an iteration depend on (seed, iteration) alone. Rank r of W takes positions r, r + W, ... of them.
+    The prompts of an iteration depend on (seed, iteration) alone, and on what the curriculum, where it is used, has
+    seen before, which is in every checkpoint. Rank r of W takes positions r, r + W, ... of them.
     """
 
-    def __init__(self, source: DataSource, *, prompts_per_iteration: int, seed: int) -> None:
+    batches: IterationBatches  # of training
+
+    def __init__(
+        self, source: DataSource, *, prompts_per_iteration: int, seed: int, curriculum: CurriculumConfig | None = None
+    ) -> None:
         super().__init__()
+        self.curriculum = Curriculum(curriculum or CurriculumConfig())
         self.source, self.prompts_per_iteration, self.seed = source, prompts_per_iteration, seed
         self.encoder: PromptEncoder | None = None  # set by the module once the tokenizer is there
         self._train: Mixture | None = None
@@ -59,7 +72,9 @@ class PromptData(L.LightningDataModule):
             seed=self.seed,
             shard=self._shard(),
             shuffle=self.source.shuffle,
+            curriculum=self.curriculum,
         )
+        self.batches = rows
         return DataLoader(rows, batch_size=None, sampler=OneIteration())
 
     def val_dataloader(self) -> list[PromptLoader]:
@@ -74,6 +89,14 @@ class PromptData(L.LightningDataModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Prompts are text and numbers: nothing to move."""
         return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the curriculum has seen."""
+        return self.curriculum.state_dict() if self.curriculum.active else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it."""
+        self.curriculum.load_state_dict(state_dict)
 
     def _fitting(self, rows: Mixture) -> Mixture:
         """The rows whose prompts are read whole; how many are not is reported by rank 0."""
@@ -111,24 +134,50 @@ class IterationBatches(Dataset[list[Prompt]]):
         seed: int | None,
         shard: tuple[int, int] = (0, 1),
         shuffle: bool = True,
+        curriculum: Curriculum | None = None,
     ) -> None:
         self.rows, self.encoder, self.batch, self.seed = Mixture.of(rows), encoder, batch, seed
         self.rank, self.world_size = shard
         self.order = seed if shuffle else None
+        self.curriculum = curriculum or Curriculum(CurriculumConfig())
 
     def __getitem__(self, iteration: int) -> list[Prompt]:
         first = iteration * self.batch
         last = first + self.batch if self.seed is not None else min(first + self.batch, len(self.rows))
-        places = range(first, last)
-        # In training a position is a place in the batch; in validation, one in the set, so that batches draw apart.
-        offset = first if self.seed is not None else 0
-        return [self._prompt(place, place - offset) for place in places[self.rank :: self.world_size]]
+        places = range(first, last)[self.rank :: self.world_size]
+        if self.seed is None:  # a position is then a place in the set, so that batches draw apart
+            return [self._prompt(place, place) for place in places]
+        return [self.asked(iteration, place - first) for place in places]
 
-    def _prompt(self, place: int, position: int) -> Prompt:
-        row = self.rows.at(place, self.order)
+    def asked(self, iteration: int, position: int, again: int = 0) -> Prompt:
+        """The question at a position of an iteration; `again`: how often it has been replaced by another.
+
+        What is replaced, or passed over by the curriculum, makes room for a row drawn at random in the proportions of
+        the mixture: a function of seed, iteration, position and the number of the attempt.
+        """
+        assert self.seed is not None
+        row = 0
+        for attempt in range(ATTEMPTS):
+            rng = random.Random(seed_of("instead", self.seed, iteration, position, again, attempt))
+            if again == attempt == 0:
+                row = self.rows.at(iteration * self.batch + position, self.order)
+            else:
+                row = self.rows.at(rng.randrange(ATTEMPTS * len(self.rows)), None)
+            if not self.curriculum.passes_over(row, rng.random()):
+                break
+        return self._prompt(row, position + again * self.batch)
+
+    def instead_of(self, prompt: Prompt, iteration: int) -> Prompt:
+        """Another question in the place of one that this iteration asked, with a position of its own."""
+        replaced, position = divmod(prompt.position, self.batch)
+        return self.asked(iteration, position, replaced + 1)
+
+    def _prompt(self, index: int, position: int) -> Prompt:
+        row = self.rows[index]
         text, token_ids, cut = self.encoder.read(row.question)
         return Prompt(
             position=position,
+            row=index,
             text=text,
             token_ids=token_ids,
             truncated=cut,

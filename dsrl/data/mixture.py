@@ -20,19 +20,21 @@ class Mixture(Sequence[Row]):
 
     Without weights each row has one place in each turn. With weights, positive numbers, the places of a turn are shared
     out in their proportion, to the nearest whole number: a part with too many rows for its places goes on with the
-    others in the next turn, one with too few comes round again. As a sequence it is the first turn, part by part.
+    others in the next turn, one with too few comes round again. As a sequence it holds each row once, part by part.
     """
 
     def __init__(self, parts: Sequence[Sequence[Row]], weights: Sequence[float] | None = None) -> None:
-        self.parts, self.weights = list(parts), weights
+        self.weights = weights
         sizes = [len(part) for part in parts]
         self.places = sizes if weights is None else _apportion(sum(sizes), weights)
         for number, (places, size) in enumerate(zip(self.places, sizes, strict=True)):
             if size and not places:
                 raise ConfigError(f"data.train: weight {weights[number]:g} is less than one row in {sum(sizes)}")  # type: ignore[index]
-        self._ends = list(accumulate(self.places))
         if weights is not None:  # what shares a turn is then no neighbourhood of the file
-            self.parts = [_shuffled(part, number) for number, part in enumerate(parts)]
+            parts = [_shuffled(part, number) for number, part in enumerate(parts)]
+        self.parts = list(parts)
+        self._rows = [row for part in parts for row in part]
+        self._ends, self._starts = list(accumulate(self.places)), [0, *accumulate(sizes)]
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Mixture:
@@ -43,29 +45,26 @@ class Mixture(Sequence[Row]):
         """The mixture, in the same proportions, of the rows that `keep` accepts."""
         return Mixture([[row for row in part if keep(row)] for part in self.parts], self.weights)
 
-    def at(self, place: int, seed: int | None) -> Row:
-        """The row at a place of the endless sequence of turns, each in a fresh order; `seed` None keeps their own."""
+    def at(self, place: int, seed: int | None) -> int:
+        """The index of the row at a place of the endless sequence of turns, each in a fresh order; `seed` None keeps
+        their own.
+        """
         turn, within = divmod(place, len(self))
         if seed is not None:
             within = _permutation(len(self), seed_of("order", seed, turn))[within]
-        return self._row(turn, within)
-
-    def _row(self, turn: int, within: int) -> Row:
         number = next(number for number, end in enumerate(self._ends) if within < end)
-        places, part = self.places[number], self.parts[number]
-        return part[(turn * places + within - self._ends[number] + places) % len(part)]
+        places = self.places[number]
+        return self._starts[number] + (turn * places + within - self._ends[number] + places) % len(self.parts[number])
 
     def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+        return len(self._rows)
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
     @overload
     def __getitem__(self, index: slice) -> list[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, slice):
-            return [self._row(0, within) for within in range(*index.indices(len(self)))]
-        return self._row(0, range(len(self))[index])
+        return self._rows[index]
 
 
 def _apportion(total: int, weights: Sequence[float]) -> list[int]:

@@ -14,7 +14,7 @@ def part(name, size):
 
 
 def drawn(mixture, places, seed=0):
-    return [mixture.at(place, seed).question for place in places]
+    return [mixture[mixture.at(place, seed)].question for place in places]
 
 
 def test_without_weights_each_row_has_one_place_a_turn():

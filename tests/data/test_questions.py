@@ -272,7 +272,9 @@ def test_weights_are_shares_of_what_is_drawn(tmp_path):
     small = jsonl(tmp_path / "small.jsonl", {"prompt": "s", "answer": "1"})
     entries = [{"path": large, "weight": 1}, {"path": small, "weight": 4}]
     rows = source(train=entries).train_rows()
-    assert [row.data_source for row in rows] == ["large"] * 2 + ["small"] * 8
+    assert [row.data_source for row in rows] == ["large"] * 9 + ["small"]
+    drawn = [rows[rows.at(place, seed=0)].data_source for place in range(10)]
+    assert (drawn.count("large"), drawn.count("small")) == (2, 8)
     assert source(train=[entries[0], small]).check() == [
         "data.train: some entries have a weight and some have none; give one to each, or to none"
     ]
