@@ -40,10 +40,7 @@ def checkpoint_to_resume(config: RunConfig) -> Path | None:
         return None
     content = _read(path)
     saved, begins = content["dsrl"], phase_that_begins(content)
-    may_change = (
-        *MAY_CHANGE,
-        *(key for number, key in enumerate(LATER_PHASES, start=2) if begins and number >= begins),
-    )
+    may_change = MAY_CHANGE if begins is None else (*MAY_CHANGE, *LATER_PHASES[begins - 2 :])
     changed = [
         f"{key}: {before!r} in the checkpoint, {after!r} now"
         for key, before, after in differences(saved["config"], config.resolved)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from dsrl.checkpoint import remove
 from dsrl.config.schema import CheckpointConfig
 from dsrl.errors import ConfigError, nearest
 from dsrl.module import DSRLModule
-
-ITERATION = re.compile(r"iteration(\d+)\.ckpt$")
 
 
 class Checkpoints(Checkpoint):
@@ -66,8 +63,6 @@ class Checkpoints(Checkpoint):
 
     def _keep(self, trainer: L.Trainer, pattern: str, count: int) -> None:
         if trainer.is_global_zero:
-            found = [
-                (int(match[1]), path) for path in self.folder.glob(pattern) if (match := ITERATION.search(path.name))
-            ]
-            for _, path in sorted(found)[:-count]:
+            paths = sorted(self.folder.glob(pattern), key=lambda path: int(path.stem.partition("iteration")[2]))
+            for path in paths[:-count]:
                 remove(path)

@@ -45,7 +45,9 @@ class Watchdog(L.Callback):
         self.places: list[tuple[str, int]] = [("", 0)] * trainer.world_size
         dist.all_gather_object(self.places, (socket.gethostname(), os.getpid()))
         self.peers = range(1, trainer.world_size) if self.rank == 0 else [0]
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self.answered = time.monotonic()  # when the store last answered
+        for work in (self._beat, self._guard):
+            threading.Thread(target=work, name=f"watchdog{work.__name__}", daemon=True).start()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From here on ranks end when they are done."""
@@ -56,33 +58,49 @@ class Watchdog(L.Callback):
         if self.store is None or self.over.is_set():
             return
         self.over.set()
-        with suppress(Exception):  # the store may be gone with rank 0
+        hangs = threading.Timer(8 * self.beat, self._end, [f"{self._who(0)} does not answer"])
+        hangs.daemon = True
+        hangs.start()
+        try:
             if _follows_from_another(exception):
                 self.verdict = self._reason(exception)
             else:
                 self._report(f"{self._who(self.rank)} failed: {exception}")
-            return
-        self.verdict = self.verdict or f"rank 0, which holds the store of the run, is gone ({_first_line(exception)})"
+        except Exception:  # the store, and so rank 0
+            self.verdict = f"{self._who(0)} is gone ({_first_line(exception)})"
+        hangs.cancel()
 
-    def _watch(self) -> None:
+    def _beat(self) -> None:
+        """Show signs of life, and look for those of the peers: rank 0 for everyone's, everyone for rank 0's."""
         assert self.store is not None
         seen = {peer: (0, time.monotonic()) for peer in self.peers}
         while not self.over.wait(self.beat):
             try:
                 self.store.add(f"beat/{self.rank}", 1)
                 self.store.set(f"at/{self.rank}", f"iteration {self.trainer.current_epoch}, {self.module.clock.now}")
-                if self.store.check(["failed"]):
-                    self._stop(self.store.get("failed").decode())
+                failed = str(self.store.get("failed"), "utf-8") if self.store.check(["failed"]) else None
                 for peer in self.peers:
                     beats, now = self.store.add(f"beat/{peer}", 0), time.monotonic()
                     if beats != seen[peer][0]:
                         seen[peer] = beats, now
                     elif now - seen[peer][1] > self.timeout:
-                        self._stop(self._silent(peer))
+                        failed = self._report(f"{self._who(peer)} has shown no sign of life for {self.timeout:g} s")
+                        self._kill(peer)
             except Exception as error:
-                if not self.over.wait(self.beat):
-                    self._kill(0)
-                    self._stop(f"rank 0 does not answer ({_first_line(error)})")
+                failed = f"{self._who(0)} is gone ({_first_line(error)})"
+            self.answered = time.monotonic()
+            if failed and not self.over.wait(5 * self.beat):  # else a failed collective has ended this rank meanwhile
+                self._end(failed)
+
+    def _guard(self) -> None:
+        """End this rank where the store hangs, and so rank 0."""
+        while not self.over.wait(self.beat):
+            if time.monotonic() - self.answered > self.timeout + 8 * self.beat:
+                self._end(f"{self._who(0)} does not answer")
+
+    def _end(self, message: str) -> None:
+        self._kill(0)
+        end(message, getattr(self.trainer.strategy.launcher, "procs", ()))
 
     def _reason(self, exception: BaseException) -> str:
         """Whose failure a failed collective follows from: a report, a rank without signs of life, or a slow one."""
@@ -104,22 +122,12 @@ class Watchdog(L.Callback):
         self.verdict = str(self.store.compare_set("failed", "", message), "utf-8")
         return self.verdict
 
-    def _silent(self, rank: int) -> str:
-        message = self._report(f"{self._who(rank)} has shown no sign of life for {self.timeout:g} s")
-        self._kill(rank)
-        return message
-
     def _kill(self, rank: int) -> None:
-        """End a rank that hangs, where it is on this host."""
-        with suppress(Exception):
-            host, process = self.places[rank]
-            if host == socket.gethostname():
+        """End another rank that hangs, where it is on this host."""
+        host, process = self.places[rank]
+        if rank != self.rank and host == socket.gethostname():
+            with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-
-    def _stop(self, message: str) -> None:
-        """End this process, unless it ends by itself in the time that a failed collective takes."""
-        if not self.over.wait(5 * self.beat):
-            end(message, getattr(self.trainer.strategy.launcher, "procs", ()))
 
     def _who(self, rank: int) -> str:
         host, process = self.places[rank]
@@ -133,4 +141,5 @@ def _follows_from_another(exception: BaseException) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first.rpartition("] ")[2][:120]  # gloo puts the place in its source before it

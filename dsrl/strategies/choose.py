@@ -30,7 +30,7 @@ def strategy_for(trainer: TrainerConfig, checkpoint: CheckpointConfig) -> Strate
     elif trainer.strategy == "fsdp1":
         strategy = FSDP1(compute=compute, cpu_offload=trainer.cpu_offload, timeout=timeout)
     elif trainer.strategy == "ddp" or ranks > 1:
-        strategy = DDP(timeout=timeout, broadcast_buffers=False, gradient_as_bucket_view=True)
+        strategy = DDP(timeout=timeout, forward_sync_buffers=False, gradient_as_bucket_view=True)
     else:
         strategy = SingleDevice(device=_device(trainer.accelerator))
     strategy.save_parts = checkpoint.sharded

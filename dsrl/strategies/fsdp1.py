@@ -27,7 +27,7 @@ class FSDP1(LoopStrategy, FSDPStrategy):
 
     def setup(self, trainer: L.Trainer) -> None:
         """As Lightning's, but batches of prompts are left alone: they hold no tensors to convert."""
-        self.precision_plugin = _LeavesBatches(self.precision_plugin.precision)
+        self.precision_plugin = _LeavesBatches(self.precision_plugin.precision)  # type: ignore[arg-type]
         super().setup(trainer)
 
     def place(self, model: nn.Module) -> nn.Module:

@@ -25,7 +25,7 @@ SMALL = (
 )
 ENVIRONMENT = {
     "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}",
-    "DSRL_PLUGINS": "frozen_sampler",
+    "DSRL_PLUGINS": "site_parts",
     "OMP_NUM_THREADS": "1",
 }
 
