@@ -110,23 +110,20 @@ class DSRLModule(L.LightningModule):
         data.curriculum.note(rollouts.prompts, rewards)
         asked = 0
         for _ in range(self.config.refill):
-            silent = (rewards == rewards[:, :1]).all(-1).nonzero()[:, 0].tolist()
+            silent = (rewards == rewards[:, :1]).all(-1).nonzero()[:, 0]
             if not all_max(len(silent), self.device):
                 break
             with self.clock("sample"):
                 others = [data.batches.instead_of(rollouts.prompts[group], self.iteration) for group in silent]
                 fresh = self.sampler.sample(others, self.sampling_params(self.phase.sampling))
             with self.clock("verify"):
-                kept = self.components
-                of_fresh = self.verify(fresh)
-                for name, values in kept.items() if silent else ():
-                    values[silent] = self.components[name]
-                self.components = kept
+                components, of_fresh = self.components, self.verify(fresh)
             data.curriculum.note(others, of_fresh)
-            rollouts, asked = rollouts.replacing(silent, fresh), asked + len(silent)
-            rewards = rewards.clone()
-            if silent:
-                rewards[silent] = of_fresh
+            if others:  # else they are other ranks'
+                rollouts, asked = rollouts.replacing(silent.tolist(), fresh), asked + len(others)
+                rewards = rewards.index_copy(0, silent, of_fresh)
+                components = {key: old.index_copy(0, silent, self.components[key]) for key, old in components.items()}
+            self.components = components
         if self.config.refill:
             self.summed["refill/asked"] = float(asked), ""
         return rollouts, rewards
