@@ -164,6 +164,8 @@ class Questions(DataSource):
             if key == "train":
                 problems += _weight_problems([weight for _, _, weight in entries])
                 continue
+            if any(weight is not None for _, _, weight in entries):
+                problems.append("data.val: weights mix what is trained on; all questions of a validation set are asked")
             named = Counter(entry.set for _, entry, _ in entries if isinstance(entry, RecordSet))
             problems += [
                 f"data.val: {count} entries are called {name}, which would be the name of each set; write "

@@ -278,6 +278,8 @@ def test_weights_are_shares_of_what_is_drawn(tmp_path):
     assert source(train=[entries[0], small]).check() == [
         "data.train: some entries have a weight and some have none; give one to each, or to none"
     ]
+    (problem,) = source(val=entries).check()
+    assert problem.startswith("data.val: weights mix what is trained on")
     for weight in (0, -1, "x", True):
         (problem,) = source(train={"path": small, "weight": weight}).check()
         assert problem == f"data.train: weights must be numbers above 0, not {weight}"
