@@ -58,7 +58,7 @@ class Schema:
                 raise ConfigError(f"{where}: {column} must be messages with role and content, found {question!s:.200}")
             return [{"role": message["role"], "content": message["content"]} for message in question]
         if not _is_text(question):
-            raise ConfigError(f"{where}: needs {needed}, found {question!s:.200}")
+            raise ConfigError(f"{where}: needs {needed}, found {question!r:.200}")
         assert isinstance(question, str)
         return question
 
@@ -74,7 +74,7 @@ class Schema:
             answer = ", ".join(map(str, answer))
         if isinstance(answer, Mapping):
             raise ConfigError(f"{where}: {column} must be text, found {answer!s:.200}")
-        if answer is None or not str(answer).strip():
+        if answer is None or answer != answer or not str(answer).strip():  # NaN, a table's missing value, is not itself
             raise ConfigError(f"{where}: needs {needed}, found {answer!r}")
         text = str(answer)
         if self.answer_after:

@@ -107,7 +107,7 @@ QUESTION = r"needs prompt \(text or chat messages\) or question \(text\), found"
 ANSWER = r"needs reward_model.ground_truth or answer, found"
 BROKEN = [
     ({"answer": "2"}, QUESTION + " None"),
-    ({"prompt": " ", "answer": "2"}, QUESTION),
+    ({"prompt": " ", "answer": "2"}, QUESTION + " ' '"),
     ({"prompt": 7, "answer": "2"}, QUESTION + " 7"),
     ({"prompt": [], "answer": "2"}, MESSAGES + r" \[\]"),
     ({"prompt": ["1+1="], "answer": "2"}, MESSAGES),
@@ -116,6 +116,8 @@ BROKEN = [
     ({"prompt": "1+1="}, ANSWER + " None"),
     ({"prompt": "1+1=", "answer": " "}, ANSWER + " ' '"),
     ({"prompt": "1+1=", "reward_model": {"ground_truth": ""}}, ANSWER + " ''"),
+    ({"prompt": "1+1=", "answer": float("nan")}, ANSWER + " nan"),
+    ({"prompt": "1+1=", "answer": {"value": 2}}, r"answer must be text, found {'value': 2}"),
     ([1, 2], "expected an object with fields, found list"),
     ("{'prompt': 'single quotes'}", "not JSON: Expecting property name"),
 ]
