@@ -10,6 +10,6 @@ comparison.py  two evaluations, paired by question
 
 from dsrl.evaluation.comparison import compare
 from dsrl.evaluation.config import EvaluationConfig
-from dsrl.evaluation.run import evaluate
+from dsrl.evaluation.evaluation import evaluate
 
 __all__ = ["EvaluationConfig", "compare", "evaluate"]
