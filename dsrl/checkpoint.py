@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from dsrl.errors import DSRLError
 
 REST = "state.pt"
+warnings.filterwarnings("ignore", ".*torch.distributed is disabled")  # one process reads and writes folders, too
 
 
 class UnreadableCheckpoint(DSRLError):
