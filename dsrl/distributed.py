@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+Value = TypeVar("Value")
+
 
 def world_size() -> int:
     """Ranks."""
     return dist.get_world_size() if _together() else 1
+
+
+def gather(value: Value) -> list[Value]:
+    """What each rank gives, in the order of the ranks."""
+    gathered = [value]
+    if _together():
+        gathered = [value] * dist.get_world_size()
+        dist.all_gather_object(gathered, value)
+    return gathered
 
 
 def all_sum(values: Sequence[float], device: torch.device) -> list[float]:
@@ -25,13 +37,9 @@ def all_sum(values: Sequence[float], device: torch.device) -> list[float]:
 
 def sum_by_key(values: Mapping[str, float]) -> dict[str, float]:
     """Sums over ranks of numbers under the same key; a rank that lacks a key counts as 0."""
-    gathered: list[Mapping[str, float] | None] = [values]
-    if _together():
-        gathered = [None] * dist.get_world_size()
-        dist.all_gather_object(gathered, dict(values))
     total: dict[str, float] = {}
-    for share in gathered:
-        for key, value in (share or {}).items():
+    for share in gather(dict(values)):
+        for key, value in share.items():
             total[key] = total.get(key, 0.0) + value
     return total
 
@@ -50,11 +58,7 @@ def gather_rows(rows: Tensor, positions: Sequence[int]) -> tuple[Tensor, Tensor]
     rows [B, ...], one for each of this rank's `positions` in the batch of all ranks; returns ([B of all ranks, ...],
     [B] long). The order does not depend on the number of ranks.
     """
-    shares: list[tuple[Sequence[int], Tensor]] = [(positions, rows.cpu())]
-    if _together():
-        gathered: list[tuple[Sequence[int], Tensor] | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(gathered, shares[0])
-        shares = [share for share in gathered if share is not None]
+    shares = gather((positions, rows.cpu()))
     everywhere = torch.tensor([position for share, _ in shares for position in share], dtype=torch.long)
     ordered, order = everywhere.sort()
     return torch.cat([values for _, values in shares])[order], torch.searchsorted(ordered, torch.tensor(positions))

@@ -55,7 +55,7 @@ def export(checkpoint: Path, out: Path, *, adapter: bool = False) -> None:
     config = model_config(about["config"])
     if adapter and not config.lora.rank:
         raise ConfigError(f"{checkpoint}: trained without model.lora, so there is no adapter")
-    weights = _policy_in(checkpoint, content)
+    weights = policy_weights(checkpoint, content)
     if adapter:
         out.mkdir(parents=True)
         write_adapter(out, config.lora, config.name, weights.items())
@@ -114,8 +114,8 @@ def card(about: Mapping[str, Any]) -> str:
     )
 
 
-def _policy_in(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The policy's weights in a checkpoint, by their names in the model."""
+def policy_weights(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The policy's weights in a checkpoint, a file or a folder, with its content; by their names in the model."""
     if not path.is_dir():
         found: dict[str, Tensor] = content["state_dict"]
         return {name.removeprefix(OF_POLICY): value for name, value in found.items() if name.startswith(OF_POLICY)}

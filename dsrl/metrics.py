@@ -15,6 +15,9 @@ from torchmetrics import Metric
 from dsrl.experience import Experience
 from dsrl.objectives.kl import KLPenalty
 
+RIGHT = 0.5
+"""An answer with a greater reward counts as right."""
+
 
 class SampledAccuracy(Metric):
     """avg@k and pass@j for every j up to k, over questions with k sampled answers each."""
@@ -31,7 +34,7 @@ class SampledAccuracy(Metric):
         self.add_state("average", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("passed", torch.zeros(k, dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, rewards: Tensor, threshold: float = 0.5) -> None:
+    def update(self, rewards: Tensor, threshold: float = RIGHT) -> None:
         """Add questions: rewards [B, k]. avg@k is their mean; an answer with more than `threshold` is right."""
         right = (rewards > threshold).sum(-1)
         self.questions += len(rewards)
@@ -69,8 +72,8 @@ def rollout_sums(experience: Experience, reflection: re.Pattern[str]) -> dict[st
         "prompts": float(len(rewards)),
         "reward": float(rewards.sum()),
         "reward_squared": float(rewards.square().sum()),
-        "solved_all": float((rewards.min(-1).values > 0.5).sum()),
-        "solved_none": float((rewards.max(-1).values <= 0.5).sum()),
+        "solved_all": float((rewards.min(-1).values > RIGHT).sum()),
+        "solved_none": float((rewards.max(-1).values <= RIGHT).sum()),
         "length": float(rollouts.lengths.sum()),
         "truncated": float(sum(reason == "length" for reason in rollouts.finish_reasons)),
         "reflections": float(sum(len(reflection.findall(text)) for text in rollouts.texts)),

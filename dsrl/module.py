@@ -14,10 +14,11 @@ from torch import Tensor
 
 from dsrl.config.run_config import RunConfig
 from dsrl.config.schema import SamplingConfig
+from dsrl.data.datamodule import PromptData
 from dsrl.data.encoding import PromptEncoder
 from dsrl.distributed import all_max, sum_by_key, world_size
 from dsrl.draws import seed_of
-from dsrl.errors import ConfigError, DSRLError
+from dsrl.errors import DSRLError
 from dsrl.experience import (
     Experience,
     MicroBatch,
@@ -31,7 +32,6 @@ from dsrl.experience import (
 )
 from dsrl.metrics import SampledAccuracy, Stopwatch, rollout_means, rollout_sums
 from dsrl.mismatch import Mismatch
-from dsrl.models.loading import load_tokenizer
 from dsrl.objectives.kl import KL, KLPenalty, k1
 from dsrl.phases import Phase
 from dsrl.policy import Policy, left_pad
@@ -64,13 +64,7 @@ class DSRLModule(L.LightningModule):
         self.config, self.sampler, self.verifier = config, config.sampler, config.verifier
         self.phase: Phase = config.phases[0]
         self.reference: Policy | None = None
-        self.encoder = PromptEncoder(
-            tokenizer=load_tokenizer(config.model),
-            start_token=config.model.start_token,
-            chat=config.model.chat,
-            system_prompt=config.data.system_prompt,
-            max_tokens=config.data.max_prompt_tokens,
-        )
+        self.encoder = PromptEncoder.of(config.model, config.data)
         for token in (token for phase in config.phases for token in phase.sampling.stop):
             self.encoder.token_id(token)  # raises for a token that is not there, before the model is loaded
         self.accuracies = torch.nn.ModuleDict()  # one SampledAccuracy a validation set
@@ -78,7 +72,8 @@ class DSRLModule(L.LightningModule):
         self.validated: dict[str, float] = {}  # by the last validation, after `validated_at` iterations
         self.validated_at = -1
         self.tallied: dict[str, Tensor | float] = {}
-        self.summed: dict[str, tuple[float, str]] = {}  # a sum over this rank's rollouts, and what divides it
+        self.components: dict[str, Tensor] = {}  # of the last rewards, each [B, G]
+        self.summed: dict[str, tuple[float, str]] = {}  # a sum over this rank's rollouts, and what divides it, if any
         self.experience: Experience | None = None
         self.mismatch = Mismatch()  # of the iteration
         self.clock = Stopwatch()
@@ -90,6 +85,7 @@ class DSRLModule(L.LightningModule):
             self.sampler.rest()
         with self.clock("verify"):
             rewards = self.verify(rollouts)
+        rollouts, rewards = self.refill(rollouts, rewards)
         with self.clock("score"):
             experience = self.weigh(rollouts, rewards)
         with self.clock("update"):
@@ -108,8 +104,34 @@ class DSRLModule(L.LightningModule):
     def verify(self, rollouts: Rollouts) -> Tensor:
         """Rewards [B, G] float32, on the CPU. Raises DSRLError where the verifier returns another shape or a NaN."""
         rewards, components = judge(self.verifier, rollouts)
-        self.summed = {f"reward/{name}": (float(values.sum()), "samples") for name, values in components.items()}
+        self.components = {name: values.cpu() for name, values in components.items()}
         return rewards.cpu()
+
+    def refill(self, rollouts: Rollouts, rewards: Tensor) -> tuple[Rollouts, Tensor]:
+        """Replace groups whose rewards are all equal by another question's, `refill` times at most (dynamic sampling,
+        arXiv 2503.14476 section 3.2); what was asked and how it was answered is noted for the curriculum.
+        """
+        data: PromptData = self.trainer.datamodule  # type: ignore[attr-defined]
+        data.curriculum.note(rollouts.prompts, rewards)
+        asked = 0
+        for _ in range(self.config.refill):
+            silent = (rewards == rewards[:, :1]).all(-1).nonzero()[:, 0]
+            if not all_max(len(silent), self.device):
+                break
+            with self.clock("sample"):
+                others = [data.batches.instead_of(rollouts.prompts[group], self.iteration) for group in silent]
+                fresh = self.sampler.sample(others, self.sampling_params(self.phase.sampling))
+            with self.clock("verify"):
+                components, of_fresh = self.components, self.verify(fresh)
+            data.curriculum.note(others, of_fresh)
+            if others:  # else they are other ranks'
+                rollouts, asked = rollouts.replacing(silent.tolist(), fresh), asked + len(others)
+                rewards = rewards.index_copy(0, silent, of_fresh)
+                components = {key: old.index_copy(0, silent, self.components[key]) for key, old in components.items()}
+            self.components = components
+        if self.config.refill:
+            self.summed["refill/asked"] = float(asked), ""
+        return rollouts, rewards
 
     def weigh(self, rollouts: Rollouts, rewards: Tensor) -> Experience:
         """What each term of the objective keeps, in which space; old and reference log-probabilities where needed."""
@@ -231,13 +253,16 @@ class DSRLModule(L.LightningModule):
         """The iteration's metrics: sums over micro-batches and ranks, means over optimizer steps."""
         steps, norm = (float(self.tallied.pop(key, 0.0)) for key in ("update/steps", "grad_norm"))
         shares = {key: float(value) / max(1.0, steps) for key, value in self.tallied.items()}
-        extra = {name: value for name, (value, _) in self.summed.items()}
+        data: PromptData = self.trainer.datamodule  # type: ignore[attr-defined]
+        components = {f"reward/{name}": (float(part.sum()), "samples") for name, part in self.components.items()}
+        self.summed |= components | data.curriculum.sums()
+        extra = {"ranks": 1.0, **{name: value for name, (value, _) in self.summed.items()}}
         sums = sum_by_key({**rollout_sums(experience, re.compile(self.config.model.reflection)), **extra})
         optimizer: Any = self.optimizers()
         self.tallied, self.experience = {}, experience
         self.metrics = {
             **rollout_means(sums),
-            **{name: sums[name] / max(1.0, sums[divisor]) for name, (_, divisor) in self.summed.items()},
+            **{name: sums[name] / max(1.0, sums.get(by, 1.0)) for name, (_, by) in self.summed.items()},
             **self.mismatch.metrics(self.device),
             "loss": 0.0,
             **sum_by_key(shares),
@@ -246,6 +271,7 @@ class DSRLModule(L.LightningModule):
             "lr": optimizer.param_groups[0]["lr"],
             **self.clock.read(),
         }
+        self.summed = {}
         logged = {**self.metrics, "phase": float(self.phase.number), "step": float(self.iteration)}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
 
@@ -350,20 +376,10 @@ class DSRLModule(L.LightningModule):
         self.policy = Policy(models[0])
         if self.config.needs_reference:
             self.reference = Policy(models[1]).requires_grad_(False).eval()
-        self.fit_prompts()
+        longest = max(phase.sampling.max_new_tokens for phase in self.config.phases)
+        self.encoder.leave_room(self.policy.model, longest)
         self.sampler.setup(self.policy, self.encoder)
         self.trainer.datamodule.encoder = self.encoder  # type: ignore[attr-defined]
-
-    def fit_prompts(self) -> None:
-        """Leave room for the longest response in the model's positions: longer prompts lose their beginning."""
-        positions = getattr(self.policy.model.config, "max_position_embeddings", None)
-        longest = max(phase.sampling.max_new_tokens for phase in self.config.phases)
-        if positions is not None:
-            if positions <= longest:
-                raise ConfigError(
-                    f"sampling.max_new_tokens={longest}: the model has {positions} positions, which a prompt shares"
-                )
-            self.encoder.max_tokens = min(self.encoder.max_tokens, positions - longest)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the policy. Its structure is the same in every phase."""

@@ -44,7 +44,7 @@ def checkpoint_to_resume(config: RunConfig) -> Path | None:
     may_change = MAY_CHANGE if begins is None else (*MAY_CHANGE, *LATER_PHASES[begins - 2 :])
     changed = [
         f"{key}: {before!r} in the checkpoint, {after!r} now"
-        for key, before, after in _differences(saved["config"], config.resolved)
+        for key, before, after in differences(saved["config"], config.resolved)
         if not any(key == free or key.startswith(f"{free}.") for free in may_change)
     ]
     if changed:
@@ -90,9 +90,10 @@ def _is_readable(path: Path) -> bool:
     return True
 
 
-def _differences(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two configurations differ: key, the value before, the value after."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in dict.fromkeys([*before, *after]):
-            yield from _differences(before.get(key), after.get(key), f"{prefix}.{key}" if prefix else str(key))
+            yield from differences(before.get(key), after.get(key), f"{prefix}.{key}" if prefix else str(key))
     elif before != after:
         yield prefix, before, after

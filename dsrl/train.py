@@ -70,7 +70,7 @@ def _run_dir() -> str:
     """This job's run folder; the command line becomes this job's alone, since other processes are started by it."""
     job = HydraConfig.get()
     folder = job.runtime.output_dir
-    with read_write(job):
+    with read_write(job):  # type: ignore[arg-type]
         job.run.dir = folder
     if job.mode == RunMode.MULTIRUN:
         paths = [text for text in job.overrides.hydra if text.startswith("hydra.searchpath")]

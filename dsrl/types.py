@@ -9,11 +9,12 @@ Legend of shapes, everywhere in this package:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,11 +22,13 @@ class Prompt:
     """One question, ready to be sampled from.
 
     `position` is its place in the batch of all ranks; draws depend on it and on nothing else of the batch.
+    `row` is where it stands in the training data.
     `messages` is the chat, or None where the prompt is plain text. `truncated` says whether its beginning was cut.
     `answer` is the ground truth that verifiers compare with. `extra` holds whatever else the row carried.
     """
 
     position: int
+    row: int = -1
     text: str
     token_ids: tuple[int, ...]
     truncated: bool = False
@@ -78,6 +81,35 @@ class Rollouts:
     def lengths(self) -> Tensor:
         """Response lengths in tokens, [N] long."""
         return self.mask.sum(-1)
+
+    def replacing(self, groups: Sequence[int], fresh: Rollouts) -> Rollouts:
+        """These rollouts with some groups, prompt and responses, replaced by the fresh ones in their order."""
+        if not groups:
+            return self
+        count = self.responses_per_prompt
+        rows = [group * count + number for group in groups for number in range(count)]
+        width = max(self.tokens.shape[1], fresh.tokens.shape[1])
+
+        def merged(old: Tensor, new: Tensor) -> Tensor:
+            result = pad(old, (0, width - old.shape[1]))
+            result[rows] = pad(new, (0, width - new.shape[1]))
+            return result
+
+        mask = merged(self.mask, fresh.mask)
+        longest = int(mask.sum(-1).max())
+        prompts, texts, reasons = list(self.prompts), list(self.texts), list(self.finish_reasons)
+        for group, prompt in zip(groups, fresh.prompts, strict=True):
+            prompts[group] = prompt
+        for row, text, reason in zip(rows, fresh.texts, fresh.finish_reasons, strict=True):
+            texts[row], reasons[row] = text, reason
+        return Rollouts(
+            prompts=prompts,
+            tokens=merged(self.tokens, fresh.tokens)[:, :longest],
+            mask=mask[:, :longest],
+            logprobs=merged(self.logprobs, fresh.logprobs)[:, :longest],
+            texts=texts,
+            finish_reasons=reasons,
+        )
 
     def prompt_of(self, row: int) -> Prompt:
         """The prompt that response `row` answers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lightning as L
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dsrl.config.compose import compose
+from dsrl.config.store import store_registry
 from dsrl.module import DSRLModule
 from dsrl.resume import checkpoint_to_resume
 from dsrl.run import build_trainer
@@ -25,6 +26,15 @@ SMALL = (
     "logger=none",
     "iterations=4",
 )
+
+
+@pytest.fixture(scope="module")
+def registry_stored_once() -> Iterator[None]:
+    """Filling Hydra's store takes longer than the composition that is under test."""
+    store_registry()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dsrl.config.compose.store_registry", lambda: None)
+        yield
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from dsrl.errors import DSRLError
 from dsrl.policy import Policy
 from dsrl.registry import register
 from dsrl.run import build_trainer
+from dsrl.verifiers import Verifier
 
 
 def lines(path: Path) -> list[dict]:
@@ -163,3 +164,61 @@ def test_a_reward_that_is_not_finite_ends_the_run(fit):
 class _Spoil(__import__("lightning").Callback):
     def on_fit_start(self, trainer, pl_module):
         pl_module.verifier.value = float("nan")
+
+
+@register("verifier", "uneven_test")
+@dataclass(kw_only=True)
+class UnevenVerifier(Verifier):
+    """Right answers of a question: none, one or all, by the remainder of its ground truth."""
+
+    def score(self, rollouts):
+        rewards = torch.zeros(len(rollouts.prompts), rollouts.responses_per_prompt)
+        for row, prompt in enumerate(rollouts.prompts):
+            rewards[row, : (0, 1, rollouts.responses_per_prompt)[int(prompt.answer) % 3]] = 1.0
+        return rewards
+
+    def judge(self, rollouts):
+        rewards = self.score(rollouts)
+        return rewards, {"itself": rewards}
+
+
+UNEVEN = ("verifier=uneven_test", "validation.every=0", "prompts_per_iteration=12", "sampling.max_new_tokens=8")
+
+
+def test_groups_without_signal_are_refilled_up_to_a_bound(fit, tmp_path):
+    def silent(module):
+        return module.metrics["group/all_right"] + module.metrics["group/all_wrong"]
+
+    modules = [fit(*UNEVEN, "iterations=1", f"refill={bound}", f"run_dir={tmp_path}/{bound}") for bound in (0, 1, 20)]
+    assert silent(modules[0]) > silent(modules[1]) > silent(modules[2]) == 0
+    assert "refill/asked" not in modules[0].metrics
+    assert modules[1].metrics["refill/asked"] == round(12 * silent(modules[0]))
+    last = modules[2].experience
+    assert modules[2].metrics["refill/asked"] == sum(prompt.position // 12 for prompt in last.rollouts.prompts)
+    assert last.rewards.sum(-1).tolist() == [1.0] * 12
+    assert all(int(prompt.answer) % 3 == 1 for prompt in last.rollouts.prompts)
+    for module in modules:  # components follow their groups
+        assert module.metrics["reward/itself"] == pytest.approx(module.metrics["reward/mean"])
+    # groups that had a signal are as they were
+    for before, after in zip(modules[0].experience.rollouts.prompts, last.rollouts.prompts, strict=True):
+        assert after == before or int(before.answer) % 3 != 1
+
+
+def test_a_curriculum_goes_on_after_a_resume(fit, tmp_path):
+    line = (*UNEVEN, "curriculum.always_right=0", "curriculum.always_wrong=0", "data.train_size=40")
+    whole = fit(*line, "iterations=6", f"run_dir={tmp_path}/whole")
+    fit(*line, "iterations=3", f"run_dir={tmp_path}/parts")
+    parts = fit(*line, "iterations=6", f"run_dir={tmp_path}/parts", "resume=last")
+    assert torch.equal(weights(whole), weights(parts))
+    timeless = [
+        [
+            {key: value for key, value in found.items() if not key.startswith("time/")}
+            for found in lines(tmp_path / name / "metrics.jsonl")
+        ]
+        for name in ("whole", "parts")
+    ]
+    assert timeless[0] == timeless[1]
+    first, *_, last = timeless[0]
+    assert first["curriculum/passed_over"] == 0 < last["curriculum/passed_over"]
+    assert last["curriculum/always_right"] + last["curriculum/always_wrong"] > 12
+    assert first["group/all_wrong"] > 0 == last["group/all_wrong"] == last["group/all_right"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dsrl.conditions import Condition
-from dsrl.config.schema import SamplingConfig
+from dsrl.config.schema import ModelConfig, SamplingConfig
 from dsrl.errors import ConfigError, nearest
 from dsrl.models.loading import missing_model
 from dsrl.objectives import Objective
@@ -34,27 +34,31 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 def problems_of(config: RunConfig) -> list[str]:
     """Everything that is wrong with a configuration, one message each."""
     problems = [
-        *_values(config.resolved),
+        *not_finite(config.resolved),
         *_sizes(config),
         *_choices(config),
         *_ranks(config),
         *_phases(config),
+        *model_problems(config.model),
         *_paths(config),
     ]
     for phase in config.phases:
-        problems += [*_sampling(phase), *_correction(phase, config)]
+        prefix = "sampling" if phase.number == 1 else f"phase{phase.number}.sampling"
+        problems += sampling_problems(prefix, phase.sampling)
+        problems += _correction(phase, config)
         if config.prompts_per_iteration > 0 and config.responses_per_prompt > 0:
             problems += _objective(phase, config)
     for part in (config.data, config.sampler, config.verifier):
         problems += getattr(part, "check", list)()
+    problems += getattr(config.data, "check_training", list)()
     return problems
 
 
-def _values(node: Any, key: str = "") -> Iterator[str]:
+def not_finite(node: Any, key: str = "") -> Iterator[str]:
     """Numbers that are not finite, anywhere."""
     if isinstance(node, Mapping):
         for name, value in node.items():
-            yield from _values(value, f"{key}.{name}" if key else str(name))
+            yield from not_finite(value, f"{key}.{name}" if key else str(name))
     elif isinstance(node, float) and not math.isfinite(node):
         yield f"{key}={node}: must be a finite number"
 
@@ -64,6 +68,7 @@ def _sizes(config: RunConfig) -> Iterator[str]:
         "iterations": (config.iterations, 1),
         "prompts_per_iteration": (config.prompts_per_iteration, 1),
         "responses_per_prompt": (config.responses_per_prompt, 1),
+        "refill": (config.refill, 0),
         "samples_per_iteration": (config.samples_per_iteration, 0),
         "update.max_tokens": (config.update.max_tokens, 1),
         "update.minibatches": (config.update.minibatches, 1),
@@ -82,6 +87,9 @@ def _sizes(config: RunConfig) -> Iterator[str]:
     for key, (value, smallest) in at_least.items():
         if value < smallest:
             yield f"{key}={value}: must be at least {smallest}"
+    for key in ("always_right", "always_wrong"):
+        if not 0 <= getattr(config.curriculum, key) <= 1:
+            yield f"curriculum.{key}={getattr(config.curriculum, key)}: must be in [0, 1]"
     if config.optimizer.eps <= 0:
         yield f"optimizer.eps={config.optimizer.eps}: must be above 0"
     if len(config.optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in config.optimizer.betas):
@@ -97,8 +105,6 @@ def _sizes(config: RunConfig) -> Iterator[str]:
 
 def _choices(config: RunConfig) -> Iterator[str]:
     allowed = [
-        ("model.dtype", config.model.dtype, DTYPES),
-        ("model.attn_implementation", config.model.attn_implementation, ATTENTIONS),
         ("trainer.precision", config.trainer.precision, PRECISIONS),
         ("trainer.strategy", config.trainer.strategy, STRATEGIES),
         ("trainer.accelerator", config.trainer.accelerator, ACCELERATORS),
@@ -109,12 +115,32 @@ def _choices(config: RunConfig) -> Iterator[str]:
         ("optimizer.schedule", config.phases[0].schedule, SCHEDULES),
         *((f"phase{phase.number}.schedule", phase.schedule, SCHEDULES) for phase in config.phases[1:]),
     ]
-    for key, value, choices in allowed:
-        if value not in choices:
-            yield f"{key}={value}: allowed are {', '.join(choices)}.{nearest(value, choices)}"
+    yield from not_allowed(allowed)
     for name, logger in config.logger.items():
         if not isinstance(logger, Mapping) or not isinstance(logger.get("_target_"), str):
             yield f"logger.{name}={logger}: must have _target_, the class of a Lightning logger, and its arguments"
+
+
+def not_allowed(values: Sequence[tuple[str, str, Sequence[str]]]) -> Iterator[str]:
+    """Of (key, value, choices), the values that are none of their choices."""
+    for key, value, choices in values:
+        if value not in choices:
+            yield f"{key}={value}: allowed are {', '.join(choices)}.{nearest(value, choices)}"
+
+
+def model_problems(model: ModelConfig) -> Iterator[str]:
+    """What is wrong with a model's settings, seen without loading it."""
+    yield from not_allowed(
+        [("model.dtype", model.dtype, DTYPES), ("model.attn_implementation", model.attn_implementation, ATTENTIONS)]
+    )
+    try:
+        re.compile(model.reflection)
+    except re.error as error:
+        yield f"model.reflection={model.reflection}: not a regular expression, {error}"
+    if not model.name:
+        yield "model.name is empty: tiny, smollm2, a folder, or a name on the Hugging Face hub"
+    elif problem := missing_model(model):
+        yield problem
 
 
 def _ranks(config: RunConfig) -> Iterator[str]:
@@ -162,33 +188,34 @@ def _phases(config: RunConfig) -> Iterator[str]:
 
 
 def _paths(config: RunConfig) -> Iterator[str]:
-    try:
-        re.compile(config.model.reflection)
-    except re.error as error:
-        yield f"model.reflection={config.model.reflection}: not a regular expression, {error}"
-    if not config.model.name:
-        yield "model.name is empty: tiny, smollm2, a folder, or a name on the Hugging Face hub"
-    elif problem := missing_model(config.model):
-        yield problem
     resume, run_dir = config.resume, config.run_dir
     if resume not in (None, "last") and not Path(str(resume)).exists():
         yield f"resume={resume}: no such checkpoint; `last` is the newest in run_dir"
-    if not config.resolved["run_dir"]:
-        yield "run_dir is empty: the folder for the run's files is needed"
-    elif not next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists()).is_dir():
-        yield f"run_dir={run_dir}: cannot be made, since a file is in its way"
+    if problem := folder_problem(config.resolved["run_dir"]):
+        yield problem
     elif resume is None and (run_dir / "config.yaml").exists():
         yield f"run_dir={run_dir}: holds a run already; choose another, or go on with it by resume=last"
     elif resume not in (None, "last") and (run_dir / "config.yaml").exists():
         yield f"run_dir={run_dir}: holds a run already; resume={resume} needs a new one (resume=last goes on in this)"
 
 
-def _sampling(phase: Phase) -> Iterator[str]:
-    prefix = "sampling" if phase.number == 1 else f"phase{phase.number}.sampling"
-    sampling: SamplingConfig = phase.sampling
+def folder_problem(run_dir: str) -> str | None:
+    """Why a folder cannot be made."""
+    path = Path(run_dir).expanduser()
+    if not run_dir:
+        return "run_dir is empty: the folder for the run's files is needed"
+    if not next(folder for folder in (path, *path.absolute().parents) if folder.exists()).is_dir():
+        return f"run_dir={path}: cannot be made, since a file is in its way"
+    return None
+
+
+def sampling_problems(prefix: str, sampling: SamplingConfig, *, greedy: bool = False) -> Iterator[str]:
+    """What is wrong with how samples are drawn; `greedy` says whether temperature 0 is fine."""
     if sampling.max_new_tokens < 1:
         yield f"{prefix}.max_new_tokens={sampling.max_new_tokens}: must be at least 1"
-    if sampling.temperature <= 0:
+    if sampling.temperature < 0 and greedy:
+        yield f"{prefix}.temperature={sampling.temperature}: must be at least 0 (0: greedy)"
+    if sampling.temperature <= 0 and not greedy:
         yield (
             f"{prefix}.temperature={sampling.temperature}: training samples need a temperature above 0 "
             "(validation.temperature=0 is greedy validation)"

@@ -73,7 +73,7 @@ def spelled_out(overrides: Sequence[Override]) -> list[str]:
         if replaces or (last == "objectives" and isinstance(whole[0], Mapping)):
             # What follows is then not merged; ++, since Hydra's sweeper keeps one override of each spelling.
             spelled.append(f"++{override.key_or_group}=''")
-            spelled.append(f"{override.key_or_group}={','.join(map(_text, whole))}")
+            spelled.append(f"{override.key_or_group}={','.join(map(text_of, whole))}")
         else:
             spelled.append(str(override.input_line))
     return spelled
@@ -100,7 +100,7 @@ def swept(overrides: Sequence[str]) -> list[str]:
         or override.is_hydra_override()
         or override.is_delete()
         or override.key_or_group in ("run_dir", "experiment")
-        else f"{override.get_key_element()}=choice({_text(NULL if override.value() is None else override.value())})"
+        else f"{override.get_key_element()}=choice({text_of(NULL if override.value() is None else override.value())})"
         for override in read(overrides)
     ]
 
@@ -115,7 +115,7 @@ def search_path(folder: str) -> str:
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():
         raise ConfigError(f"--config-dir={folder}: no such folder")
-    return f"hydra.searchpath=[{_text(path.as_uri())}]"
+    return f"hydra.searchpath=[{text_of(path.as_uri())}]"
 
 
 def _whole(kind: str | None, value: Any) -> Any:
@@ -126,12 +126,12 @@ def _whole(kind: str | None, value: Any) -> Any:
     return full_spec(kind, value) if kind and isinstance(name, str) and name in names(kind) else value
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """A value in Hydra's grammar."""
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}: {_text(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{key}: {text_of(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_text, value)) + "]"
+        return "[" + ",".join(map(text_of, value)) + "]"
     if isinstance(value, QuotedString):
         return str(value.with_quotes())
     if isinstance(value, str):

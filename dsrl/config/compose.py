@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from dsrl.config.command_line import contradictions, jobs, read, spelled_out, swept, value_of
+from dsrl.config.evaluated_model import spelled_for_evaluation
 from dsrl.config.run_config import LATER_PHASES, RunConfig
 from dsrl.config.schema import PhaseConfig
 from dsrl.config.store import GROUPS, config_dir, store_registry
@@ -64,6 +65,15 @@ def check_command_line(overrides: Sequence[str], *, multirun: bool = False, runs
         return spelled
 
 
+def compose_evaluation(overrides: Sequence[str] = ()) -> DictConfig:
+    """The composed, typed configuration of an evaluation. Raises ConfigError with every problem found, one a line."""
+    store_registry()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return _composed(
+            _checked(spelled_for_evaluation(overrides, _options("model")), multirun=False), root="evaluate"
+        )
+
+
 def _checked(overrides: Sequence[str], *, multirun: bool) -> list[str]:
     parsed = read(overrides)
     problems = [*contradictions(parsed, multirun=multirun), *map(_bad_choice, parsed)]
@@ -72,15 +82,16 @@ def _checked(overrides: Sequence[str], *, multirun: bool) -> list[str]:
     return spelled_out(parsed)
 
 
-def _composed(overrides: Sequence[str]) -> DictConfig:
+def _composed(overrides: Sequence[str], root: str = "train") -> DictConfig:
     try:
-        composed = hydra_compose("train", list(overrides))
+        composed = hydra_compose(root, list(overrides))
     except COMPOSITION_ERRORS as error:
         parsed = sorted(read(overrides), key=_order)
         names = [override for override in parsed if _order(override) < VALUES]
         others = [override for override in parsed if _order(override) == VALUES]
         # One wrong name brings on wrong keys, so names come first.
-        problems = [*_problems(names, [])] or [*_problems(others, [str(name.input_line) for name in names])]
+        given = [str(name.input_line) for name in names]
+        problems = [*_problems(names, [], root)] or [*_problems(others, given, root)]
         raise ConfigError("\n".join(problems) or str(error)) from error
     if problems := [*_misplaced(composed)]:
         raise ConfigError("\n".join(problems))
@@ -122,15 +133,21 @@ def _bad_choice(override: Override) -> str:
     return f"{given}: one name is needed, of {', '.join(_options(group))}{hint}"
 
 
-def _problems(overrides: Sequence[Override], given: list[str]) -> Iterator[str]:
+def _problems(overrides: Sequence[Override], given: list[str], root: str) -> Iterator[str]:
     """What is wrong with each override, after the right ones before it."""
     right = list(given)
     for override in overrides:
         text = str(override.input_line)
         try:
-            hydra_compose("train", [*right, text])
+            hydra_compose(root, [*right, text])
         except COMPOSITION_ERRORS as error:
-            yield _choice_problem(override, error) if _is_choice(override) else _value_problem(override, error, right)
+            composed = hydra_compose(root, right)
+            if root != "train" and override.key_or_group.partition(".")[0] not in (*composed, "hydra"):
+                yield _unknown(override.key_or_group, composed)
+            elif _is_choice(override):
+                yield _choice_problem(override, error)
+            else:
+                yield _value_problem(override, error, composed)
         else:
             right.append(text)
 
@@ -152,9 +169,8 @@ def _choice_problem(override: Override, error: Exception) -> str:
     return f"{override.input_line}: {_first_line(error)}"
 
 
-def _value_problem(override: Override, error: Exception, right: list[str]) -> str:
+def _value_problem(override: Override, error: Exception, composed: DictConfig) -> str:
     key, text = override.key_or_group, override.input_line
-    composed = hydra_compose("train", right)
     if isinstance(override.value(), dict) and isinstance(error.__cause__, ConfigKeyError | ConfigAttributeError):
         key = str(error.__cause__.full_key)
     phase = key.partition(".")[0]

@@ -16,6 +16,7 @@ from dsrl.config.checks import problems_of
 from dsrl.config.handoff import with_its_phases
 from dsrl.config.schema import (
     CheckpointConfig,
+    CurriculumConfig,
     MismatchConfig,
     ModelConfig,
     OptimizerConfig,
@@ -51,6 +52,8 @@ class RunConfig:
     iterations: int
     prompts_per_iteration: int
     responses_per_prompt: int
+    refill: int
+    curriculum: CurriculumConfig
     optimizer: OptimizerConfig
     update: UpdateConfig
     mismatch: MismatchConfig
@@ -66,32 +69,21 @@ class RunConfig:
     def of(cls, composed: DictConfig) -> RunConfig:
         """Build and check. Raises ConfigError with every problem found, one a line."""
         composed = with_its_phases(composed)
-        if unset := [*_without_value(composed), *_gaps(composed)]:
+        if unset := [*without_value(composed), *_gaps(composed)]:
             raise ConfigError("\n".join(unset))
         problems: list[str] = []
-
-        def attempt(make: Any, *arguments: Any) -> Any:
-            try:
-                return make(*arguments)
-            except ConfigError as error:
-                problems.append(str(error))
-
-        resolved: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
-        plain = {field.name: resolved[field.name] for field in dataclasses.fields(cls) if field.name in resolved}
-        typed: dict[str, Any] = {
-            str(key): OmegaConf.to_object(composed[key]) for key in composed if _is_typed(composed, str(key))
-        }
-        parts = {kind: attempt(_part, kind, resolved[kind]) for kind in ("data", "sampler", "verifier")}
-        sampling: SamplingConfig = typed.pop("sampling")
+        fields = built_fields(composed, problems)
+        resolved, sampling = fields["resolved"], fields.pop("sampling")
         specs = [_first_phase(resolved), *(resolved[key] for key in LATER_PHASES)]
         phases = [
-            attempt(_phase, number, spec, sampling) for number, spec in enumerate(specs, start=1) if spec is not None
+            attempt(problems, _phase, number, spec, sampling)
+            for number, spec in enumerate(specs, start=1)
+            if spec is not None
         ]
         if problems:
             raise ConfigError("\n".join(problems))
-        run_dir = Path(resolved["run_dir"]).expanduser()
-        built = {**typed, **parts, "phases": phases, "run_dir": run_dir, "resolved": resolved}
-        config = cls(**(plain | built))
+        known = {field.name for field in dataclasses.fields(cls)}
+        config = cls(**{key: value for key, value in fields.items() if key in known}, phases=phases)
         if wrong := problems_of(config):
             raise ConfigError("\n".join(dict.fromkeys(wrong)))
         return config
@@ -117,7 +109,26 @@ class RunConfig:
         return self.update.minibatches * self.update.epochs
 
 
-def _without_value(node: DictConfig, prefix: str = "") -> Iterator[str]:
+def built_fields(composed: DictConfig, problems: list[str]) -> dict[str, Any]:
+    """The values of a composed configuration as a run has them: sections as their dataclasses, parts built, the rest
+    plain; and all of it as plain values under `resolved`. What is wrong with the parts is added to `problems`.
+    """
+    resolved: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    typed = {str(key): OmegaConf.to_object(composed[key]) for key in composed if _is_typed(composed, str(key))}
+    parts = {kind: attempt(problems, _part, kind, resolved[kind]) for kind in ("data", "sampler", "verifier")}
+    run_dir = Path(resolved["run_dir"]).expanduser()
+    return {**resolved, **typed, **parts, "run_dir": run_dir, "resolved": resolved}
+
+
+def attempt(problems: list[str], make: Any, *arguments: Any) -> Any:
+    """What `make` returns; where it raises ConfigError, its message is added to `problems`."""
+    try:
+        return make(*arguments)
+    except ConfigError as error:
+        problems.append(str(error))
+
+
+def without_value(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """Keys that are not set, or refer to what is not there or of another type."""
     kind = OmegaConf.get_type(node)
     fields = {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
@@ -134,7 +145,7 @@ def _without_value(node: DictConfig, prefix: str = "") -> Iterator[str]:
             yield f"{name}={raw}: {str(error).splitlines()[0]}"
             continue
         if isinstance(value, DictConfig):
-            yield from _without_value(value, f"{name}.")
+            yield from without_value(value, f"{name}.")
 
 
 def _is_typed(composed: DictConfig, key: str) -> bool:

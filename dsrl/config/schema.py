@@ -30,7 +30,8 @@ class ModelConfig:
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
     lora: LoraConfig = field(default_factory=LoraConfig)
-    chat: bool = True  # use the tokenizer's chat template where it has one, with thinking off
+    chat: bool = True  # use the tokenizer's chat template where it has one
+    chat_options: dict[str, Any] = field(default_factory=lambda: {"enable_thinking": False})  # given to the template
     start_token: str | int | None = None  # context of the marginal space; null: BOS, what opens the chat, or EOS
     reflection: str = r"(?i)\b(wait|however|alternatively|let me (re)?(check|think|verify|consider)|double-check)\b"
     lr: float = 1e-6
@@ -101,6 +102,17 @@ class ValidationConfig:
 
 
 @dataclass(kw_only=True)
+class CurriculumConfig:
+    """How often a question is asked when its turn comes, if its last answers were all alike: 1 always, 0 never.
+
+    Where it is not, another one, drawn at random, takes its place.
+    """
+
+    always_right: float = 1.0
+    always_wrong: float = 1.0
+
+
+@dataclass(kw_only=True)
 class CheckpointConfig:
     """Every `every` iterations (0: only at handoffs and at the end). The newest `keep` stay, and all handoffs.
 
@@ -153,6 +165,25 @@ class PhaseConfig:
 
 
 @dataclass(kw_only=True)
+class EvaluateConfig:
+    """The root of an evaluation (`python -m dsrl.evaluate`)."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: Any = None
+    sampler: Any = None
+    verifier: Any = None
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    checkpoint: str | None = None  # of a run: its weights in place of those that model.name has
+    k: int | None = None  # answers to each question; null: as often as its file repeats it, else 8
+    limit: int | None = None  # only the first questions of each set
+    questions_per_batch: int = 16  # sampled, checked and written together
+    accelerator: str = "auto"
+    seed: int = 0
+    run_dir: str = "runs/latest"
+    resume: str | None = None
+
+
+@dataclass(kw_only=True)
 class TrainConfig:
     """The root."""
 
@@ -170,6 +201,8 @@ class TrainConfig:
     iterations: int = 40
     prompts_per_iteration: int = 64  # B
     responses_per_prompt: int = 8  # G
+    refill: int = 0  # how often groups whose rewards are all equal are replaced by another question's, at most
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)

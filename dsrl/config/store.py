@@ -13,7 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import dsrl
 from dsrl.config.run_config import LATER_PHASES
-from dsrl.config.schema import PhaseConfig, TrainConfig
+from dsrl.config.schema import EvaluateConfig, PhaseConfig, TrainConfig
 from dsrl.registry import KINDS, load_plugins, names, parse_spec, schema
 
 GROUPS = ("objective", "data", "sampler", "verifier")
@@ -31,6 +31,7 @@ def store_registry() -> None:
     known = {kind: names(kind) for kind in KINDS}
     store = ConfigStore.instance()
     store.store(name="schema", node=TrainConfig)
+    store.store(name="evaluate_schema", node=EvaluateConfig)
     for group in GROUPS:
         for name in known[group]:
             store.store(group=group, name=name, node=_node(group, name, known))

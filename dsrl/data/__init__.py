@@ -1,7 +1,20 @@
-"""Where prompts come from: registered sources, their tokens, and which prompts come when."""
+"""Where prompts come from: registered sources, their tokens, and which prompts come when.
 
-from dsrl.data import arithmetic_source, parquet
+    source.py                what the loop asks of a data source
+    arithmetic_source.py     `arithmetic`: additions, for the embedded model
+    questions.py             `questions`: files, hub data sets, benchmarks and other sources, alone or mixed
+    reasoning_gym_source.py  `reasoning_gym`: procedural tasks
+    files.py hub.py          records of a file, of a data set
+    mixture.py               which row comes when
+    curriculum.py            which rows are passed over
+    encoding.py              text to token ids
+    datamodule.py            batches of prompts
+
+rows.py reads records of any origin by one schema; benchmarks.py names some data sets.
+"""
+
+from dsrl.data import arithmetic_source, questions, reasoning_gym_source
 from dsrl.data.encoding import PromptEncoder
 from dsrl.data.source import DataSource, Row
 
-__all__ = ["DataSource", "PromptEncoder", "Row", "arithmetic_source", "parquet"]
+__all__ = ["DataSource", "PromptEncoder", "Row", "arithmetic_source", "questions", "reasoning_gym_source"]

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import random
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dsrl.config.schema import CurriculumConfig
+from dsrl.data.curriculum import Curriculum
 from dsrl.data.encoding import PromptEncoder
+from dsrl.data.mixture import Mixture
 from dsrl.data.source import DataSource, Row
 from dsrl.draws import seed_of
 from dsrl.errors import ConfigError
 from dsrl.types import Prompt
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 1000
+"""Questions that a curriculum may pass over for one place; then the last of them is asked."""
 
 PromptLoader = DataLoader[list[Prompt]]
 
@@ -22,14 +31,20 @@ PromptLoader = DataLoader[list[Prompt]]
 class PromptData(L.LightningDataModule):
     """Batches of prompts. One Lightning epoch is one iteration, and holds one batch.
 
-    The prompts of an iteration depend on (seed, iteration) alone. Rank r of W takes positions r, r + W, ... of them.
+    The prompts of an iteration depend on (seed, iteration) alone, and on what the curriculum, where it is used, has
+    seen before, which is in every checkpoint. Rank r of W takes positions r, r + W, ... of them.
     """
 
-    def __init__(self, source: DataSource, *, prompts_per_iteration: int, seed: int) -> None:
+    batches: IterationBatches  # of training
+
+    def __init__(
+        self, source: DataSource, *, prompts_per_iteration: int, seed: int, curriculum: CurriculumConfig | None = None
+    ) -> None:
         super().__init__()
+        self.curriculum = Curriculum(curriculum or CurriculumConfig())
         self.source, self.prompts_per_iteration, self.seed = source, prompts_per_iteration, seed
         self.encoder: PromptEncoder | None = None  # set by the module once the tokenizer is there
-        self._train: Sequence[Row] = ()
+        self._train: Mixture | None = None
         self._val: dict[str, Sequence[Row]] = {}
 
     @property
@@ -39,17 +54,27 @@ class PromptData(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the rows, once. Raises ConfigError for files that cannot be used."""
-        if stage == "fit":
-            self._train = self._train or self.source.train_rows()
+        if stage == "fit" and self._train is None:
+            self._train = Mixture.of(self.source.train_rows())
             if not self._train:
                 raise ConfigError("data.train holds no rows")
         self._val = self._val or dict(self.source.val_sets())
 
     def train_dataloader(self) -> PromptLoader:
         """One batch of this rank's prompts each time it is iterated, that of the epoch set on its sampler."""
+        assert self._train is not None, "setup comes first"
+        if self.source.overlong == "drop":
+            self._train = self._fitting(self._train)
         rows = IterationBatches(
-            self._train, self._encoder(), batch=self.prompts_per_iteration, seed=self.seed, shard=self._shard()
+            self._train,
+            self._encoder(),
+            batch=self.prompts_per_iteration,
+            seed=self.seed,
+            shard=self._shard(),
+            shuffle=self.source.shuffle,
+            curriculum=self.curriculum,
         )
+        self.batches = rows
         return DataLoader(rows, batch_size=None, sampler=OneIteration())
 
     def val_dataloader(self) -> list[PromptLoader]:
@@ -65,6 +90,26 @@ class PromptData(L.LightningDataModule):
         """Prompts are text and numbers: nothing to move."""
         return batch
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the curriculum has seen."""
+        return self.curriculum.state_dict() if self.curriculum.active else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it."""
+        self.curriculum.load_state_dict(state_dict)
+
+    def _fitting(self, rows: Mixture) -> Mixture:
+        """The rows whose prompts are read whole; how many are not is reported by rank 0."""
+        encoder = self._encoder()
+        fitting = rows.filtered(lambda row: not encoder.read(row.question)[2])
+        before, after = (sum(map(len, mixture.parts)) for mixture in (rows, fitting))
+        told = f"{before - after} of {before} prompts are longer than {encoder.max_tokens} tokens"
+        if not fitting:
+            raise ConfigError(f"data.overlong=drop leaves nothing: {told}; raise data.max_prompt_tokens")
+        if after < before and self._shard()[0] == 0:
+            logger.warning("data.train: %s and are left out (data.overlong=drop)", told)
+        return fitting
+
     def _encoder(self) -> PromptEncoder:
         assert self.encoder is not None, "the module sets the encoder in configure_model"
         return self.encoder
@@ -76,28 +121,63 @@ class PromptData(L.LightningDataModule):
 class IterationBatches(Dataset[list[Prompt]]):
     """Item i is the list of this rank's prompts in iteration i.
 
-    Rows come in a fresh permutation each time all have been used; `seed` None keeps their order and ends at the last.
+    Rows come in a fresh permutation each time all have been used, with `shuffle` false in their own order; `seed` None
+    keeps it, too, and ends at the last.
     """
 
     def __init__(
-        self, rows: Sequence[Row], encoder: PromptEncoder, *, batch: int, seed: int | None, shard: tuple[int, int]
+        self,
+        rows: Sequence[Row],
+        encoder: PromptEncoder,
+        *,
+        batch: int,
+        seed: int | None,
+        shard: tuple[int, int] = (0, 1),
+        shuffle: bool = True,
+        curriculum: Curriculum | None = None,
     ) -> None:
-        self.rows, self.encoder, self.batch, self.seed = rows, encoder, batch, seed
+        self.rows, self.encoder, self.batch, self.seed = Mixture.of(rows), encoder, batch, seed
         self.rank, self.world_size = shard
+        self.order = seed if shuffle else None
+        self.curriculum = curriculum or Curriculum(CurriculumConfig())
 
     def __getitem__(self, iteration: int) -> list[Prompt]:
         first = iteration * self.batch
         last = first + self.batch if self.seed is not None else min(first + self.batch, len(self.rows))
-        places = range(first, last)
-        # In training a position is a place in the batch; in validation, one in the set, so that batches draw apart.
-        offset = first if self.seed is not None else 0
-        return [self._prompt(place, place - offset) for place in places[self.rank :: self.world_size]]
+        places = range(first, last)[self.rank :: self.world_size]
+        if self.seed is None:  # a position is then a place in the set, so that batches draw apart
+            return [self._prompt(place, place) for place in places]
+        return [self.asked(iteration, place - first) for place in places]
 
-    def _prompt(self, place: int, position: int) -> Prompt:
-        row = self.rows[self._index(place)]
+    def asked(self, iteration: int, position: int, again: int = 0) -> Prompt:
+        """The question at a position of an iteration; `again`: how often it has been replaced by another.
+
+        What is replaced, or passed over by the curriculum, makes room for a row drawn at random in the proportions of
+        the mixture: a function of seed, iteration, position and the number of the attempt.
+        """
+        assert self.seed is not None
+        row = 0
+        for attempt in range(ATTEMPTS):
+            rng = random.Random(seed_of("instead", self.seed, iteration, position, again, attempt))
+            if again == attempt == 0:
+                row = self.rows.at(iteration * self.batch + position, self.order)
+            else:
+                row = self.rows.at(rng.randrange(ATTEMPTS * len(self.rows)), None)
+            if not self.curriculum.passes_over(row, rng.random()):
+                break
+        return self._prompt(row, position + again * self.batch)
+
+    def instead_of(self, prompt: Prompt, iteration: int) -> Prompt:
+        """Another question in the place of one that this iteration asked, with a position of its own."""
+        replaced, position = divmod(prompt.position, self.batch)
+        return self.asked(iteration, position, replaced + 1)
+
+    def _prompt(self, index: int, position: int) -> Prompt:
+        row = self.rows[index]
         text, token_ids, cut = self.encoder.read(row.question)
         return Prompt(
             position=position,
+            row=index,
             text=text,
             token_ids=token_ids,
             truncated=cut,
@@ -106,12 +186,6 @@ class IterationBatches(Dataset[list[Prompt]]):
             data_source=row.data_source,
             extra=row.extra,
         )
-
-    def _index(self, place: int) -> int:
-        if self.seed is None:
-            return place
-        turn, within = divmod(place, len(self.rows))
-        return _permutation(len(self.rows), seed_of("order", self.seed, turn))[within]
 
 
 class OneIteration(Sampler[int]):
@@ -129,9 +203,3 @@ class OneIteration(Sampler[int]):
 
     def __len__(self) -> int:
         return 1
-
-
-@lru_cache(maxsize=4)
-def _permutation(size: int, seed: int) -> list[int]:
-    order: list[int] = torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tolist()
-    return order

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dsrl.errors import ConfigError
+from dsrl.models.loading import load_tokenizer
+
+if TYPE_CHECKING:
+    from dsrl.config.schema import ModelConfig
+    from dsrl.data.source import DataSource
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -19,19 +24,27 @@ class PromptEncoder:
     """Turns questions into what the model reads.
 
     start_token: the context of the marginal space, a token or its id; None chooses (see `start_token_id`).
-    chat: whether questions go through the tokenizer's chat template, where it has one, with thinking off.
+    chat: whether questions go through the tokenizer's chat template, where it has one. chat_options: what the template
+    is given beside the messages; models that think read `enable_thinking`.
     system_prompt: put before questions that carry no system message; needs a chat template.
+    template: text around a question, in which `{question}` stands for it; for models without a chat.
     max_tokens: longer prompts lose their beginning.
     """
 
     tokenizer: PreTrainedTokenizerBase
     start_token: str | int | None = None
     chat: bool = True
+    chat_options: Mapping[str, Any] = field(default_factory=lambda: {"enable_thinking": False})
     system_prompt: str | None = None
+    template: str | None = None
     max_tokens: int = 1024
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a system prompt that no question would carry."""
+        """Raises ConfigError for a system prompt or a template that no question would carry."""
+        if self.template is not None and self.templated:
+            raise ConfigError(
+                f"data.template={self.template!r:.60}: goes with model.chat=false, not with a chat template"
+            )
         if self.system_prompt and not self.templated:
             why = "model.chat is false" if self.tokenizer.chat_template else "the tokenizer has no chat template"
             raise ConfigError(f"data.system_prompt={self.system_prompt!r:.60}: it needs a chat template, and {why}")
@@ -59,6 +72,30 @@ class PromptEncoder:
             return int(tokenizer.eos_token_id)
         raise ConfigError("the tokenizer has no BOS, no chat template and no EOS token: set model.start_token")
 
+    @classmethod
+    def of(cls, model: ModelConfig, data: DataSource) -> PromptEncoder:
+        """What a model's and a data source's settings ask for, with the model's tokenizer."""
+        return cls(
+            tokenizer=load_tokenizer(model),
+            start_token=model.start_token,
+            chat=model.chat,
+            chat_options=model.chat_options,
+            system_prompt=data.system_prompt,
+            template=data.template,
+            max_tokens=data.max_prompt_tokens,
+        )
+
+    def leave_room(self, model: PreTrainedModel, max_new_tokens: int) -> None:
+        """Leave room for the longest response in the model's positions: longer prompts lose their beginning."""
+        positions = getattr(model.config, "max_position_embeddings", None)
+        if positions is not None:
+            if positions <= max_new_tokens:
+                raise ConfigError(
+                    f"sampling.max_new_tokens={max_new_tokens}: the model has {positions} positions, "
+                    "which a prompt shares"
+                )
+            self.max_tokens = min(self.max_tokens, positions - max_new_tokens)
+
     def encode(self, question: str | Messages) -> tuple[int, ...]:
         """The token ids that the model reads of a question: at most `max_tokens`, at least 1."""
         return self.read(question)[1]
@@ -73,6 +110,7 @@ class PromptEncoder:
             ids = self.tokenizer(text, add_special_tokens=False).input_ids
         else:
             text = question if isinstance(question, str) else "\n".join(message["content"] for message in question)
+            text = text if self.template is None else self.template.replace("{question}", text)
             ids = self.tokenizer(text).input_ids
         kept = tuple(int(token) for token in ids[-self.max_tokens :]) or (self.start_token_id,)
         return text, kept, len(ids) > self.max_tokens
@@ -87,7 +125,7 @@ class PromptEncoder:
 
     def _render(self, messages: Messages) -> str:
         rendered: Any = self.tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=False, add_generation_prompt=True, enable_thinking=False
+            [dict(message) for message in messages], tokenize=False, add_generation_prompt=True, **self.chat_options
         )
         return str(rendered)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from dsrl.data.encoding import Messages
 
+OVERLONG = ("cut", "drop")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
@@ -24,15 +26,21 @@ class Row:
 class DataSource(ABC):
     """Base of data sources.
 
-    system_prompt: put before chats without one. max_prompt_tokens: longer prompts lose their beginning.
+    system_prompt: put before chats without one. template: text around a question, with `{question}` in it, for models
+    without a chat. max_prompt_tokens, overlong: of longer prompts, `cut` drops the beginning; `drop` leaves them out of
+    training, counted and reported, and cuts them in validation, whose questions stay the same for every model.
+    shuffle: whether training draws the rows in a fresh order each time that all have been used; else they keep theirs.
     """
 
     system_prompt: str | None = None
+    template: str | None = None
     max_prompt_tokens: int = 1024
+    overlong: str = "cut"
+    shuffle: bool = True
 
     @abstractmethod
     def train_rows(self) -> Sequence[Row]:
-        """The rows to train on. Called once a rank. Raises ConfigError for rows that cannot be used."""
+        """The rows to train on, or a `Mixture` of them. Called once a rank. Raises ConfigError for unusable rows."""
 
     @abstractmethod
     def val_sets(self) -> Mapping[str, Sequence[Row]]:
@@ -40,6 +48,15 @@ class DataSource(ABC):
 
     def check(self) -> list[str]:
         """Problems that can be seen without loading, such as missing files."""
+        problems = []
         if self.max_prompt_tokens < 1:
-            return [f"data.max_prompt_tokens must be at least 1, not {self.max_prompt_tokens}"]
+            problems.append(f"data.max_prompt_tokens must be at least 1, not {self.max_prompt_tokens}")
+        if self.overlong not in OVERLONG:
+            problems.append(f"data.overlong={self.overlong}: allowed are {', '.join(OVERLONG)}")
+        if self.template is not None and "{question}" not in self.template:
+            problems.append(f"data.template={self.template!r}: must contain {{question}}")
+        return problems
+
+    def check_training(self) -> list[str]:
+        """Problems of training alone, such as nothing to train on."""
         return []

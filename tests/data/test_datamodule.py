@@ -153,3 +153,31 @@ def test_rows_are_read_once():
 def test_no_rows_to_train_on_is_an_error():
     with pytest.raises(ConfigError, match=r"data\.train holds no rows"):
         data_of(size=0)
+
+
+# Prompts that are too long, and rows in their own order.
+
+
+def test_overlong_prompts_are_cut_or_left_out_and_counted(caplog):
+    long = PromptEncoder(tokenizer=ENCODER.tokenizer, max_tokens=5)  # 0+1= has a BOS and four more, 10+1= five
+    for overlong, kept in (("cut", 12), ("drop", 10)):
+        data = data_of(size=12, overlong=overlong, sets={"held_out": 12})
+        data.encoder = long
+        with caplog.at_level("WARNING"):
+            rows = data.train_dataloader().dataset.rows
+        assert len(rows) == kept
+        assert [len(batch) for batch in data.val_dataloader()[0]] == [4, 4, 4]
+    told = "data.train: 2 of 12 prompts are longer than 5 tokens and are left out (data.overlong=drop)"
+    assert caplog.messages == [told]
+    data = data_of(size=12, overlong="drop")
+    data.encoder = PromptEncoder(tokenizer=ENCODER.tokenizer, max_tokens=2)
+    with pytest.raises(
+        ConfigError, match="data.overlong=drop leaves nothing: 12 of 12 prompts are longer than 2 tokens"
+    ):
+        data.train_dataloader()
+
+
+def test_rows_in_their_own_order():
+    data = data_of(shuffle=False).train_dataloader().dataset
+    assert [indices(data[iteration]) for iteration in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]]
+    assert positions(data[2]) == [0, 1, 2, 3]

@@ -181,3 +181,19 @@ def test_texts_come_without_special_tokens():
     assert len(ids[0]) == 3
     assert encoder.decode(ids) == ["ab", "1 + 1 .", ""]
     assert encoder.decode([]) == []
+
+
+def test_options_of_the_chat_template():
+    thinking = encoder_of(qwen(), chat_options={"enable_thinking": True})
+    assert thinking.read("1+1=")[0] == ASKED.removesuffix("<think>\n\n</think>\n\n")
+
+
+def test_a_template_for_models_without_a_chat():
+    template = "Question: {question}\nAnswer:"
+    for tokenizer, chat in ((qwen(), False), (qwen(None), True)):
+        encoder = encoder_of(tokenizer, chat=chat, template=template)
+        assert encoder.read("1+1=")[0] == "Question: 1+1=\nAnswer:"
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "{1}+1="}]
+    assert encoder.read(chat)[0] == "Question: Be brief.\n{1}+1=\nAnswer:"
+    with pytest.raises(ConfigError, match=r"goes with model\.chat=false"):
+        encoder_of(qwen(), template=template)

@@ -41,3 +41,15 @@ def zip_weights(run):
 
     base = dict(load_model(ModelConfig(name="tiny")).named_parameters())
     return [(tensor, base[name]) for name, tensor in weights(run).items()]
+
+
+@pytest.mark.slow
+def test_questions_are_replaced_and_passed_over_alike(train_once):
+    """A rank that has nothing to replace waits for the others; what one has seen, all know."""
+    line = ("sampler=frozen", "iterations=4", "refill=2", "curriculum.always_right=0", "curriculum.always_wrong=0.5")
+    one = train_once("refilled", *line, "data.train_size=20")
+    two = train_once("refilled by two", *line, "data.train_size=20", *STRATEGIES["ddp"])
+    assert apart(one, two) < 1e-4
+    for key in ("refill/asked", "curriculum/passed_over", "curriculum/always_wrong"):
+        assert sum(found[key] for found in metrics(one)) > 0
+        assert [found[key] for found in metrics(one)] == [found[key] for found in metrics(two)]

@@ -1,0 +1,91 @@
+"""`model=PATH` of an evaluation: a run folder, a checkpoint, a Hugging Face folder or a hub name, spelled out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dsrl.checkpoint import read_checkpoint
+from dsrl.config.command_line import read, text_of
+from dsrl.errors import ConfigError
+from dsrl.resume import newest_checkpoint
+
+ASKED_ALIKE = ("system_prompt", "template", "max_prompt_tokens")
+"""What a model that was trained with it is asked with on other data, too."""
+
+
+def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]) -> list[str]:
+    """The overrides with `model=PATH` as `model=hf model.name=PATH`, and the verifier that fits where none is named.
+
+    Where the model comes from a run, the run says what the command line leaves open: the model's settings, how long its
+    answers may be, and, unless `data` is given, the data and the verifier. Raises ConfigError for a path that is none
+    of these.
+    """
+    given = {override.key_or_group: override.value() for override in read(overrides)}
+    others = [
+        text for text, override in zip(overrides, read(overrides), strict=True) if override.key_or_group != "model"
+    ]
+    data_given = "data" in given or "data.val" in given
+    spelled: list[str] = []
+    model = str(given.get("model", "tiny"))
+    if model in known_models:
+        spelled.append(f"model={model}")
+    else:
+        settings, checkpoint, run = _found(model)
+        spelled += ["model=hf", *_values("model", settings)]
+        if checkpoint is not None:
+            spelled.append(f"checkpoint={text_of(str(checkpoint))}")
+        if run:
+            sampling = {key: run["sampling"][key] for key in ("max_new_tokens", "stop")}
+            spelled += _values("sampling", {**sampling, "temperature": run["validation"]["temperature"]})
+        if run and not data_given:
+            spelled += _part("data", run["data"], leave_out=("train",))
+            if "verifier" not in given:
+                spelled += _part("verifier", run["verifier"])
+            return [*spelled, *others]
+        if run:
+            spelled += _values("data", {key: run["data"][key] for key in ASKED_ALIKE if key in run["data"]})
+    if not data_given:
+        spelled.append("data.val=arithmetic")
+    if "verifier" not in given:
+        arithmetic = not data_given or "arithmetic" in (given.get("data"), given.get("data.val"))
+        spelled.append("verifier=exact" if arithmetic else "verifier=math")
+    return [*spelled, *others]
+
+
+def _found(model: str) -> tuple[dict[str, Any], Path | None, dict[str, Any]]:
+    """The model's settings, the checkpoint that holds its weights, and the configuration of the run that it comes from;
+    None and empty where there is none.
+    """
+    path = Path(model).expanduser()
+    if path.suffix == ".ckpt":
+        if not path.exists():
+            raise ConfigError(f"model={model}: no such checkpoint")
+        run: Any = read_checkpoint(path)["dsrl"]["config"]
+        return run["model"], path, run
+    if (path / "config.yaml").is_file() and not (path / "config.json").is_file():
+        run = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
+        if (path / "hf" / "config.json").is_file():  # adapters are merged into it
+            settings = {key: value for key, value in run["model"].items() if key != "lora"}
+            return {**settings, "name": str(path / "hf")}, None, run
+        checkpoint = newest_checkpoint(path / "checkpoints")
+        if checkpoint is None:
+            raise ConfigError(f"model={model}: the run has written no model and no checkpoint yet")
+        return run["model"], checkpoint, run
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ConfigError(f"model={model}: the folder holds neither a run (config.yaml) nor a model (config.json)")
+    return {"name": model}, None, {}
+
+
+def _part(kind: str, spec: Any, leave_out: Sequence[str] = ()) -> Iterator[str]:
+    """A part's choice and its parameters as overrides."""
+    name, parameters = (spec, {}) if isinstance(spec, str) else (spec["name"], spec)
+    yield f"{kind}={name}"
+    yield from _values(kind, {key: value for key, value in parameters.items() if key not in ("name", *leave_out)})
+
+
+def _values(section: str, values: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"{section}.{key}={text_of(value)}" for key, value in values.items())

@@ -1,0 +1,34 @@
+"""The benchmarks of mathematical reasoning by the names that papers use: where they lie on the hub, in which columns.
+
+aime24 30   aime25 30   amc23 40   math500 500   gsm8k 1319   olympiadbench 674   minerva 272      (questions)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
+"""The system prompt of arXiv 2604.14142, in training and in evaluation; `data.system_prompt` takes its place."""
+
+BENCHMARKS: Mapping[str, Mapping[str, str]] = {
+    "aime24": {"path": "HuggingFaceH4/aime_2024", "split": "train", "question": "problem", "answer": "answer"},
+    "aime25": {"path": "math-ai/aime25", "split": "test", "question": "problem", "answer": "answer"},
+    "amc23": {"path": "math-ai/amc23", "split": "test", "question": "question", "answer": "answer"},
+    "math500": {"path": "HuggingFaceH4/MATH-500", "split": "test", "question": "problem", "answer": "answer"},
+    "gsm8k": {
+        "path": "openai/gsm8k",
+        "config": "main",
+        "split": "test",
+        "question": "question",
+        "answer": "answer",
+        "answer_after": "####",
+    },
+    "olympiadbench": {
+        "path": "math-ai/olympiadbench",
+        "split": "test",
+        "question": "question",
+        "answer": "final_answer",
+    },
+    "minerva": {"path": "math-ai/minervamath", "split": "test", "question": "question", "answer": "answer"},
+}
+"""What an entry of `data.val` says of each (see `dsrl.data.questions`): its parameters by name."""

@@ -1,0 +1,76 @@
+"""Which questions are asked again, by what their last answers were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from dsrl.config.schema import CurriculumConfig
+from dsrl.distributed import gather
+from dsrl.metrics import RIGHT
+from dsrl.types import Prompt
+
+
+class Curriculum:
+    """Passes over questions whose last answers were all right, or all wrong, as often as the configuration says.
+
+    Equal on every rank, since verdicts are gathered; a function of the verdicts that a checkpoint holds.
+    """
+
+    def __init__(self, config: CurriculumConfig) -> None:
+        self.config = config
+        self.verdicts: dict[int, bool] = {}  # row: whether all answers were right, of rows where all were alike
+        self.passed_over = 0  # by this rank in the iteration under way
+
+    @property
+    def active(self) -> bool:
+        """Whether it passes over any question."""
+        return min(self.config.always_right, self.config.always_wrong) < 1
+
+    def passes_over(self, row: int, chance: float) -> bool:
+        """Whether to ask another question than this row's; chance: a uniform number in [0, 1)."""
+        verdict = self.verdicts.get(row)
+        if verdict is None:
+            return False
+        over = chance >= (self.config.always_right if verdict else self.config.always_wrong)
+        self.passed_over += over
+        return over
+
+    def note(self, prompts: Sequence[Prompt], rewards: Tensor) -> None:
+        """Remember the answers to this rank's prompts: rewards [B, G]. Every rank calls it."""
+        if not self.active:
+            return
+        right = (rewards > RIGHT).tolist()
+        own = [
+            (prompt.position, prompt.row, all(group), any(group)) for prompt, group in zip(prompts, right, strict=True)
+        ]
+        for _, row, every, some in sorted(found for share in gather(own) for found in share):
+            if every == some:
+                self.verdicts[row] = every
+            else:
+                self.verdicts.pop(row, None)
+
+    def sums(self) -> dict[str, tuple[float, str]]:
+        """This rank's share of the iteration's metrics, each with what divides their sum; starts over."""
+        if not self.active:
+            return {}
+        passed_over, self.passed_over = self.passed_over, 0
+        right = sum(self.verdicts.values())
+        return {
+            "curriculum/passed_over": (float(passed_over), ""),
+            "curriculum/always_right": (float(right), "ranks"),
+            "curriculum/always_wrong": (float(len(self.verdicts) - right), "ranks"),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The verdicts, as plain values."""
+        return {name: [row for row, all_right in self.verdicts.items() if all_right == kind] for name, kind in KINDS}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore them."""
+        self.verdicts = {row: kind for name, kind in KINDS for row in state[name]}
+
+
+KINDS = (("always_right", True), ("always_wrong", False))

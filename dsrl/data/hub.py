@@ -1,0 +1,61 @@
+"""Records from Hugging Face datasets: by name on the hub, or a folder on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from dsrl.errors import ConfigError, nearest
+
+SAVED = ("dataset_dict.json", "dataset_info.json")
+DOWNLOADED = ("*.parquet", "*.jsonl", "data/*.parquet", "data/*.jsonl")
+
+
+def is_saved(path: Path) -> bool:
+    """Whether `save_to_disk` wrote this folder."""
+    return any((path / name).is_file() for name in SAVED)
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether this folder was written by `save_to_disk`, or is a copy of a repository of the hub."""
+    return is_saved(path) or any(any(path.glob(pattern)) for pattern in DOWNLOADED)
+
+
+def hub_records(
+    path: str, *, config: str | None, split: str | None, default_split: str, revision: str | None
+) -> Iterator[tuple[str, Any]]:
+    """Each record of a data set, and where it stands, counted from 0.
+
+    Without `split`, `default_split`, or the only one there is. Raises ConfigError where the set cannot be reached, or
+    has no such split.
+    """
+    datasets.utils.logging.disable_progress_bar()
+    label = path if config is None else f"{path} ({config})"
+    try:
+        folder = Path(path).expanduser()
+        if is_saved(folder):
+            found: Any = datasets.load_from_disk(str(folder))
+        else:
+            place = str(folder) if folder.is_dir() else path
+            found = datasets.load_dataset(place, name=config, revision=revision)
+    except Exception as error:  # as many kinds as there are storages and file formats
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"data set {label} cannot be loaded: {reason} (without a network: a file or a folder that `save_to_disk` "
+            f"wrote, or HF_HUB_OFFLINE=1 to use what is in the cache)"
+        ) from error
+    if isinstance(found, datasets.DatasetDict):
+        splits = list(found)
+        chosen = split or (default_split if default_split in found or len(splits) > 1 else splits[0])
+        if chosen not in found:
+            raise ConfigError(
+                f"data set {label} has no split '{chosen}'; it has {', '.join(splits)}: write "
+                f"{{path: {path}, split: NAME}}.{nearest(chosen, splits)}"
+            )
+        found, label = found[chosen], f"{label}, split {chosen}"
+    elif split is not None:
+        raise ConfigError(f"data set {label} was saved without splits; leave out split={split}")
+    yield from ((f"{label}, row {number}", record) for number, record in enumerate(found))

@@ -1,0 +1,256 @@
+"""`data=questions`: questions from files, Hugging Face data sets, benchmarks and other sources, alone or mixed.
+
+`data.train` and `data.val` are an entry, or a list of entries. An entry is
+
+    train.parquet  rows.jsonl             a file (`dsrl.data.files`)
+    openai/gsm8k   saved_folder           a data set of the hub, or a folder that `save_to_disk` wrote (`dsrl.data.hub`)
+    aime24         math500                a benchmark (`dsrl.data.benchmarks`)
+    arithmetic     reasoning_gym          a registered data source
+
+or a mapping, with parameters beside `path` or `name`:
+
+    {path: openai/gsm8k, config: main, split: train, question: question, answer: answer, answer_after: "####"}
+    {path: rows.jsonl, set: mine, weight: 3}
+    {name: reasoning_gym, tasks: [chain_sum], weight: 1}
+    {name: aime24, path: my_aime24.jsonl}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsrl.data.benchmarks import BENCHMARKS, PROMPT
+from dsrl.data.files import SUFFIXES, file_records
+from dsrl.data.hub import hub_records, is_dataset
+from dsrl.data.mixture import Mixture
+from dsrl.data.rows import BROKEN_ROWS, Schema, fold_repeats, read_rows
+from dsrl.data.source import DataSource, Row
+from dsrl.errors import ConfigError, nearest
+from dsrl.registry import build, names, register
+
+logger = logging.getLogger(__name__)
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(kw_only=True)
+class RecordSet:
+    """An entry whose records are read. path: a file, a folder or a hub name. set: its name, and the data source of rows
+    that name none. split, config, revision: of a data set of the hub. question, answer, answer_after: see `Schema`.
+    """
+
+    path: str
+    set: str = ""
+    split: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    question: str | None = None
+    answer: str | None = None
+    answer_after: str | None = None
+    instruction: str | None = None  # a benchmark's, the system message of questions that are text
+
+    def __post_init__(self) -> None:
+        """Name the set after its path."""
+        self.set = self.set or Path(self.path).stem
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is read as a file."""
+        return Path(self.path).suffix in SUFFIXES
+
+    def rows(self, default_split: str, broken: str) -> list[Row]:
+        """Its rows, in order."""
+        schema = Schema(question=self.question, answer=self.answer, answer_after=self.answer_after)
+        if self.is_file:
+            records = file_records(Path(self.path).expanduser())
+        else:
+            records = hub_records(
+                self.path, config=self.config, split=self.split, default_split=default_split, revision=self.revision
+            )
+        rows = read_rows(records, name=self.set, origin=self.path, schema=schema, broken=broken)
+        return [_instructed(row, self.instruction) for row in rows] if self.instruction else rows
+
+    def problem(self) -> str | None:
+        """Why it certainly cannot be read, seen without reading it."""
+        path = Path(self.path).expanduser()
+        if self.is_file:
+            if not path.is_file():
+                return f"no such file (relative paths start at {Path.cwd()})"
+            if given := [key for key in ("split", "config", "revision") if getattr(self, key) is not None]:
+                return f"a file has no {' or '.join(given)}"
+        elif path.is_file():
+            return f"expected one of {', '.join(SUFFIXES)}, or a folder"
+        elif path.is_dir():
+            if not is_dataset(path):
+                return f"expected one of {', '.join(SUFFIXES)}, or a folder that `save_to_disk` wrote"
+        elif not HUB_NAME.fullmatch(self.path):
+            known = [*BENCHMARKS, *names("data")]
+            return (
+                f"no such file, folder, benchmark or data source ({', '.join(known)}); a data set of the hub is "
+                f"written owner/name.{nearest(self.path, known)}"
+            )
+        return None
+
+
+@register("data", "questions")
+@register("data", "parquet")
+@dataclass(kw_only=True)
+class Questions(DataSource):
+    """`train` and `val` are an entry or a list of entries (see `dsrl.data.questions`). Without `val` there is no
+    validation. Entries with `weight` are mixed: so much of the questions that are drawn, in proportion, is theirs.
+
+    broken_rows: `skip` leaves out rows without a question or an answer and says which; `refuse` ends the run at the
+    first. benchmarks: a folder with files NAME.parquet, .jsonl or .json of the benchmarks, which are then not sought on
+    the hub.
+    """
+
+    train: Any = None
+    val: Any = None
+    broken_rows: str = "skip"
+    benchmarks: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.broken_rows not in BROKEN_ROWS:
+            raise ConfigError(f"data.broken_rows={self.broken_rows}: allowed are {', '.join(BROKEN_ROWS)}")
+
+    def train_rows(self) -> Sequence[Row]:
+        """All rows of the training entries, in order; a `Mixture` where they have weights."""
+        entries = list(self._entries("train"))
+        parts = [
+            entry.train_rows() if isinstance(entry, DataSource) else entry.rows("train", self.broken_rows)
+            for _, entry, _ in entries
+        ]
+        weights = [weight for _, _, weight in entries if weight is not None]
+        return Mixture(parts, weights) if weights else [row for part in parts for row in part]
+
+    def val_sets(self) -> Mapping[str, Sequence[Row]]:
+        """One set a file, data set or benchmark, named after it; those of a data source. Repeats count once."""
+        sets: dict[str, Sequence[Row]] = {}
+        for label, entry, _ in self._entries("val"):
+            if isinstance(entry, DataSource):
+                found = dict(entry.val_sets())
+            else:
+                rows, times = fold_repeats(entry.rows("test", self.broken_rows))
+                found = {entry.set: rows}
+                if times > 1:
+                    logger.warning("%s: each question stands there %d times, and counts once", entry.path, times)
+            if twice := sorted(set(found) & set(sets)):
+                raise ConfigError(f"{label}: another entry of data.val brings a set of the name {twice[0]}, too")
+            sets |= found
+        return sets
+
+    def check(self) -> list[str]:
+        """Entries that make no sense, files that are not there."""
+        problems = DataSource.check(self)
+        for key in ("train", "val"):
+            try:
+                entries = list(self._entries(key))
+            except ConfigError as error:
+                problems.append(str(error))
+                continue
+            for label, entry, _ in entries:
+                if isinstance(entry, DataSource):
+                    problems += [f"{label}: {problem}" for problem in entry.check()]
+                elif problem := entry.problem():
+                    problems.append(f"{label}: {problem}")
+            if key == "train":
+                problems += _weight_problems([weight for _, _, weight in entries])
+                continue
+            if any(weight is not None for _, _, weight in entries):
+                problems.append("data.val: weights mix what is trained on; all questions of a validation set are asked")
+            named = Counter(entry.set for _, entry, _ in entries if isinstance(entry, RecordSet))
+            problems += [
+                f"data.val: {count} entries are called {name}, which would be the name of each set; write "
+                f"{{path: PATH, set: NAME}}"
+                for name, count in named.items()
+                if count > 1
+            ]
+        return problems
+
+    def check_training(self) -> list[str]:
+        """Nothing to train on."""
+        if any(self._specs("train")):
+            return []
+        return ["data.train is not set: give a file, a folder or a hub name, data.train=PATH"]
+
+    def _specs(self, key: str) -> list[Any]:
+        given = getattr(self, key)
+        return [] if given is None else given if isinstance(given, list) else [given]
+
+    def _entries(self, key: str) -> Iterator[tuple[str, DataSource | RecordSet, float | None]]:
+        """Each entry with its label for messages, and its weight."""
+        for spec in self._specs(key):
+            if not isinstance(spec, Mapping):
+                spec = {"name" if str(spec) in (*BENCHMARKS, *names("data")) else "path": str(spec)}
+            label = f"data.{key}={spec.get('path', spec.get('name'))}"
+            parameters = {str(name): value for name, value in spec.items() if name != "weight"}
+            try:
+                yield label, self._entry(parameters), spec.get("weight")
+            except ConfigError as error:
+                raise ConfigError(f"{label}: {error}") from error
+
+    def _entry(self, parameters: dict[str, Any]) -> DataSource | RecordSet:
+        name = parameters.get("name")
+        if name is not None and name not in BENCHMARKS:
+            source = build("data", parameters)
+            assert isinstance(source, DataSource)
+            return source
+        fields = [field.name for field in dataclasses.fields(RecordSet)]
+        for key, value in parameters.items():
+            if key not in (*fields, "name"):
+                close = difflib.get_close_matches(key, fields, n=1)
+                hint = f" Did you mean '{close[0]}'?" if close else ""
+                raise ConfigError(f"an entry has no '{key}'; it has {', '.join(fields)}, weight.{hint}")
+            if value is not None and not isinstance(value, str):
+                raise ConfigError(f"{key}={value!r} must be text")
+        if name is None and "path" not in parameters:
+            raise ConfigError("an entry needs a path or a name: {path: PATH} or {name: NAME}")
+        if name is None:
+            return RecordSet(**parameters)
+        del parameters["name"]
+        if "path" not in parameters and self.benchmarks is not None:
+            parameters["path"] = str(_benchmark_file(self.benchmarks, name))
+        if self.system_prompt is None:
+            parameters["instruction"] = PROMPT
+        return _benchmark(name, parameters)
+
+
+def _benchmark(name: str, parameters: dict[str, Any]) -> RecordSet:
+    """A benchmark; a file of one's own has its columns, or verl's where it says nothing."""
+    if "path" in parameters and Path(parameters["path"]).suffix in SUFFIXES:
+        return RecordSet(**{"set": name, **parameters})
+    return RecordSet(**{"set": name, **BENCHMARKS[name], **parameters})
+
+
+def _benchmark_file(folder: str, name: str) -> Path:
+    candidates = [Path(folder).expanduser() / f"{name}{suffix}" for suffix in SUFFIXES]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise ConfigError(f"data.benchmarks={folder}: holds none of {', '.join(path.name for path in candidates)}")
+    return found
+
+
+def _instructed(row: Row, instruction: str) -> Row:
+    """The row with the instruction as its system message; one that has a chat already keeps it."""
+    if not isinstance(row.question, str):
+        return row
+    chat = [{"role": "system", "content": instruction}, {"role": "user", "content": row.question}]
+    return dataclasses.replace(row, question=chat)
+
+
+def _weight_problems(weights: Sequence[Any]) -> list[str]:
+    given = [weight for weight in weights if weight is not None]
+    wrong = [weight for weight in given if isinstance(weight, bool) or not isinstance(weight, int | float)]
+    if wrong or any(not weight > 0 for weight in given):
+        return [f"data.train: weights must be numbers above 0, not {', '.join(map(str, given))}"]
+    if given and len(given) < len(weights):
+        return ["data.train: some entries have a weight and some have none; give one to each, or to none"]
+    return []

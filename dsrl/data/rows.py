@@ -1,0 +1,137 @@
+"""Records of any origin to rows: one schema, and what happens to a record that does not fit it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dsrl.data.source import Row
+from dsrl.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+BROKEN_ROWS = ("skip", "refuse")
+
+
+@dataclass(kw_only=True)
+class Schema:
+    """Where a record holds what.
+
+    By default verl's: `prompt` (chat messages, or text) or `question`; `reward_model.ground_truth` or `answer`; perhaps
+    `data_source` and `extra_info`. question, answer: other columns to take them from. answer_after: only what follows
+    its last occurrence is the answer, as after GSM8K's `####`.
+    """
+
+    question: str | None = None
+    answer: str | None = None
+    answer_after: str | None = None
+
+    def read(self, record: Any, where: str, default_source: str) -> Row:
+        """The row of a record. Raises ConfigError that says where it stands, and the field."""
+        if isinstance(record, json.JSONDecodeError):
+            raise ConfigError(f"{where}: not JSON: {record}")
+        if not isinstance(record, Mapping):
+            raise ConfigError(f"{where}: expected an object with fields, found {type(record).__name__}")
+        used = {"reward_model", "data_source", self.answer or "answer"}
+        used |= {self.question} if self.question else {"prompt", "question"}
+        return Row(
+            question=self._question(record, where),
+            answer=self._answer(record, where),
+            data_source=str(record.get("data_source") or default_source),
+            extra={key: value for key, value in record.items() if key not in used},
+        )
+
+    def _question(self, record: Mapping[str, Any], where: str) -> str | list[dict[str, str]]:
+        if self.question is None:
+            question: Any = record.get("question") if record.get("prompt") is None else record["prompt"]
+            column, needed = "prompt", "prompt (text or chat messages) or question (text)"
+        else:
+            question = _column(record, self.question, where)
+            column, needed = self.question, f"{self.question} (text or chat messages)"
+        if isinstance(question, list):
+            if not question or not all(map(_is_message, question)):
+                raise ConfigError(f"{where}: {column} must be messages with role and content, found {question!s:.200}")
+            return [{"role": message["role"], "content": message["content"]} for message in question]
+        if not _is_text(question):
+            raise ConfigError(f"{where}: needs {needed}, found {question!r:.200}")
+        assert isinstance(question, str)
+        return question
+
+    def _answer(self, record: Mapping[str, Any], where: str) -> str:
+        if self.answer is None:
+            grading = record.get("reward_model")
+            answer = grading.get("ground_truth") if isinstance(grading, Mapping) else None
+            answer = record.get("answer") if answer is None else answer
+        else:
+            answer = _column(record, self.answer, where)
+        column, needed = self.answer or "answer", self.answer or "reward_model.ground_truth or answer"
+        if isinstance(answer, list):  # several values that are the answer together
+            answer = ", ".join(map(str, answer))
+        if isinstance(answer, Mapping):
+            raise ConfigError(f"{where}: {column} must be text, found {answer!s:.200}")
+        if answer is None or answer != answer or not str(answer).strip():  # NaN, a table's missing value, is not itself
+            raise ConfigError(f"{where}: needs {needed}, found {answer!r}")
+        text = str(answer)
+        if self.answer_after:
+            _, mark, after = text.rpartition(self.answer_after)
+            if not mark or not after.strip():
+                raise ConfigError(f"{where}: {column} needs an answer after {self.answer_after!r}, found {text!r:.200}")
+            text = after.strip()
+        return text
+
+
+def read_rows(records: Iterable[tuple[str, Any]], *, name: str, origin: str, schema: Schema, broken: str) -> list[Row]:
+    """The rows of records, each given with the place where it stands.
+
+    name: data source of records that name none; origin: what holds them, for messages. broken: `skip` leaves out what
+    cannot be used and says which; `refuse` raises at the first. Raises ConfigError where nothing is left.
+    """
+    rows, problems = [], []
+    for where, record in records:
+        try:
+            rows.append(schema.read(record, where, name))
+        except ConfigError as error:
+            if broken == "refuse":
+                raise
+            problems.append(str(error))
+    if not rows:
+        raise ConfigError("\n".join([f"{origin} holds no usable rows", *problems[:3]]))
+    if problems:
+        shown = "".join(f"\n  {message}" for message in problems[:3]) + ("\n  ..." if len(problems) > 3 else "")
+        total = len(rows) + len(problems)
+        logger.warning("%s: %d of %d rows skipped (data.broken_rows=skip):%s", origin, len(problems), total, shown)
+    return rows
+
+
+def fold_repeats(rows: Sequence[Row]) -> tuple[list[Row], int]:
+    """Each question once, and how often it stood there, which its `extra["repeats"]` says, too: files for avg@k, such
+    as those of arXiv 2604.14142, repeat each row k times. Where not every question is there equally often, the rows
+    are left as they are, and k is 1.
+    """
+    keys = [(json.dumps(row.question, default=dict), row.answer, row.data_source) for row in rows]
+    counts = Counter(keys)
+    times = set(counts.values())
+    if times == {1} or len(times) != 1:
+        return list(rows), 1
+    first = dict(zip(reversed(keys), reversed(rows), strict=True))
+    (k,) = times
+    return [dataclasses.replace(first[key], extra={**first[key].extra, "repeats": k}) for key in counts], k
+
+
+def _column(record: Mapping[str, Any], name: str, where: str) -> Any:
+    if name not in record:
+        raise ConfigError(f"{where}: no field '{name}'; it has {', '.join(map(str, record))}")
+    return record[name]
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Mapping) and _is_text(value.get("role")) and _is_text(value.get("content"))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())

@@ -1,0 +1,199 @@
+"""Questions -> samples -> rewards, batch by batch, all of it on disk; then the numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import PreTrainedModel
+
+from dsrl.checkpoint import read_checkpoint
+from dsrl.data.datamodule import IterationBatches
+from dsrl.data.encoding import PromptEncoder
+from dsrl.data.source import Row
+from dsrl.draws import seed_of
+from dsrl.errors import ConfigError
+from dsrl.evaluation.config import EvaluationConfig
+from dsrl.evaluation.results import line_of, summarise, table_of
+from dsrl.evaluation.samples import SampleFile, read_samples
+from dsrl.evaluation.statistics import questions_of
+from dsrl.export import policy_weights
+from dsrl.models.loading import load_model
+from dsrl.policy import Policy
+from dsrl.types import Prompt, Rollouts, SamplingParams
+from dsrl.verifiers import judge
+
+K = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """The prompts that are sampled together: some of one set, in its order; k answers to each."""
+
+    set: str
+    number: int
+    questions: int
+    k: int
+
+
+def evaluate(config: EvaluationConfig, console: Console) -> dict[str, Any]:
+    """Draw what is not drawn yet, and report: tables on the console, results.json, and what stands in it.
+
+    Samples depend on seed, set, question and number alone, as in a run's validation, whose samples they are where the
+    seed is the run's.
+    """
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    sets = {name: list(rows)[: config.limit] for name, rows in config.data.val_sets().items()}
+    if not sets:
+        raise ConfigError("data.val is not set: give what is to be evaluated, data.val=PATH or a benchmark's name")
+    batches = list(_batches(sets, config))
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    kept = {**config.resolved, "resume": None}
+    (config.run_dir / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(kept)))
+    with SampleFile(config.run_dir / "samples.jsonl", [batch.questions * batch.k for batch in batches]) as file:
+        _greet(config, sets, batches[: file.batches], console)
+        if file.batches < len(batches):
+            _draw(config, sets, batches, file, console)
+    summary = summarise(questions_of(read_samples(config.run_dir)))
+    results = {"model": config.label, **summary, "config": kept}
+    (config.run_dir / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    console.print(table_of(summary["results"], "by set"))
+    if summary["sources"]:
+        console.print(table_of(summary["sources"], "by data source"))
+    label = f"{config.label} (temperature {config.sampling.temperature:g}, seed {config.seed})"
+    console.print(line_of(label, summary["results"]), soft_wrap=True)
+    console.print(f"[dim]{config.run_dir}/results.json, samples.jsonl[/]", soft_wrap=True)
+    return results
+
+
+def _batches(sets: Mapping[str, Sequence[Row]], config: EvaluationConfig) -> Iterator[Batch]:
+    size = config.questions_per_batch
+    for name, rows in sets.items():
+        repeats = {int(row.extra.get("repeats", K)) for row in rows}
+        k = config.k or (repeats.pop() if len(repeats) == 1 else K)
+        for number, first in enumerate(range(0, len(rows), size)):
+            yield Batch(set=name, number=number, questions=min(size, len(rows) - first), k=k)
+
+
+def _greet(
+    config: EvaluationConfig, sets: Mapping[str, Sequence[Row]], done: Sequence[Batch], console: Console
+) -> None:
+    parts = ", ".join(f"{name} ({len(rows)} questions)" for name, rows in sets.items())
+    verifier = config.resolved["verifier"]
+    console.print(
+        f"[bold]dsrl[/]  {config.label}: {parts}; temperature {config.sampling.temperature:g}, verifier "
+        f"{verifier if isinstance(verifier, str) else verifier['name']}",
+        soft_wrap=True,
+    )
+    if done:
+        console.print(f"going on: {sum(batch.questions for batch in done)} questions are answered already")
+
+
+def _draw(
+    config: EvaluationConfig,
+    sets: Mapping[str, Sequence[Row]],
+    batches: Sequence[Batch],
+    file: SampleFile,
+    console: Console,
+) -> None:
+    encoder = PromptEncoder.of(config.model, config.data)
+    stop = tuple(encoder.token_id(token) for token in config.sampling.stop)
+    policy = Policy(_model(config)).to(_device(config.accelerator)).requires_grad_(False).eval()
+    encoder.leave_room(policy.model, config.sampling.max_new_tokens)
+    prompts = {
+        name: IterationBatches(rows, encoder, batch=config.questions_per_batch, seed=None)
+        for name, rows in sets.items()
+    }
+    bar = Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+        console=console,
+        transient=True,
+    )
+    done = sum(batch.questions for batch in batches[: file.batches])
+    right = samples = 0.0
+    try:
+        config.sampler.setup(policy, encoder)
+        with bar:
+            total = sum(batch.questions for batch in batches)
+            task = bar.add_task("questions", total=total, completed=done, status="")
+            for batch in batches[file.batches :]:
+                rollouts = config.sampler.sample(prompts[batch.set][batch.number], _params(config, batch, stop))
+                lines = _lines(batch.set, rollouts, config.verifier)
+                file.append(lines)
+                right, samples = right + sum(line["reward"] for line in lines), samples + len(lines)
+                bar.update(task, advance=batch.questions, status=f"{batch.set}  reward {right / samples:.3f}")
+    finally:
+        config.sampler.close()
+        getattr(config.verifier, "close", lambda: None)()
+
+
+def _model(config: EvaluationConfig) -> PreTrainedModel:
+    model = load_model(config.model)
+    if config.checkpoint is not None:
+        path = Path(config.checkpoint).expanduser()
+        unknown = model.load_state_dict(policy_weights(path, read_checkpoint(path)), strict=False).unexpected_keys
+        if unknown:
+            raise ConfigError(f"checkpoint={path}: is not of model.name={config.model.name}, which has no {unknown[0]}")
+    return model
+
+
+def _params(config: EvaluationConfig, batch: Batch, stop: tuple[int, ...]) -> SamplingParams:
+    return SamplingParams(
+        responses_per_prompt=batch.k,
+        max_new_tokens=config.sampling.max_new_tokens,
+        temperature=config.sampling.temperature,
+        top_p=config.sampling.top_p,
+        top_k=config.sampling.top_k,
+        stop_token_ids=stop,
+        seed=seed_of("validation", config.seed, batch.set),
+    )
+
+
+def _lines(name: str, rollouts: Rollouts, verifier: Any) -> list[dict[str, Any]]:
+    """What is written of each of N samples, question by question."""
+    rewards, components = judge(verifier, rollouts)
+    answer = getattr(verifier, "answer", lambda text: text)
+    count = rollouts.responses_per_prompt
+    parts = {key: values.reshape(-1).tolist() for key, values in components.items()}
+    lengths = rollouts.lengths.tolist()
+    lines = []
+    for row, reward in enumerate(rewards.reshape(-1).tolist()):
+        prompt: Prompt = rollouts.prompt_of(row)
+        lines.append(
+            {
+                "set": name,
+                "question": prompt.position,
+                "sample": row % count,
+                "prompt": prompt.text,
+                "response": rollouts.texts[row],
+                "answer": answer(rollouts.texts[row]),
+                "ground_truth": prompt.answer,
+                "reward": reward,
+                "components": {key: values[row] for key, values in parts.items()},
+                "length": lengths[row],
+                "finish_reason": rollouts.finish_reasons[row],
+                "data_source": prompt.data_source,
+            }
+        )
+    return lines
+
+
+def _device(accelerator: str) -> torch.device:
+    if accelerator in ("auto", "gpu"):
+        found = torch.accelerator.current_accelerator(check_available=True)
+        if found is None and accelerator == "gpu":
+            raise ConfigError("accelerator=gpu: there is none; auto takes the CPU then")
+        return found or torch.device("cpu")
+    return torch.device(accelerator)

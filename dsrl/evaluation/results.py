@@ -1,0 +1,116 @@
+"""The numbers of an evaluation: as JSON, as a table, as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from dsrl.evaluation.statistics import Question, estimates
+
+CAPTION = "± 95% by bootstrap over questions; right 0..k: how many questions have that many right answers"
+BARS = "·▁▂▃▄▅▆▇█"
+
+
+def summarise(questions: Sequence[Question]) -> dict[str, Any]:
+    """Numbers of each set, and of each data source where those are others: {"results": ..., "sources": ...}."""
+    sets = {name: _numbers(own) for name, own in _grouped(questions, "set").items()}
+    by_source = _grouped(questions, "data_source")
+    sources = {} if set(by_source) == set(sets) else {name: _numbers(own) for name, own in by_source.items()}
+    return {"results": sets, "sources": sources}
+
+
+def table_of(groups: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+    """A row a set or source: what `summarise` found, with half the width of the interval behind each number."""
+    k = max(int(group["k"]) for group in groups.values())
+    shown = [f"pass@{j}" for j in _some_up_to(k)]
+    table = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left")
+    table.add_column("")
+    for column in ("questions", "k", "avg@k", *shown, "maj@k", "length", "cut off", "right 0..k"):
+        table.add_column(column, justify="right")
+    for name, group in groups.items():
+        own = int(group["k"])
+        table.add_row(
+            name,
+            str(group["questions"]),
+            str(own),
+            _cell(group, f"avg@{own}"),
+            *(_cell(group, key) for key in shown),
+            _cell(group, f"maj@{own}"),
+            _cell(group, "length", "{:.0f}"),
+            f"{group['truncated']:.1%}",
+            _bars(group["right"]),
+        )
+    return table
+
+
+def line_of(label: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
+    """`LABEL | SET: avg@8 0.271 ± 0.018, pass@8 0.930, maj@8 0.420 | ...`, with standard errors."""
+    parts = [label]
+    for name, group in groups.items():
+        k = int(group["k"])
+        numbers = ", ".join(
+            f"{key} {group[key]:.3f} ± {group[f'{key}_stderr']:.3f}"
+            for key in dict.fromkeys((f"avg@{k}", f"pass@{k}", f"maj@{k}"))
+        )
+        parts.append(f"{name}: {numbers}")
+    return " | ".join(parts)
+
+
+def _numbers(questions: Sequence[Question]) -> dict[str, Any]:
+    """`NAME`, `NAME_stderr` and `NAME_ci95` of every metric; how many questions and samples; k; and of how many
+    questions 0, 1, ..., k answers are right.
+    """
+    metrics = [question.metrics() for question in questions]
+    k = len(questions[0].samples)
+    shared = [name for name in metrics[0] if all(name in own for own in metrics)]
+    found = estimates({name: [own[name] for own in metrics] for name in shared})
+    numbers: dict[str, Any] = {
+        "questions": len(questions),
+        "samples": sum(len(question.samples) for question in questions),
+        "k": k,
+        "right": _histogram(questions, k),
+    }
+    for name, estimate in found.items():
+        key = f"{name}@{k}" if name in ("avg", "maj") else name
+        numbers |= {
+            key: estimate.value,
+            f"{key}_stderr": estimate.stderr,
+            f"{key}_ci95": [estimate.low, estimate.high],
+        }
+    return numbers
+
+
+def _grouped(questions: Sequence[Question], by: str) -> dict[str, list[Question]]:
+    groups: dict[str, list[Question]] = {}
+    for question in questions:
+        groups.setdefault(getattr(question, by), []).append(question)
+    return groups
+
+
+def _some_up_to(k: int) -> list[int]:
+    """k and the powers of two before it, at most three; pass@1 is avg@k where rewards are 0 and 1."""
+    return sorted({k, *(2**power for power in range(1, k.bit_length()))})[-3:]
+
+
+def _histogram(questions: Sequence[Question], k: int) -> list[int]:
+    counts = [0] * (k + 1)
+    for question in questions:
+        counts[min(k, question.right)] += 1
+    return counts
+
+
+def _bars(counts: Sequence[int]) -> str:
+    """A bar a count, or two or more counts where there are many; any count above 0 shows."""
+    step = -(-len(counts) // 17)
+    heights = [sum(counts[first : first + step]) for first in range(0, len(counts), step)]
+    most = max(heights) or 1
+    return "".join(BARS[-(-height * (len(BARS) - 1) // most)] for height in heights)
+
+
+def _cell(group: Mapping[str, Any], key: str, form: str = "{:.3f}") -> str:
+    if key not in group:
+        return ""
+    low, high = group[f"{key}_ci95"]
+    return f"{form.format(group[key])} [dim]± {form.format((high - low) / 2)}[/]"

@@ -1,0 +1,122 @@
+"""An evaluation as a whole, on the embedded model: its numbers, and that a kill changes none of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dsrl.errors import ConfigError
+from dsrl.evaluation.samples import read_samples
+from dsrl.samplers.hf import HFSampler
+
+ROOT = Path(__file__).parents[2]
+SMALL = ("k=3", "limit=6", "questions_per_batch=2", "sampling.max_new_tokens=48")
+
+
+def write(path, *records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return str(path)
+
+
+def without_paths(results):
+    return results | {"config": {key: value for key, value in results["config"].items() if key != "run_dir"}}
+
+
+def test_all_samples_are_on_disk_and_the_numbers_are_theirs(evaluated):
+    folder, results, printed = evaluated(*SMALL)
+    samples = read_samples(folder)
+    assert [(line["question"], line["sample"]) for line in samples] == [(q, g) for q in range(6) for g in range(3)]
+    rewards = [line["reward"] for line in samples]
+    assert all(line["reward"] == float(line["answer"] == line["ground_truth"]) for line in samples)
+    numbers = results["results"]["arithmetic"]
+    assert (numbers["questions"], numbers["samples"], numbers["k"]) == (6, 18, 3)
+    assert numbers["avg@3"] == pytest.approx(sum(rewards) / 18) and 0 < sum(rewards) < 18
+    solved = [sum(rewards[3 * q : 3 * q + 3]) for q in range(6)]
+    assert numbers["pass@3"] == pytest.approx(sum(count > 0 for count in solved) / 6)
+    assert numbers["right"] == [solved.count(count) for count in range(4)]
+    assert numbers["length"] == pytest.approx(sum(line["length"] for line in samples) / 18)
+    low, high = numbers["avg@3_ci95"]
+    assert low < numbers["avg@3"] < high and numbers["avg@3_stderr"] > 0
+    assert f"arithmetic: avg@3 {numbers['avg@3']:.3f} ±" in printed and results["sources"] == {}
+
+
+def test_killed_and_resumed(evaluated, tmp_path, monkeypatch):
+    """The same bytes as an evaluation that nobody killed, and no sample drawn that was on disk."""
+    many = ("k=4", "limit=24", "questions_per_batch=2")
+    whole, expected, _ = evaluated(*many, folder="whole")
+    folder = tmp_path / "killed"
+    path = folder / "samples.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dsrl.evaluate", *many, f"run_dir={folder}"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (path.exists() and path.stat().st_size > 1000):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    on_disk = path.read_bytes().count(b"\n")
+    assert 8 <= on_disk < 96 and not (folder / "results.json").exists()
+
+    drawn = []
+    sample = HFSampler.sample
+
+    def counted(sampler, prompts, params):
+        drawn.append(prompts)
+        return sample(sampler, prompts, params)
+
+    monkeypatch.setattr(HFSampler, "sample", counted)
+    _, results, printed = evaluated(f"resume={folder}")
+    assert sum(map(len, drawn)) == 24 - on_disk // 8 * 2
+    assert f"going on: {on_disk // 8 * 2} questions are answered already" in printed
+    assert path.read_bytes() == (whole / "samples.jsonl").read_bytes()
+    assert without_paths(results) == without_paths(expected)
+
+    drawn.clear()
+    _, again, _ = evaluated(f"resume={folder}", *many)
+    assert drawn == [] and again == results
+
+
+def test_resuming_with_another_configuration_is_refused(evaluated, tmp_path):
+    folder, _, _ = evaluated(*SMALL)
+    with pytest.raises(ConfigError) as refused:
+        evaluated(f"resume={folder}", *SMALL, "k=4", "sampling.temperature=0.5")
+    lines = str(refused.value).splitlines()
+    assert "was begun with another configuration" in lines[0]
+    assert set(lines[1:]) == {"k: 3 in the evaluation, 4 now", "sampling.temperature: 1.0 in the evaluation, 0.5 now"}
+    with pytest.raises(ConfigError, match="is in use; choose another, or go on with the evaluation there by resume="):
+        evaluated(*SMALL)
+    with pytest.raises(ConfigError, match="no evaluation there"):
+        evaluated(f"resume={tmp_path}/nothing")
+
+
+def test_several_sets_and_sources(evaluated, tmp_path):
+    rows = [{"prompt": f"10{i}+200=", "answer": f"{300 + i}", "data_source": "ab"[i % 2]} for i in range(4)]
+    path = write(tmp_path / "sums.jsonl", *rows)
+    _, results, printed = evaluated(*SMALL, f"data.val=[{path},arithmetic]", "verifier=exact")
+    assert {name: numbers["questions"] for name, numbers in results["results"].items()} == {"sums": 4, "arithmetic": 6}
+    assert {name: own["questions"] for name, own in results["sources"].items()} == {"a": 2, "b": 2, "arithmetic": 6}
+    assert "by data source" in printed
+
+
+def test_a_file_that_repeats_each_row_asks_once_with_as_many_answers(evaluated, tmp_path):
+    rows = [{"prompt": f"10{i}+200=", "answer": f"{300 + i}"} for i in range(2)] * 5
+    path = write(tmp_path / "sums.jsonl", *rows)
+    _, results, _ = evaluated(f"data.val={path}", "verifier=exact", "sampling.max_new_tokens=8")
+    assert (results["results"]["sums"]["questions"], results["results"]["sums"]["k"]) == (2, 5)
+
+
+def test_greedy_answers_are_all_the_same(evaluated):
+    folder, results, _ = evaluated(*SMALL, "sampling.temperature=0")
+    assert all(len({line["response"] for line in read_samples(folder)[3 * q : 3 * q + 3]}) == 1 for q in range(6))
+    assert results["results"]["arithmetic"]["right"][1:3] == [0, 0]

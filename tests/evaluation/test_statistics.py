@@ -1,0 +1,94 @@
+"""pass@j by enumeration of subsets, votes by hand, intervals against a distribution that is known."""
+
+from itertools import combinations
+from math import comb
+
+import numpy as np
+import pytest
+
+from dsrl.evaluation.statistics import Question, estimates, majority, questions_of, resampled_means
+
+
+def sample(reward, answer="a", **fields):
+    known = {"set": "s", "question": 0, "data_source": "d", "prompt": "p", "ground_truth": "a", "length": 4}
+    return {**known, "reward": reward, "answer": answer, "finish_reason": "stop", "components": {}, **fields}
+
+
+def question(rewards, **fields):
+    (found,) = questions_of([sample(reward, **fields) for reward in rewards])
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_pass_at_j_is_the_share_of_subsets_with_a_right_answer(count):
+    for right in range(count + 1):
+        rewards = [1.0] * right + [0.0] * (count - right)
+        metrics = question(rewards).metrics()
+        for j in range(1, count + 1):
+            subsets = list(combinations(rewards, j))
+            assert metrics[f"pass@{j}"] == pytest.approx(sum(map(max, subsets)) / len(subsets), abs=1e-12)
+        assert metrics["avg"] == right / count == pytest.approx(metrics["pass@1"])
+
+
+def test_rewards_between_0_and_1_are_averaged_and_right_above_a_half():
+    metrics = question([0.2, 0.6, 0.5, 1.5]).metrics()
+    assert metrics["avg"] == pytest.approx(0.7) and metrics["pass@1"] == 0.5 and metrics["pass@4"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("answers", "rewards", "expected"),
+    [
+        (["3", "3", "4"], [1, 1, 0], 1.0),
+        (["3", "4", "4"], [1, 0, 0], 0.0),
+        (["3", "4"], [1, 0], 0.5),  # one of two at random
+        (["3", "4", "5", "4", "3"], [1, 0, 0, 0, 1], 0.5),
+        (["x = 3", "x=3", "4"], [1, 1, 0], 1.0),  # whitespace apart
+        (["", "", "", "3"], [0, 0, 0, 1], 1.0),  # no answer is no vote
+        (["", " "], [0, 0], 0.0),
+    ],
+)
+def test_majority(answers, rewards, expected):
+    assert majority(answers, rewards) == expected
+
+
+def test_lengths_truncation_and_components():
+    samples = [sample(1.0, length=2, finish_reason="length", components={"format": 1.0}), sample(0.0, length=8)]
+    samples[1]["components"] = {"format": 0.0}
+    metrics = Question(set="s", data_source="d", prompt="p", ground_truth="a", samples=samples).metrics()
+    assert (metrics["length"], metrics["truncated"], metrics["reward/format"]) == (5.0, 0.5, 0.5)
+
+
+def test_samples_are_gathered_by_set_and_question():
+    samples = [sample(r, set=s, question=q) for s in "ab" for q in (0, 1) for r in (0.0, 1.0)]
+    found = questions_of(samples)
+    assert [(own.set, len(own.samples)) for own in found] == [("a", 2), ("a", 2), ("b", 2), ("b", 2)]
+
+
+def binomial_quantile(level, count, chance):
+    """The smallest number of successes whose cumulative probability reaches the level."""
+    cumulative = np.cumsum([comb(count, i) * chance**i * (1 - chance) ** (count - i) for i in range(count + 1)])
+    return int(np.argmax(cumulative >= level))
+
+
+@pytest.mark.parametrize(("count", "right"), [(20, 8), (50, 5), (128, 64)])
+def test_of_right_and_wrong_the_resampled_mean_is_binomial(count, right):
+    """Each of Q draws is right with probability c/Q, so the interval and the standard error are known exactly."""
+    values = [1.0] * right + [0.0] * (count - right)
+    found = estimates({"avg": values}, resamples=20_000)["avg"]
+    chance = right / count
+    assert found.value == chance
+    assert found.stderr == pytest.approx((chance * (1 - chance) / count) ** 0.5, rel=0.02)
+    for edge, level in ((found.low, 0.025), (found.high, 0.975)):
+        assert abs(edge * count - binomial_quantile(level, count, chance)) < 1.01  # the next number, at most
+
+
+def test_metrics_are_resampled_together_and_the_same_each_time():
+    table = np.array([[0.0, 10.0], [1.0, 11.0], [5.0, 15.0]])
+    means = resampled_means(table, 50)
+    assert np.allclose(means[:, 1] - means[:, 0], 10) and means[:, 0].std() > 0
+    assert np.array_equal(means, resampled_means(table, 50))
+
+
+def test_equal_questions_leave_no_doubt():
+    found = estimates({"avg": [0.25] * 7})["avg"]
+    assert (found.value, found.stderr, found.low, found.high) == (0.25, 0.0, 0.25, 0.25)

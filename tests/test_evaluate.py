@@ -1,0 +1,133 @@
+"""The command as a user meets it: what may be evaluated, messages, comparison."""
+
+import json
+import sys
+
+import pytest
+from rich.console import Console
+
+from dsrl.config.compose import compose_evaluation
+from dsrl.errors import ConfigError
+from dsrl.evaluate import main, run
+from dsrl.evaluation import EvaluationConfig
+
+pytestmark = pytest.mark.usefixtures("registry_stored_once")
+
+
+def printed(*arguments):
+    console = Console(record=True, width=200)
+    run(arguments, console)
+    return console.export_text()
+
+
+def numbers(folder):
+    return json.loads((folder / "results.json").read_text())["results"]
+
+
+def test_a_run_its_checkpoint_and_its_folder_are_one_model(fit, tmp_path):
+    """And the samples are those of its last validation."""
+    module = fit("iterations=1", "model.max_new_tokens=64")
+    runs = {
+        "run": f"model={tmp_path}/run",
+        "checkpoint": f"model={tmp_path}/run/checkpoints/iteration0.ckpt",
+        "folder": f"model={tmp_path}/run/hf",
+    }
+    same = ["k=2", "data=arithmetic", "data.val_size=6", "sampling.max_new_tokens=64"]
+    for name, model in runs.items():
+        printed(model, f"run_dir={tmp_path}/of_{name}", *(["k=2"] if name == "run" else same))
+    found = {name: numbers(tmp_path / f"of_{name}")["arithmetic"] for name in runs}
+    assert found["run"] == found["checkpoint"] == found["folder"]
+    assert found["run"]["avg@2"] == pytest.approx(module.validated["val/arithmetic/avg@2"])
+    assert found["run"]["pass@2"] == pytest.approx(module.validated["val/arithmetic/pass@2"])
+    told = printed(f"compare=[{tmp_path}/of_run,{tmp_path}/of_folder]")
+    assert "+0.000" in told and "pass@2" in told
+
+
+def composed(*overrides):
+    return compose_evaluation(overrides)
+
+
+def test_what_a_run_says_where_the_command_line_is_silent(tmp_path):
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "config.json").touch()
+    config = {
+        "model": {"name": "tiny", "chat": False, "max_new_tokens": 77, "reflection": "\\?'\"{x}"},
+        "data": {
+            "name": "parquet",
+            "train": "t.jsonl",
+            "val": ["v.jsonl"],
+            "template": "Q: {question}",
+            "max_prompt_tokens": 9,
+        },
+        "verifier": {"name": "exact", "marker": "="},
+        "sampling": {"max_new_tokens": 55, "stop": ["#"], "temperature": 0.9},
+        "validation": {"temperature": 0.6},
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    own = composed(f"model={tmp_path}")
+    assert (own.model.name, own.model.chat, own.model.reflection) == (f"{tmp_path}/hf", False, "\\?'\"{x}")
+    assert (own.data.name, own.data.train, own.data.val, own.verifier.marker) == ("parquet", None, ["v.jsonl"], "=")
+    assert (own.sampling.max_new_tokens, own.sampling.stop, own.sampling.temperature) == (55, ["#"], 0.6)
+    other = composed(f"model={tmp_path}", "data.val=[aime24]", "sampling.temperature=1", "model.chat=true")
+    assert (other.data.name, other.data.val, other.data.template) == ("questions", ["aime24"], "Q: {question}")
+    assert (other.verifier.name, other.sampling.temperature, other.model.chat) == ("math", 1.0, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "verifier"),
+    [
+        ("", "exact"),
+        ("data.val=arithmetic", "exact"),
+        ("data.val=[aime24]", "math"),
+        ("data.val=[aime24] verifier=exact", "exact"),
+        ("model=some/name data.val=x.jsonl", "math"),
+    ],
+)
+def test_the_verifier_fits_the_questions(line, verifier):
+    assert composed(*line.split()).verifier.name == verifier
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("k=0", "k=0: must be at least 1"),
+        ("kk=3", "unknown key 'kk'."),
+        ("objective=grpo", "unknown key 'objective'."),
+        ("phase2.start=3", "unknown key 'phase2.start'."),
+        ("sampler=hff", "sampler=hff: no such sampler; there are"),
+        ("verifier=mat", "Did you mean 'math'?"),
+        ("sampling.temperature=-1", "sampling.temperature=-1.0: must be at least 0 (0: greedy)"),
+        ("sampling.top_p=0", "sampling.top_p=0.0: must be in (0, 1]"),
+        ("accelerator=tpu", "accelerator=tpu: allowed are auto, cpu,"),
+        ("model=./nope", "model.name=./nope: no config.json in that folder"),
+        ("model=nope.ckpt", "model=nope.ckpt: no such checkpoint"),
+        ("model=/etc", "model=/etc: the folder holds neither a run (config.yaml) nor a model (config.json)"),
+        ("data.val=nope.jsonl", "data.val=nope.jsonl: no such file"),
+        ("data.val=aimee24", "Did you mean 'aime24'?"),
+        ("run_dir=/etc/passwd", "cannot be made, since a file is in its way"),
+        ("resume=/nope", "resume=/nope: no evaluation there (no config.yaml)"),
+        ("compare=a", "compare=a: must be two evaluations, compare=[FIRST,SECOND], and nothing else"),
+        ("compare=[/a,/b]", "/a: no evaluation there (no samples.jsonl)"),
+        ("--config-dir", "--config-dir: no such option; there are --help and --cfg"),
+    ],
+)
+def test_messages(line, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["evaluate", *line.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert message in err and err.startswith("error: ") and "Traceback" not in err
+
+
+def test_nothing_to_evaluate(tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.val is not set: give what is to be evaluated"):
+        printed("data.val=null", f"run_dir={tmp_path}/x")
+
+
+def test_help_and_configuration(capsys):
+    run(["--help"], Console())
+    assert "python -m dsrl.evaluate model=RUN k=32" in capsys.readouterr().out
+    run(["--cfg", "k=3"], Console())
+    assert "\nk: 3\n" in capsys.readouterr().out
+    assert EvaluationConfig.of(["k=3"]).k == 3
