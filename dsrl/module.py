@@ -30,7 +30,14 @@ from dsrl.experience import (
     space_key,
     weigh,
 )
-from dsrl.metrics import SampledAccuracy, Stopwatch, rollout_means, rollout_sums
+from dsrl.metrics import (
+    SampledAccuracy,
+    Stopwatch,
+    component_means,
+    component_sums,
+    rollout_means,
+    rollout_sums,
+)
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.objectives.kl import KL, KLPenalty, k1
 from dsrl.phases import Phase
@@ -75,6 +82,7 @@ class DSRLModule(L.LightningModule):
         self.validated_at = -1
         self.tallied: dict[str, Tensor | float] = {}
         self.summed: dict[str, tuple[float, str]] = {}  # a sum over this rank's rollouts, and what divides it
+        self.components: dict[str, float] = {}  # sums of the reward's components over this rank's rollouts
         self.experience: Experience | None = None
         self.clock = Stopwatch()
 
@@ -101,7 +109,7 @@ class DSRLModule(L.LightningModule):
     def verify(self, rollouts: Rollouts) -> Tensor:
         """Rewards [B, G] float32, on the CPU. Raises DSRLError where the verifier returns another shape or a NaN."""
         rewards, components = judge(self.verifier, rollouts)
-        self.summed = {f"reward/{name}": (float(values.sum()), "samples") for name, values in components.items()}
+        self.summed, self.components = {}, component_sums(components)
         return rewards.cpu()
 
     def weigh(self, rollouts: Rollouts, rewards: Tensor) -> Experience:
@@ -206,11 +214,14 @@ class DSRLModule(L.LightningModule):
         steps, norm = (float(self.tallied.pop(key, 0.0)) for key in ("update/steps", "grad_norm"))
         shares = {key: float(value) / max(1.0, steps) for key, value in self.tallied.items()}
         extra = {name: value for name, (value, _) in self.summed.items()}
-        sums = sum_by_key({**rollout_sums(experience, re.compile(self.config.model.reflection)), **extra})
+        sums = sum_by_key(
+            {**rollout_sums(experience, re.compile(self.config.model.reflection)), **self.components, **extra}
+        )
         optimizer: Any = self.optimizers()
         self.tallied, self.experience = {}, experience
         self.metrics = {
             **rollout_means(sums),
+            **component_means(sums),
             **{name: sums[name] / max(1.0, sums[divisor]) for name, (_, divisor) in self.summed.items()},
             "loss": 0.0,
             **sum_by_key(shares),
