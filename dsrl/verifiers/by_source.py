@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ class BySource(Verifier):
     mean of each key's rewards, over its own responses, is logged as `reward/KEY`, the default's as `reward/other`.
     """
 
-    sources: Any
+    sources: Any = field(default_factory=dict)
     default: Any = None
 
     def __post_init__(self) -> None:

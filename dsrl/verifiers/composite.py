@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ class Composite(Verifier):
     leaves that out. The answer for people is that of the first component.
     """
 
-    components: Any
+    components: Any = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Builds the components, so that a misspelt one is refused before anything is loaded."""

@@ -44,9 +44,9 @@ HOSTILE = (
 class Bench:
     """A verifier with answers whose rewards differ.
 
-    prompt: a question; right, wrong: responses to it, right with the higher reward. lethal: responses that crash or hang
-    what this verifier runs; they must score `lost`. tokens: the length of each response in tokens is its number of
-    characters, at most this. seconds: what one lethal or hostile response may take.
+    prompt: a question; right, wrong: responses to it, right with the higher reward. lethal: responses that crash or
+    hang what this verifier runs; they must score `lost`. tokens: the length of each response in tokens is its number
+    of characters, at most this. seconds: what one lethal or hostile response may take.
     """
 
     verifier: Any

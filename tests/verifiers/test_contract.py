@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,12 +75,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     if request.param == "reasoning_gym":
         pytest.importorskip("reasoning_gym")
     parameters, given = BENCHES[request.param]
-    prompt = Prompt(
-        **{
-            **{"position": 0, "text": "1+1=", "token_ids": (1,), "answer": "2", "data_source": "sums"},
-            **given.get("prompt", {}),
-        }
-    )
+    prompt = dataclasses.replace(QUESTION, **given.get("prompt", {}))
     rest = {key: value for key, value in given.items() if key != "prompt"}
     verifier = build("verifier", {"name": request.param, **parameters})
     assert verifier.check() == []
