@@ -14,6 +14,7 @@ docs/your_verifier.md says what the room does not hold.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -41,7 +42,7 @@ CLONE = {"NEWNS": 0x20000, "NEWUTS": 0x4000000, "NEWIPC": 0x8000000, "NEWPID": 0
 NEWUSER = 0x10000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 MNT_DETACH, AT_FDCWD, AT_RECURSIVE = 2, -100, 0x8000
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 MOUNT_SETATTR = 442
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
@@ -55,18 +56,20 @@ def run(task: Callable[[], Any], *, seconds: float, disk: int) -> Any:
 
     disk: bytes of /tmp. Raises SandboxError where the sandbox cannot be had.
     """
+    _call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     read_end, write_end = os.pipe()
     gate = os.fork()
     if gate == 0:
         os.close(read_end)
         _leave(write_end, lambda: _gate(task, write_end, disk))
     os.close(write_end)
-    try:
-        written = _read(read_end, seconds)
-    finally:
-        os.close(read_end)
-        os.kill(gate, signal.SIGKILL)  # and with it the room
-        os.waitpid(gate, 0)
+    written = _read(read_end, seconds)
+    os.close(read_end)
+    if not written.endswith(b"\n"):
+        os.kill(gate, signal.SIGKILL)  # and with it the room, whose first process then is a child of this one
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()  # the kernel gives that back when the whole room has ended
     if not written.endswith(b"\n"):
         return None
     reply = json.loads(written)

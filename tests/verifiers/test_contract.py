@@ -78,7 +78,9 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     prompt = dataclasses.replace(QUESTION, **given.get("prompt", {}))
     rest = {key: value for key, value in given.items() if key != "prompt"}
     verifier = build("verifier", {"name": request.param, **parameters})
-    assert verifier.check() == []
+    if problems := verifier.check():
+        assert request.param == "python"
+        pytest.skip(problems[0])
     yield Bench(verifier=verifier, prompt=prompt, **{"right": "2", "wrong": "3", **rest})
     verifier.close()
 
