@@ -87,7 +87,7 @@ def test_the_expected_output_never_meets_the_code(verifier: Python, make_rollout
 
 
 def test_time_is_for_all_tests_of_an_answer(make_rollouts) -> None:
-    verifier = Python(timeout=0.5, workers=1, partial=True)
+    verifier = Python(timeout=1.0, workers=1, partial=True)
     if problems := verifier.check():
         pytest.skip(problems[0])
     tests = json.dumps({"inputs": ["0", "60", "0"], "outputs": ["", "", ""]})
