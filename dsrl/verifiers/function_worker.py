@@ -27,12 +27,12 @@ def start(path: str, search: str) -> None:
     sys.path[:] = [folder or "." for folder in json.loads(search)]
     module, _, name = path.rpartition(":")
     if module.endswith(".py"):
-        scope: dict[str, Any] = runpy.run_path(module, run_name="rewards")
+        owner: Any = types.SimpleNamespace(**runpy.run_path(module, run_name="rewards"))
     else:
-        scope = vars(importlib.import_module(module))
-    if not callable(scope.get(name)):
+        owner = importlib.import_module(module)
+    if not callable(getattr(owner, name, None)):
         raise TypeError(f"{module} has no function {name}")
-    _function = scope[name]
+    _function = getattr(owner, name)
     style()
 
 
