@@ -30,13 +30,13 @@ def main(file: str, timeout: float, memory: int, arguments: list[str]) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process also inside a long computation in C
     try:
         handler = runpy.run_path(file)
+        os.dup2(nowhere, 2)
         if "start" in handler:
             handler["start"](*arguments)
         first: dict[str, object] = {"ready": True}
     except BaseException as error:
         first = {"failed": f"{type(error).__name__}: {error}"}
     print(json.dumps(first), file=replies, flush=True)
-    os.dup2(nowhere, 2)
     for line in requests if "ready" in first else ():
         signal.setitimer(signal.ITIMER_REAL, timeout)
         reply = handler["reply"](json.loads(line))
