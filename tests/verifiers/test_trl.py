@@ -14,7 +14,7 @@ from dsrl.verifiers.contract import Bench
 rewards = pytest.importorskip("trl.rewards")
 pytestmark = pytest.mark.trl
 
-THOUGHTS = ["<think>a</think> b", "<think>a</think>", "a</think> b", "x <think>a</think> b", "<think>a<think>b</think> c"]
+THOUGHTS = [
     "<think>a</think> b",
     "<think>a</think>",
     "a</think> b",
