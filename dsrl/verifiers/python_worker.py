@@ -110,10 +110,10 @@ def _run(request: dict[str, Any], case: dict[str, Any]) -> None:
     sys.modules["__main__"], sys.argv = module, ["answer.py"]
     scope = vars(module)
     for text in (request["prelude"], request["code"]):
-        exec(compile(text, "answer.py", "exec"), scope)
+        exec(compile(text, "answer.py", "exec", dont_inherit=True), scope)
     if "call" in case:
         function = scope.get(case["call"]) or getattr(scope["Solution"](), case["call"])
         os.write(RESULT, json.dumps(function(*case["args"])).encode())
     elif "tests" in case:
-        exec(compile(case["tests"], "tests.py", "exec"), scope)
+        exec(compile(case["tests"], "tests.py", "exec", dont_inherit=True), scope)
         os.write(RESULT, case["token"].encode())

@@ -143,6 +143,8 @@ def _enter_new_root(options: str) -> None:
     _call("mount", b"tmpfs", f"{ROOT}/tmp".encode(), b"tmpfs", quiet, options.encode())
     _call("mount", None, ROOT.encode(), None, MS_REMOUNT | MS_BIND | MS_RDONLY | quiet, None)
     os.chdir(ROOT)
+    if platform.machine() not in PIVOT_ROOT:
+        raise SandboxError(f"pivot_root: its number is not known on {platform.machine()}")
     _call("syscall", PIVOT_ROOT[platform.machine()], b".", b".")
     _call("umount2", b".", MNT_DETACH)
     os.chdir("/tmp")

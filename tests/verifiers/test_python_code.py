@@ -61,6 +61,7 @@ def test_the_code_is_the_last_fenced_block_else_everything(response: str, code: 
         (ADD, "assert add(1, 2) == 4", 0),
         ("from __future__ import annotations\n" + ADD, "assert add(1, 2) == 3", 1),
         ("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int = 3", "assert P().x == 3", 1),
+        ("def f(x: int): pass", "assert f.__annotations__ == {'x': int}", 1),
         ("import sys; sys.exit(0)", "assert False", 0),
         ("import os; os._exit(0)", "assert False", 0),
         ("def add(a, b: return", "assert True", 0),
