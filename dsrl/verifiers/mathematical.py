@@ -29,8 +29,8 @@ class Math(PooledVerifier):
     `timeout` seconds of wall time and 2 GiB; one that overruns or dies scores that answer 0. A ground truth that
     math-verify cannot read is compared with `answer` as a string.
 
-    strict: as in math-verify, variables have their names, and sets are no tuples. Lenient (strict false): variables
-    match by position, sets equal tuples, 1 < x < 2 equals (1, 2).
+    strict: as math-verify compares by default. Lenient (strict false, math-verify's `strict=False` and
+    `allow_set_relation_comp=True`): variables match by position, y + 1 is x + 1; 1 < x < 2 is (1, 2).
     """
 
     strict: bool = True

@@ -52,8 +52,8 @@ def reward(verifier: Math, make_rollouts) -> Callable[[str, str], float]:
         (r"\boxed{7} is right, $8$ is not", "7"),
         (r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
         (r"\boxed{\begin{bmatrix}1 & 0.5\end{bmatrix}}", r"\begin{pmatrix}1 & \frac12\end{pmatrix}"),
-        (r"\boxed{50\%}", "50"),
-        (r"\boxed{50\%}", r"\frac{1}{2}"),
+        ("50%", "50"),
+        (r"\boxed{50\%}", r"50\%"),
         (r"\boxed{3 \text{ hours}}", "3"),
         (r"\boxed{(-\infty, 0.5] \cup (3, \infty)}", r"(-\infty,\frac{1}{2}]\cup(3,\infty)"),
         (r"\boxed{x \in (1, 2)}", "(1,2)"),
@@ -79,7 +79,8 @@ def test_right(reward, response: str, truth: str) -> None:
         (r"\boxed{[1,2)}", "[1,2]"),
         (r"\boxed{\{1,2,3\}}", r"\{1,2\}"),
         (r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", r"\begin{pmatrix}2\\1\end{pmatrix}"),
-        (r"\boxed{5\%}", "50"),
+        (r"\boxed{5\%}", r"50\%"),
+        (r"\boxed{50\%}", "50"),  # as math-verify reads it
         (r"\boxed{y}", "$x$"),
         (r"\boxed{B}", r"\text{(A)}"),
         (rf"\boxed{{7}}{' ' * 10_000}", "7"),
@@ -123,7 +124,8 @@ def test_a_lost_answer_costs_itself_alone(verifier: Math, make_rollouts) -> None
 
 LENIENCY = [
     (r"\boxed{y + 1}", "x + 1", 0, 1),
-    (r"\boxed{(1,2)}", r"\{1,2\}", 0, 1),
+    (r"\boxed{a + b}", "x + y", 0, 1),
+    (r"\boxed{(1,2,3)}", r"\{1,2,3\}", 1, 1),
     (r"\boxed{1 < x < 2}", "(1,2)", 0, 1),
     (r"\boxed{x + 2}", "x + 1", 0, 0),
     (r"\boxed{x + 1}", "x + 1", 1, 1),
