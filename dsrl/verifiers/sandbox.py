@@ -34,9 +34,8 @@ SHARED = ("/usr", "/bin", "/lib", "/lib64", sys.base_prefix, sys.prefix, "/etc/l
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 FILES = 4096
 OPEN_FILES = 64
-UIDS = range(
-    60_000, 61_000
-)  # where the trainer is root; a worker has one to itself, since a limit is for a user's processes
+UIDS = range(60_000, 61_000)
+"""Where the trainer is root, a worker has one of these to itself: the kernel counts the processes of a user."""
 
 CLONE = {"NEWNS": 0x20000, "NEWUTS": 0x4000000, "NEWIPC": 0x8000000, "NEWPID": 0x20000000, "NEWNET": 0x40000000}
 NEWUSER = 0x10000000
