@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -15,6 +15,7 @@ from torchmetrics import Metric
 from dsrl.experience import Experience
 from dsrl.objectives.kl import KLPenalty
 
+APPLICABLE = "applicable/"
 RIGHT = 0.5
 """An answer with a greater reward counts as right."""
 
@@ -104,6 +105,19 @@ def rollout_means(sums: dict[str, float]) -> dict[str, float]:
         "tokens/sampled": sums["length"],
         "tokens/scored": sums["scored_tokens"],
     }
+
+
+def component_sums(components: Mapping[str, Tensor]) -> dict[str, float]:
+    """Sums and counts of a reward's components, each [B, G] and NaN where it is not applicable."""
+    sums = {f"reward/{name}": float(values.double().nansum()) for name, values in components.items()}
+    counts = {f"{APPLICABLE}reward/{name}": float((~values.isnan()).sum()) for name, values in components.items()}
+    return {**sums, **counts}
+
+
+def component_means(sums: Mapping[str, float]) -> dict[str, float]:
+    """`reward/NAME` from sums over all ranks: means over where it is applicable, left out where that is nowhere."""
+    counts = {key.removeprefix(APPLICABLE): count for key, count in sums.items() if key.startswith(APPLICABLE)}
+    return {name: sums[name] / count for name, count in counts.items() if count}
 
 
 class Stopwatch:

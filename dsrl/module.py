@@ -30,7 +30,14 @@ from dsrl.experience import (
     space_key,
     weigh,
 )
-from dsrl.metrics import SampledAccuracy, Stopwatch, rollout_means, rollout_sums
+from dsrl.metrics import (
+    SampledAccuracy,
+    Stopwatch,
+    component_means,
+    component_sums,
+    rollout_means,
+    rollout_sums,
+)
 from dsrl.mismatch import Mismatch
 from dsrl.objectives.kl import KL, KLPenalty, k1
 from dsrl.phases import Phase
@@ -82,10 +89,10 @@ class DSRLModule(L.LightningModule):
         """One iteration: prompts -> rollouts -> rewards -> advantages -> scoring -> loss -> optimizer steps -> sync."""
         with self.clock("sample"):
             rollouts = self.sampler.sample(prompts, self.sampling_params(self.phase.sampling))
-            self.sampler.rest()
         with self.clock("verify"):
             rewards = self.verify(rollouts)
         rollouts, rewards = self.refill(rollouts, rewards)
+        self.sampler.rest()
         with self.clock("score"):
             experience = self.weigh(rollouts, rewards)
         with self.clock("update"):
@@ -254,14 +261,15 @@ class DSRLModule(L.LightningModule):
         steps, norm = (float(self.tallied.pop(key, 0.0)) for key in ("update/steps", "grad_norm"))
         shares = {key: float(value) / max(1.0, steps) for key, value in self.tallied.items()}
         data: PromptData = self.trainer.datamodule  # type: ignore[attr-defined]
-        components = {f"reward/{name}": (float(part.sum()), "samples") for name, part in self.components.items()}
-        self.summed |= components | data.curriculum.sums()
+        self.summed |= data.curriculum.sums()
         extra = {"ranks": 1.0, **{name: value for name, (value, _) in self.summed.items()}}
-        sums = sum_by_key({**rollout_sums(experience, re.compile(self.config.model.reflection)), **extra})
+        of_rollouts = rollout_sums(experience, re.compile(self.config.model.reflection))
+        sums = sum_by_key({**of_rollouts, **component_sums(self.components), **extra})
         optimizer: Any = self.optimizers()
         self.tallied, self.experience = {}, experience
         self.metrics = {
             **rollout_means(sums),
+            **component_means(sums),
             **{name: sums[name] / max(1.0, sums.get(by, 1.0)) for name, (_, by) in self.summed.items()},
             **self.mismatch.metrics(self.device),
             "loss": 0.0,

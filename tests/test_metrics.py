@@ -9,7 +9,15 @@ import torch
 
 from dsrl import build
 from dsrl.experience import Experience, SpaceView, space_key, weigh
-from dsrl.metrics import SampledAccuracy, Stopwatch, pass_at, rollout_means, rollout_sums
+from dsrl.metrics import (
+    SampledAccuracy,
+    Stopwatch,
+    component_means,
+    component_sums,
+    pass_at,
+    rollout_means,
+    rollout_sums,
+)
 from dsrl.types import Prompt, Rollouts
 
 
@@ -194,3 +202,12 @@ def test_stopwatch_counts_a_block_that_fails(now):
         now["now"] += 1.5
         raise KeyError
     assert watch.read()["time/update"] == 1.5
+
+
+def test_means_of_components_are_over_where_they_are_applicable():
+    nan = float("nan")
+    one = component_sums({"math": torch.tensor([[1.0, 0.0]]), "code": torch.tensor([[nan, 0.5]])})
+    two = component_sums({"math": torch.tensor([[1.0, 1.0]]), "code": torch.tensor([[1.0, nan]])})
+    assert component_means(one) == {"reward/math": 0.5, "reward/code": 0.5}
+    assert component_means({key: one[key] + two[key] for key in one}) == {"reward/math": 0.75, "reward/code": 0.75}
+    assert component_means(component_sums({"code": torch.tensor([[nan, nan]])})) == {}

@@ -18,6 +18,8 @@ from dsrl.registry import KINDS, full_spec, names
 
 PART_KINDS = {**{kind: kind for kind in KINDS if kind != "objective"}, "start": "condition"}
 """The last word of a key that holds a part's spec, and its kind: `phase2.objective.surrogate`, `phase2.start`."""
+MAPS_OF_PARTS = ("objectives", "components", "sources")
+"""The last words of keys that hold a mapping to parts, which replaces the one before it."""
 NULL = "${oc.decode:null}"  # since choice(null) is refused
 
 
@@ -70,7 +72,7 @@ def spelled_out(overrides: Sequence[Override]) -> list[str]:
         values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
         whole = [_whole(kind, value) for value in values]
         replaces = any(isinstance(value, Mapping) and "name" in value for value in whole) if kind else False
-        if replaces or (last == "objectives" and isinstance(whole[0], Mapping)):
+        if replaces or (last in MAPS_OF_PARTS and isinstance(whole[0], Mapping)):
             # What follows is then not merged; ++, since Hydra's sweeper keeps one override of each spelling.
             spelled.append(f"++{override.key_or_group}=''")
             spelled.append(f"{override.key_or_group}={','.join(map(text_of, whole))}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsrl.errors import ConfigError
 from dsrl.objectives.objective import Objective
-from dsrl.registry import build, register
+from dsrl.registry import register
+from dsrl.weighted import build_weighted
 
 
 def _joint_mode() -> dict[str, Any]:
@@ -28,7 +27,7 @@ class Mixed(Objective):
 
     def __post_init__(self) -> None:
         """Builds its objectives, so that a misspelt one is refused before anything is loaded."""
-        self._weighted = self._build()
+        self._weighted = list(build_weighted("objective", "objective mixed: objectives", self.objectives).values())
 
     @property
     def terms(self) -> list[tuple[float, Objective]]:
@@ -38,19 +37,3 @@ class Mixed(Objective):
             for weight, objective in self._weighted
             for inner, term in objective.terms
         ]
-
-    def _build(self) -> list[tuple[float, Objective]]:
-        if not self.objectives:
-            raise ConfigError("objective mixed needs at least one entry in objective.objectives")
-        weighted = []
-        for label, entry in self.objectives.items():
-            if not isinstance(entry, int | float | Mapping):
-                raise ConfigError(
-                    f"objective mixed: {label} must be a weight, or {{weight: ..., field: value}}, not {entry!r}"
-                )
-            spec = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
-            weight = spec.pop("weight", 1.0)
-            if not isinstance(weight, int | float):
-                raise ConfigError(f"objective mixed: the weight of {label} must be a number, not {weight!r}")
-            weighted.append((float(weight), build("objective", {"name": label, **spec})))
-        return weighted

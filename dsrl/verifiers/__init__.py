@@ -2,13 +2,49 @@
 
     verifier.py      what the loop asks of a verifier; judge(), which works with any part that has .score
     exact.py         `exact`: the final answer, letter for letter
-    mathematical.py  `math`: math-verify, in processes (workers.py) that run math_worker.py
+    numeric.py       `numeric`: its number, within a tolerance
+    pattern.py       `regex`
+    format.py        `format`: think and answer tags
+    length.py        `length`: DAPO's soft overlong penalty
+    mathematical.py  `math`: math-verify
+    procedural.py    `reasoning_gym`: the task's own scorer
+    python_code.py   `python`: code against tests (python_tests.py), in sandbox.py
+    function.py      `function`: a plain callable, ours, TRL's or verl's
+    composite.py     `composite`: a weighted sum of others
+    by_source.py     `by_source`: another for each data source
+    contract.py      what every verifier must do, as checks that a plugin's tests can run
 
-boxed.py finds the last box of a text, for both.
+Those whose checks may hang or crash (pooled.py) ask processes (workers.py), which run worker.py with a file of theirs:
+math_worker.py, reasoning_gym_worker.py, function_worker.py, python_worker.py.
 """
 
+from dsrl.verifiers.by_source import BySource
+from dsrl.verifiers.composite import Composite
 from dsrl.verifiers.exact import Exact
+from dsrl.verifiers.format import Format
+from dsrl.verifiers.function import Function
+from dsrl.verifiers.length import Length
 from dsrl.verifiers.mathematical import Math
+from dsrl.verifiers.numeric import Numeric
+from dsrl.verifiers.pattern import Regex
+from dsrl.verifiers.procedural import ReasoningGym
+from dsrl.verifiers.python_code import Python
 from dsrl.verifiers.verifier import Scorer, Verifier, ground_truth, judge
 
-__all__ = ["Exact", "Math", "Scorer", "Verifier", "ground_truth", "judge"]
+__all__ = [
+    "BySource",
+    "Composite",
+    "Exact",
+    "Format",
+    "Function",
+    "Length",
+    "Math",
+    "Numeric",
+    "Python",
+    "ReasoningGym",
+    "Regex",
+    "Scorer",
+    "Verifier",
+    "ground_truth",
+    "judge",
+]

@@ -36,9 +36,14 @@ class Exact(Verifier):
 
     def answer(self, response: str) -> str:
         """The text that is compared."""
-        _, marker, after = response.rpartition(self.marker)
-        boxed = None if marker else last_boxed(response)
-        return (after if boxed is None else boxed).strip()
+        return marked_or_boxed(response, self.marker)
+
+
+def marked_or_boxed(response: str, marker: str) -> str:
+    """The text after the last `marker`, else in the last box, else all of it; stripped."""
+    _, found, after = response.rpartition(marker)
+    boxed = None if found else last_boxed(response)
+    return (after if boxed is None else boxed).strip()
 
 
 def _comparable(answer: str) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.types import Prompt, Rollouts
+
+TAKEN = ("mean", "std")
+"""What `reward/...` of the whole reward is called in the metrics."""
 
 
 class Scorer(Protocol):
@@ -37,7 +41,10 @@ class Verifier:
         return torch.tensor(scores, dtype=torch.float32).view(len(rollouts.prompts), rollouts.responses_per_prompt)
 
     def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
-        """Rewards and the named components that they are made of, each [B, G]; by default no components."""
+        """Rewards and the named components that they are made of, each [B, G]; by default no components.
+
+        A component is NaN where it is not applicable. One called `applicable` is 0 where the verifier itself is not.
+        """
         return self.score(rollouts), {}
 
     def score_all(self, responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
@@ -52,6 +59,10 @@ class Verifier:
         """What is taken for the answer in a response, for people to read."""
         return response.strip()
 
+    def check(self) -> list[str]:
+        """Problems that can be seen before anything is loaded, such as a missing file."""
+        return []
+
     def close(self) -> None:
         """Let go of processes and files. May be called twice; a verifier that scores again starts again."""
 
@@ -59,17 +70,55 @@ class Verifier:
 def judge(verifier: Scorer, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
     """Rewards and named components, each [B, G] float32, of any verifier, also of one that has `score` alone.
 
-    Raises DSRLError for a tensor that is not [B, G] or not finite.
+    Raises DSRLError for a tensor that is not [B, G] or not finite; a component may be NaN, where it is not applicable.
     """
     rewards, components = verifier.judge(rollouts) if isinstance(verifier, Verifier) else (verifier.score(rollouts), {})
     shape = len(rollouts.prompts), rollouts.responses_per_prompt
+    if taken := [name for name in components if name in TAKEN]:
+        raise DSRLError(
+            f"{type(verifier).__name__}: a component cannot be called {taken[0]}: that is the whole reward's"
+        )
     for label, scores in (("rewards", rewards), *components.items()):
         if not isinstance(scores, Tensor) or scores.shape != shape:
             found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise DSRLError(f"{type(verifier).__name__}: {label} must be a tensor [B, G] = {list(shape)}, not {found}")
-        if not scores.isfinite().all():
+        finite = scores.isfinite() if label == "rewards" else ~scores.isinf()
+        if not finite.all():
             raise DSRLError(f"{type(verifier).__name__}: {label} are not all finite: {scores.tolist()}")
     return rewards.float(), {name: scores.float() for name, scores in components.items()}
+
+
+def problems_of(verifier: Any) -> list[str]:
+    """Those that a verifier finds itself, where it looks for any."""
+    check: Callable[[], list[str]] = getattr(verifier, "check", list)
+    return check()
+
+
+def answer_of(verifier: Any, response: str) -> str:
+    """What a verifier takes for the answer in a response; the response where it does not say."""
+    read: Callable[[str], str] = getattr(verifier, "answer", str.strip)
+    return read(response)
+
+
+def close_all(verifiers: Iterable[Any]) -> None:
+    """Close those that can be closed."""
+    for verifier in verifiers:
+        getattr(verifier, "close", lambda: None)()
+
+
+def rows_of(rollouts: Rollouts, prompts: Sequence[int]) -> Rollouts:
+    """The rollouts of some of their prompts, in the order of `prompts`."""
+    size = rollouts.responses_per_prompt
+    rows = [prompt * size + response for prompt in prompts for response in range(size)]
+    return dataclasses.replace(
+        rollouts,
+        prompts=[rollouts.prompts[prompt] for prompt in prompts],
+        tokens=rollouts.tokens[rows],
+        mask=rollouts.mask[rows],
+        logprobs=rollouts.logprobs[rows],
+        texts=[rollouts.texts[row] for row in rows],
+        finish_reasons=[rollouts.finish_reasons[row] for row in rows],
+    )
 
 
 def ground_truth(prompt: Prompt) -> str:
@@ -82,3 +131,16 @@ def ground_truth(prompt: Prompt) -> str:
             f"or remove it. Its question begins {prompt.text[:80]!r}"
         )
     return truth
+
+
+def column(prompt: Prompt, name: str) -> Any:
+    """What the prompt's row held under `name`, or its extra_info did. Raises ConfigError where it is not there."""
+    inner = prompt.extra.get("extra_info")
+    for held in (prompt.extra, inner if isinstance(inner, Mapping) else {}):
+        if held.get(name) is not None:
+            return held[name]
+    known = [*prompt.extra, *(inner if isinstance(inner, Mapping) else ())]
+    raise ConfigError(
+        f"a row of data source '{prompt.data_source}' has no column '{name}'; it has {', '.join(known) or 'none'}. "
+        f"Its question begins {prompt.text[:80]!r}"
+    )

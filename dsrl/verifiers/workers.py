@@ -1,21 +1,22 @@
 """Processes that answer one request at a time, and may crash, hang or explode at the cost of that request alone.
 
-A worker runs a Python file of its own, so nothing of the trainer is imported again, whatever `__main__` is. It talks in
-lines of JSON: `"ready"` first, then for each request `[reply, spent]`, where `spent` asks to be replaced. The file is
-given the time limit in seconds and the memory limit in bytes, and sets both on itself, so that a worker lost in a
-computation ends even where the trainer was killed; one that waits ends with its input.
+A worker runs worker.py with a file of its own, so nothing of the trainer is imported again, whatever `__main__` is.
+It sets its limits on itself, so that one lost in a computation ends even where the trainer was killed; one that waits
+ends with its input.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import os
 import queue
 import select
 import subprocess
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,21 +24,31 @@ from typing import Any
 
 from dsrl.errors import DSRLError
 
+PROGRAM = Path(__file__).with_name("worker.py")
 START_LIMIT = 300.0
 GRACE = 1.0
 
 
 @dataclass(kw_only=True)
 class Worker:
-    """One process, started when first asked and again after it was lost. `timeout` is in seconds, `memory` in bytes."""
+    """One process, started when first asked and again after it was lost.
 
-    program: Path
+    file: what it runs, see worker.py; arguments: what that is started with. timeout: seconds a request. memory: bytes,
+    0 for no limit. environment: its variables, None for the trainer's.
+    """
+
+    file: Path
     timeout: float
-    memory: int
+    memory: int = 0
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] | None = None
     process: subprocess.Popen[bytes] | None = None
 
     def ask(self, request: Any) -> Any:
-        """The reply to `request`, or None where the worker was lost over it. Raises DSRLError where it cannot start."""
+        """The reply to `request`, or None where the worker was lost over it. Raises DSRLError where it cannot start.
+
+        What JSON does not know, such as a date, arrives as its `str`.
+        """
         process = self._running()
         line = self._exchange(process, request)
         if not line.endswith(b"\n"):
@@ -61,21 +72,24 @@ class Worker:
             return self.process
         self.stop()
         # -P keeps this package's folder off the path of the program; a session of its own is spared the terminal's ^C.
-        command = [sys.executable, "-P", str(self.program), str(self.timeout), str(self.memory)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        limits = (str(self.timeout), str(self.memory))
+        command = [sys.executable, "-P", str(PROGRAM), str(self.file), *limits, *self.arguments]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=self.environment
+        )
         self.process = process
-        if _read_line(process, START_LIMIT) != b'"ready"\n':
+        line = _read_line(process, START_LIMIT)
+        first = json.loads(line) if line.endswith(b"\n") else {}
+        if "ready" not in first:
             self.stop()
-            raise DSRLError(
-                f"a worker process did not start (exit code {process.returncode}); see its error above, "
-                f"or run it: {' '.join(command)}"
-            )
+            lost = f"exit code {process.returncode}; see its error above, or run it: {' '.join(command)}"
+            raise DSRLError(f"a worker process of {self.file.name} did not start: {first.get('failed', lost)}")
         return process
 
     def _exchange(self, process: subprocess.Popen[bytes], request: Any) -> bytes:
         assert process.stdin is not None
         try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.write(json.dumps(request, default=str).encode() + b"\n")
             process.stdin.flush()
         except BrokenPipeError:
             return b""
@@ -85,12 +99,14 @@ class Worker:
 class WorkerPool:
     """Workers that share a stream of requests. Any thread may ask; an idle worker is started when needed."""
 
-    def __init__(self, *, program: Path, workers: int, timeout: float, memory: int) -> None:
+    def __init__(self, model: Worker, *, workers: int | None = None) -> None:
+        """`pool_size(workers)` workers like `model`."""
+        workers = pool_size(workers)
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
-        members = [Worker(program=program, timeout=timeout, memory=memory) for _ in range(workers)]
+        members = [dataclasses.replace(model) for _ in range(workers)]
         for worker in members:
             self._idle.put(worker)
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix=program.stem)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix=model.file.stem)
         self.close = weakref.finalize(self, _close, self._threads, members)
 
     def ask_all(self, requests: Sequence[Any]) -> list[Any]:
@@ -103,6 +119,11 @@ class WorkerPool:
             return worker.ask(request)
         finally:
             self._idle.put(worker)
+
+
+def pool_size(workers: int | None) -> int:
+    """Workers of a pool: as many as are asked for, else one a core, at most 8."""
+    return workers or min(8, len(os.sched_getaffinity(0)))
 
 
 def _close(threads: ThreadPoolExecutor, workers: Sequence[Worker]) -> None:

@@ -219,3 +219,26 @@ def test_every_shipped_config_composes(path, questions):
 
 def test_the_last_value_of_a_key_counts():
     assert compose(["iterations=30", "iterations=40"]).iterations == 40
+
+
+def test_verifiers_in_a_verifier():
+    verifier = compose(["verifier=composite", "verifier.components={math: 1.0, format: {weight: 0.2}}"]).verifier
+    assert verifier.components == {"math": 1.0, "format": {"weight": 0.2}}
+    line = ["verifier=composite", "verifier.components={math: 1}", "verifier.components={exact: 1}"]
+    assert compose([*line, "verifier.components.exact=0.5"]).verifier.components == {"exact": 0.5}
+    opened = compose(["verifier=composite", "verifier.components.math=1", "verifier.components.format.weight=0.1"])
+    assert opened.verifier.components == {"math": 1, "format": {"weight": 0.1}}
+    sources = "verifier.sources={openai/gsm8k: {name: exact, marker: '####'}, gym/*: numeric}"
+    routed = compose(["verifier=by_source", sources, "verifier.default=math"]).verifier
+    assert routed.sources == {"openai/gsm8k": {"name": "exact", "marker": "####"}, "gym/*": "numeric"}
+
+
+def test_a_verifier_reads_other_keys():
+    line = ["verifier=length", "verifier.max_length=${sampling.max_new_tokens}", "verifier.cache=20"]
+    assert compose([*line, "sampling.max_new_tokens=50"]).verifier.max_length == 50
+
+
+def test_a_verifier_of_a_file(tmp_path):
+    (tmp_path / "verifier").mkdir()
+    (tmp_path / "verifier" / "ours.yaml").write_text("name: composite\ncomponents: {exact: 1.0, numeric: 0.5}\n")
+    assert compose([search_path(str(tmp_path)), "verifier=ours"]).verifier.components == {"exact": 1.0, "numeric": 0.5}

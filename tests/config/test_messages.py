@@ -35,6 +35,14 @@ NAMES = [
     ("objective.surrogate.name=gspo", "objective.surrogate is ppo_clip,", "write objective.surrogate=gspo"),
     ("objective=mixed|objective.objectives.nsr_prel.weight=1", "unknown objective 'nsr_prel'", "'nsr_prerl'?"),
     ("objective=mixed|objective.objectives.nsr_prerl.weigth=1", "objective 'nsr_prerl' has no parameter 'weigth'"),
+    ("verifier=composite", "verifier composite: components must be a mapping, {NAME: weight}", "not {}"),
+    ("verifier=composite|verifier.components={mth: 1}", "unknown verifier 'mth'", "Did you mean 'math'?"),
+    ("verifier=composite|verifier.components.math.timeot=1", "verifier 'math' has no parameter 'timeot'", "'timeout'?"),
+    ("verifier=by_source|verifier.sources={a: exct}", "unknown verifier 'exct'", "Did you mean 'exact'?"),
+    ("verifier=function", "verifier.path is not set: give verifier.path=VALUE"),
+    ("verifier=function|verifier.path=no.such:fn", "path=no.such:fn: ModuleNotFoundError: No module named 'no'"),
+    ("verifier=length|verifier.max_length=9|verifier.cache=10", "cache=10 must be from 1 to max_length=9, in tokens"),
+    ("verifier=regex|verifier.pattern='(a'", "verifier regex: pattern=(a: not a regular expression"),
 ]
 KEYS = [
     ("objective.surrogate.clip_hi=1", "Did you mean 'objective.surrogate.clip_high'?", "Keys there: clip_low,"),

@@ -51,6 +51,15 @@ def reward(verifier: Math, make_rollouts) -> Callable[[str, str], float]:
         ("first 6, and finally 7", "7"),
         (r"\boxed{7} is right, $8$ is not", "7"),
         (r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
+        (r"\boxed{\begin{bmatrix}1 & 0.5\end{bmatrix}}", r"\begin{pmatrix}1 & \frac12\end{pmatrix}"),
+        ("50%", "50"),
+        (r"\boxed{50\%}", r"50\%"),
+        (r"\boxed{3 \text{ hours}}", "3"),
+        (r"\boxed{(-\infty, 0.5] \cup (3, \infty)}", r"(-\infty,\frac{1}{2}]\cup(3,\infty)"),
+        (r"\boxed{x \in (1, 2)}", "(1,2)"),
+        (r"\boxed{90^\circ}", "90"),
+        (r"\boxed{1.5 \times 10^3}", "1500"),
+        (r"\boxed{2\frac{1}{2}}", r"\frac{5}{2}"),
         (r"\boxed{]{}}", "]{}"),
         (f"{'x' * 50_000}\\boxed{{7}}", "7"),
     ],
@@ -67,6 +76,11 @@ def test_right(reward, response: str, truth: str) -> None:
         ("", "7"),
         ("no idea", "7"),
         (r"\boxed{(1,2)}", "(2,1)"),
+        (r"\boxed{[1,2)}", "[1,2]"),
+        (r"\boxed{\{1,2,3\}}", r"\{1,2\}"),
+        (r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", r"\begin{pmatrix}2\\1\end{pmatrix}"),
+        (r"\boxed{5\%}", r"50\%"),
+        (r"\boxed{50\%}", "50"),  # as math-verify reads it
         (r"\boxed{y}", "$x$"),
         (r"\boxed{B}", r"\text{(A)}"),
         (rf"\boxed{{7}}{' ' * 10_000}", "7"),
@@ -106,6 +120,31 @@ def test_hostile_text_scores_0_in_time(reward, name: str) -> None:
 def test_a_lost_answer_costs_itself_alone(verifier: Math, make_rollouts) -> None:
     texts = [[TOWER, r"\boxed{1}"], [r"\boxed{2}", HOSTILE["factorial"]], [r"\boxed{4}", r"\boxed{3}"]]
     assert verifier.score(make_rollouts(texts, ["1", "2", "3"])).tolist() == [[0, 1], [1, 0], [0, 1]]
+
+
+LENIENCY = [
+    (r"\boxed{y + 1}", "x + 1", 0, 1),
+    (r"\boxed{a + b}", "x + y", 0, 1),
+    (r"\boxed{(1,2,3)}", r"\{1,2,3\}", 1, 1),
+    (r"\boxed{1 < x < 2}", "(1,2)", 0, 1),
+    (r"\boxed{x + 2}", "x + 1", 0, 0),
+    (r"\boxed{x + 1}", "x + 1", 1, 1),
+]
+
+
+def test_lenient_is_math_verifys_own(verifier: Math, make_rollouts) -> None:
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    reading = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+    lenient = Math(workers=1, strict=False)
+    rollouts = make_rollouts([[response] for response, *_ in LENIENCY], [truth for _, truth, *_ in LENIENCY])
+    rewards = verifier.score(rollouts).flatten().tolist(), lenient.score(rollouts).flatten().tolist()
+    lenient.close()
+    for row, (response, truth, *_) in enumerate(LENIENCY):
+        gold, given = parse(f"\\boxed{{{truth}}}", reading), parse(response, reading)
+        for strict, scored in zip((True, False), rewards, strict=True):
+            assert scored[row] == verify(gold, given, strict=strict, allow_set_relation_comp=not strict)
+    assert [*zip(*rewards, strict=True)] == [(strict, loose) for *_, strict, loose in LENIENCY]
 
 
 def test_equal_pairs_are_checked_once(verifier: Math, make_rollouts) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.types import Prompt, Rollouts
 from dsrl.verifiers import Verifier, ground_truth, judge
+from dsrl.verifiers.verifier import column, rows_of
 
 
 @dataclass(kw_only=True)
@@ -85,3 +86,40 @@ def test_ground_truth_is_stripped_and_a_missing_one_names_the_row(make_rollouts)
     assert ground_truth(stripped) == "42"
     with pytest.raises(ConfigError, match=r"row of data source 'set' has no ground truth.*'question 1'"):
         ground_truth(missing)
+
+
+def test_a_component_may_be_not_applicable_but_no_name_of_the_whole(make_rollouts) -> None:
+    class Named(Length):
+        name = "part"
+        value = float("nan")
+
+        def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
+            length = self.score(rollouts)
+            return length, {self.name: torch.full_like(length, self.value)}
+
+    verifier, rollouts = Named(), make_rollouts([["a"]], ["x"])
+    assert judge(verifier, rollouts)[1]["part"].isnan().all()
+    verifier.value = float("inf")
+    with pytest.raises(DSRLError, match="part are not all finite"):
+        judge(verifier, rollouts)
+    verifier.name, verifier.value = "mean", 1.0
+    with pytest.raises(DSRLError, match="a component cannot be called mean"):
+        judge(verifier, rollouts)
+
+
+def test_rows_of_some_prompts(make_rollouts) -> None:
+    rollouts = make_rollouts([["a", "b"], ["c", "d"], ["e", "f"]], ["1", "2", "3"])
+    rollouts.tokens = torch.arange(6)[:, None]
+    some = rows_of(rollouts, [2, 0])
+    assert some.texts == ["e", "f", "a", "b"]
+    assert some.tokens.flatten().tolist() == [4, 5, 0, 1]
+    assert [prompt.answer for prompt in some.prompts] == ["3", "1"]
+    assert some.responses_per_prompt == 2
+
+
+def test_a_column_is_the_rows_or_its_extra_infos() -> None:
+    extra = {"level": 3, "extra_info": {"level": 4, "hint": "x"}}
+    prompt = Prompt(position=0, text="?", token_ids=(1,), data_source="set", extra=extra)
+    assert (column(prompt, "level"), column(prompt, "hint")) == (3, "x")
+    with pytest.raises(ConfigError, match="'set' has no column 'tests'; it has level, extra_info, level, hint"):
+        column(prompt, "tests")

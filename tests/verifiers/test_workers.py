@@ -15,22 +15,10 @@ import pytest
 
 from dsrl.errors import DSRLError
 from dsrl.verifiers import Math, mathematical
+from dsrl.verifiers.contract import children
 
 ROOT = Path(__file__).parents[2]
 TOWER = r"\boxed{9^{9^{9^9}}}"
-
-
-def children(parent: int | None = None) -> list[int]:
-    """Worker processes of a process, zombies included."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == (parent or os.getpid()) and "python" in (folder / "comm").read_text():
-            found.append(int(folder.name))
-    return found
 
 
 def running(pid: int) -> bool:
@@ -52,36 +40,36 @@ def test_memory_is_limited_and_a_worker_that_has_used_half_is_replaced(
 ) -> None:
     roomy, tight, before = Math(workers=1), Math(timeout=30.0, workers=1), children()
     assert roomy.score(make_rollouts([[r"\boxed{3}"]], ["3"])).item() == 1
-    (worker,) = set(children()) - set(before)
+    (worker,) = children() - before
     assert f"Max address space         {2 * 2**30} " in Path(f"/proc/{worker}/limits").read_text()
     roomy.close()
     monkeypatch.setattr(mathematical, "MEMORY", 100 * 2**20)
     assert tight.score(make_rollouts([[r"\boxed{3}", r"\boxed{3.0}"]], ["3"])).tolist() == [[1, 1]]
-    assert set(children()) == set(before)
+    assert children() == before
 
 
 def test_a_worker_outlives_its_answers(make_rollouts) -> None:
     verifier, before = Math(timeout=1.0, workers=1), children()
     for answer in ("1", "2"):
         assert verifier.score(make_rollouts([[answer]], [answer])).item() == 1
-    workers = set(children()) - set(before)
+    workers = children() - before
     time.sleep(1.2)
     assert all(map(running, workers))
     assert verifier.score(make_rollouts([["3"]], ["3"])).item() == 1
-    assert set(children()) - set(before) == workers
+    assert children() - before == workers
     verifier.close()
 
 
 def test_a_worker_killed_in_flight_costs_its_answer_alone_and_one_killed_at_rest_nothing(make_rollouts) -> None:
     verifier, before, rewards = Math(timeout=60.0, workers=1), children(), []
     assert verifier.score(make_rollouts([[r"\boxed{1}"]], ["1"])).item() == 1
-    (worker,) = set(children()) - set(before)
+    (worker,) = children() - before
     assert "torch" not in Path(f"/proc/{worker}/maps").read_text()
     os.kill(worker, signal.SIGKILL)
     assert within(5, lambda: not running(worker))
     assert verifier.score(make_rollouts([[r"\boxed{2}"]], ["2"])).item() == 1
 
-    (worker,) = set(children()) - set(before)
+    (worker,) = children() - before
     rollouts = make_rollouts([[TOWER, r"\boxed{3}"]], ["3"])
     thread = threading.Thread(target=lambda: rewards.append(verifier.score(rollouts).tolist()))
     thread.start()
@@ -91,10 +79,10 @@ def test_a_worker_killed_in_flight_costs_its_answer_alone_and_one_killed_at_rest
     assert rewards == [[[0, 1]]]
     verifier.close()
     verifier.close()
-    assert set(children()) == set(before)
+    assert children() == before
     assert verifier.score(make_rollouts([[r"\boxed{3}"]], ["3"])).item() == 1
     verifier.close()
-    assert set(children()) == set(before)
+    assert children() == before
 
 
 def test_workers_end_with_a_killed_trainer() -> None:
@@ -125,6 +113,6 @@ def test_workers_that_cannot_start_are_an_error_and_not_a_reward(
     program.write_text("import nothing_of_this_name")
     monkeypatch.setattr(mathematical, "PROGRAM", program)
     verifier = Math(workers=1)
-    with pytest.raises(DSRLError, match="did not start"):
+    with pytest.raises(DSRLError, match="broken.py did not start: ModuleNotFoundError: No module named 'nothing_of"):
         verifier.score(make_rollouts([["1"]], ["1"]))
     verifier.close()

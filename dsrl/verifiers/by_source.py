@@ -1,0 +1,80 @@
+"""Another verifier for each data source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dsrl.errors import ConfigError, nearest
+from dsrl.registry import build, register
+from dsrl.types import Prompt, Rollouts
+from dsrl.verifiers.verifier import Verifier, close_all, judge, problems_of, rows_of
+
+
+@register("verifier", "by_source")
+@dataclass(kw_only=True)
+class BySource(Verifier):
+    """The verifier of a row's `data_source`.
+
+    `sources` maps a data source to a verifier, NAME or {name: NAME, parameter: value}; a key that ends in `*` is for
+    all that begin so, and the longest that fits counts. `default` is for all others; null: others are an error. The
+    mean of each key's rewards, over its own responses, is logged as `reward/KEY`, the default's as `reward/other`.
+    """
+
+    sources: Any = field(default_factory=dict)
+    default: Any = None
+
+    def __post_init__(self) -> None:
+        """Builds the verifiers, so that a misspelt one is refused before anything is loaded."""
+        if not isinstance(self.sources, Mapping) or not self.sources:
+            raise ConfigError(
+                f"verifier by_source: sources must be a mapping, {{DATA_SOURCE: verifier}}, not {self.sources!r}"
+            )
+        self._parts = {str(source): build("verifier", spec) for source, spec in self.sources.items()}
+        if self.default is not None:
+            self._parts["*"] = build("verifier", self.default)
+
+    def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
+        """Rewards and components [B, G], NaN on the rows of other sources. Raises ConfigError for an unknown source."""
+        chosen = [self._key(prompt) for prompt in rollouts.prompts]
+        total = torch.zeros(len(rollouts.prompts), rollouts.responses_per_prompt)
+        components = {}
+        for key, part in self._parts.items():
+            rows = [row for row, name in enumerate(chosen) if name == key]
+            if not rows:
+                continue
+            rewards, inner = judge(part, rows_of(rollouts, rows))
+            total[rows] = rewards
+            label = "other" if key == "*" else key.rstrip("*/")
+            named = {label: rewards, **{f"{label}/{name}": values for name, values in inner.items()}}
+            for name, values in named.items():
+                components[name] = torch.full_like(total, float("nan"))
+                components[name][rows] = values
+        return total, components
+
+    def score(self, rollouts: Rollouts) -> Tensor:
+        """Rewards [B, G]."""
+        return self.judge(rollouts)[0]
+
+    def check(self) -> list[str]:
+        """Problems of the verifiers."""
+        return [problem for part in self._parts.values() for problem in problems_of(part)]
+
+    def close(self) -> None:
+        """Close the verifiers."""
+        close_all(self._parts.values())
+
+    def _key(self, prompt: Prompt) -> str:
+        source = prompt.data_source
+        fitting = [key for key in self._parts if key == source or (key.endswith("*") and source.startswith(key[:-1]))]
+        if not fitting:
+            known = list(self._parts)
+            raise ConfigError(
+                f"verifier by_source has none for data source '{source}'; it has {', '.join(known)}. Add it to "
+                f"verifier.sources, or set verifier.default.{nearest(source, known)}"
+            )
+        return max(fitting, key=lambda key: (key == source, len(key)))

@@ -1,0 +1,119 @@
+"""The code of an answer, run against its row's tests where it can do no harm."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsrl.errors import ConfigError, DSRLError
+from dsrl.registry import register
+from dsrl.types import Prompt
+from dsrl.verifiers.pooled import PooledVerifier
+from dsrl.verifiers.python_tests import Case, read_tests
+from dsrl.verifiers.verifier import column, ground_truth
+from dsrl.verifiers.workers import Worker
+
+PROGRAM = Path(__file__).with_name("python_worker.py")
+FENCE = re.compile(r"^[ \t]*```(?:python|py|python3)?[ \t]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+MIB = 2**20
+PROBE = "import decimal\nprint(2)"
+HELP = (
+    "It is made of Linux namespaces: run as root with CAP_SYS_ADMIN, or as a user who may make user namespaces "
+    "(kernel 5.14 or newer; in a container, --cap-add SYS_ADMIN or a seccomp profile that allows unshare and mount)"
+)
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
+
+
+@register("verifier", "python")
+@dataclass(kw_only=True)
+class Python(PooledVerifier):
+    """1 where the answer's code passes all of its row's tests, else 0; with `partial`, the share that it passes.
+
+    The code is the last fenced block of the response, else all of it. `tests` names the row's column that holds the
+    tests, in any form of `read_tests`; null: the ground truth. `prelude` is code that runs before the answer's.
+
+    All tests of an answer have `timeout` seconds together, of wall time and of CPU time. memory, file_size: MiB, a
+    process and a file (and all files together); processes: at once, that of the answer included. See sandbox.py.
+    """
+
+    timeout: float = 10.0
+    memory: int = 1024
+    file_size: int = 16
+    processes: int = 4
+    tests: str | None = None
+    prelude: str = "from typing import *"
+    partial: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value, least in (
+            ("memory", self.memory, 64),
+            ("file_size", self.file_size, 1),
+            ("processes", self.processes, 1),
+        ):
+            if value < least:
+                raise ConfigError(f"verifier python: {name} must be at least {least}, not {value}")
+        if not sys.platform.startswith("linux"):
+            raise ConfigError("verifier python needs Linux, whose namespaces its sandbox is made of")
+
+    def check(self) -> list[str]:
+        """Why the sandbox cannot be had on this machine, if so."""
+        worker = self.worker()
+        try:
+            reply = worker.ask(self._request(PROBE, [{"stdin": ""}]))
+        except DSRLError as error:
+            return [str(error)]
+        finally:
+            worker.stop()
+        why = reply.get("refused") if reply else "its process was lost"
+        if why is None and reply["outputs"] != ["2\n"]:
+            why = "a program that prints 2 fails in it (is Python's folder readable by all users?)"
+        return [f"verifier python: the sandbox cannot be had here: {why}. {HELP}"] if why else []
+
+    def worker(self) -> Worker:
+        """One that locks a process up for each request."""
+        return Worker(file=PROGRAM, timeout=self.timeout + 2.0, environment=ENVIRONMENT)
+
+    def score_all(self, responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
+        """From 0.0 to 1.0 for each of N responses.
+
+        Raises ConfigError for a row without tests that can be read, DSRLError where the sandbox cannot be had.
+        """
+        cases = [self._cases(prompt) for prompt in prompts]
+        requests = [
+            self._request(self.answer(response), [dict(case.request) for case in tests])
+            for response, tests in zip(responses, cases, strict=True)
+        ]
+        scores = []
+        for reply, tests in zip(self.ask_all(requests), cases, strict=True):
+            if reply and "refused" in reply:
+                raise DSRLError(f"verifier python: the sandbox cannot be had: {reply['refused']}. {HELP}")
+            outputs = (reply and reply["outputs"]) or [None] * len(tests)
+            passed = sum(case.passes(output) for case, output in zip(tests, outputs, strict=True))
+            scores.append(passed / len(tests) if self.partial else float(passed == len(tests)))
+        return scores
+
+    def answer(self, response: str) -> str:
+        """The code."""
+        blocks = FENCE.findall(response)
+        return str(blocks[-1] if blocks else response).strip()
+
+    def _cases(self, prompt: Prompt) -> list[Case]:
+        given = ground_truth(prompt) if self.tests is None else column(prompt, self.tests)
+        try:
+            return read_tests(given)
+        except ConfigError as error:
+            raise ConfigError(f"{error}. The question begins {prompt.text[:80]!r}") from error
+
+    def _request(self, code: str, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        limits = {
+            "memory": self.memory * MIB,
+            "cpu": self.timeout,
+            "file_size": self.file_size * MIB,
+            "processes": self.processes,
+        }
+        return {"code": code, "prelude": self.prelude, "cases": cases, "seconds": self.timeout, "limits": limits}

@@ -1,0 +1,119 @@
+"""What a worker of `python` runs: the code of one answer, once for each of its tests, in the sandbox.
+
+A case is {"stdin": text}: the code as a program; {"call": name, "args": [...]}: a function of it, or a method of its
+class Solution; {"tests": code, "token": text}: code that runs after it. What comes out is the program's output, the
+function's result as JSON, the token. It is compared outside: the answer's code never meets what is expected.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import runpy
+import select
+import signal
+import sys
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+SANDBOX = runpy.run_path(str(Path(__file__).with_name("sandbox.py")))
+RESULT = 3  # the file number under which a function's result, or the token, is left
+LONGEST = 1 << 20
+
+
+def reply(request: dict[str, Any]) -> dict[str, Any]:
+    """{"outputs": ...} of a request {code, prelude, cases, seconds, limits}, or {"refused": why} without a sandbox.
+
+    An output is a text for each case, None where that failed or time was over; outputs are None where all was lost.
+    """
+    try:
+        outputs = SANDBOX["run"](
+            lambda: list(_outputs(request)),
+            seconds=request["seconds"] + 0.5,
+            disk=request["limits"]["file_size"],
+        )
+    except SANDBOX["SandboxError"] as error:
+        return {"refused": str(error)}
+    return {"outputs": outputs}
+
+
+def _outputs(request: dict[str, Any]) -> Iterator[str | None]:
+    """In the sandbox, as its first process: each case in a process of its own."""
+    end = time.monotonic() + request["seconds"]
+    for case in request["cases"]:
+        yield _output(request, case, end) if time.monotonic() < end else None
+
+
+def _output(request: dict[str, Any], case: dict[str, Any], end: float) -> str | None:
+    with contextlib.ExitStack() as files:
+        given, printed, result = (
+            files.enter_context(os.fdopen(os.memfd_create(name), "w+b")) for name in ("i", "o", "r")
+        )
+        given.write(case.get("stdin", "").encode("utf-8", "replace"))
+        given.seek(0)
+        child = os.fork()
+        if child == 0:
+            _become_the_answer(
+                request, case, [given.fileno(), printed.fileno(), os.open(os.devnull, os.O_WRONLY)], result.fileno()
+            )
+        exit_code = _exit_code(child, end)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)  # all but this one; a fork under way does not get past it
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.wait()
+        shown = printed if "stdin" in case else result
+        shown.seek(0)
+        text = shown.read(LONGEST + 1)
+        return text.decode("utf-8", "replace") if exit_code == 0 and len(text) <= LONGEST else None
+
+
+def _exit_code(child: int, end: float) -> int | None:
+    """That of a process that ends in time by itself, else None."""
+    poll = select.poll()
+    process = os.pidfd_open(child)
+    try:
+        poll.register(process, select.POLLIN)
+        if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
+            return None
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    finally:
+        os.close(process)
+
+
+def _become_the_answer(request: dict[str, Any], case: dict[str, Any], standard: list[int], result: int) -> NoReturn:
+    """Limit this process, give it its files and nothing else, and run."""
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number, file in enumerate([*standard, result]):
+            os.dup2(file, number)
+        os.closerange(RESULT + 1, 1 << 16)
+        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+        SANDBOX["limit"](**request["limits"])
+        _run(request, case)
+        code = 0
+    except SystemExit as left:
+        code = 0 if left.code is None else left.code if isinstance(left.code, int) else 1
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+        os._exit(code & 255)
+
+
+def _run(request: dict[str, Any], case: dict[str, Any]) -> None:
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"], sys.argv = module, ["answer.py"]
+    scope = vars(module)
+    for text in (request["prelude"], request["code"]):
+        exec(compile(text, "answer.py", "exec", dont_inherit=True), scope)
+    if "call" in case:
+        function = scope.get(case["call"]) or getattr(scope["Solution"](), case["call"])
+        os.write(RESULT, json.dumps(function(*case["args"])).encode())
+    elif "tests" in case:
+        exec(compile(case["tests"], "tests.py", "exec", dont_inherit=True), scope)
+        os.write(RESULT, case["token"].encode())

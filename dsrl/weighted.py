@@ -1,0 +1,31 @@
+"""Parts with weights: how the members of a sum are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dsrl.errors import ConfigError
+from dsrl.registry import build
+
+
+def build_weighted(kind: str, owner: str, entries: Any) -> dict[str, tuple[float, Any]]:
+    """Label to (weight, part) of a mapping: NAME: WEIGHT, or LABEL: {weight, name, parameter: value}.
+
+    Without `name` the label is the registered name; without `weight` that is 1. Raises ConfigError, beginning with
+    `owner`, for anything else.
+    """
+    if not isinstance(entries, Mapping) or not entries:
+        raise ConfigError(
+            f"{owner} must be a mapping, {{NAME: weight}} or {{LABEL: {{weight: ..., name: ...}}}}, not {entries!r}"
+        )
+    weighted = {}
+    for label, entry in entries.items():
+        if isinstance(entry, bool) or not isinstance(entry, int | float | Mapping):
+            raise ConfigError(f"{owner}: {label} must be a weight, or {{weight: ..., parameter: value}}, not {entry!r}")
+        spec = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
+        weight = spec.pop("weight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise ConfigError(f"{owner}: the weight of {label} must be a number, not {weight!r}")
+        weighted[str(label)] = (float(weight), build(kind, {"name": label, **spec}))
+    return weighted

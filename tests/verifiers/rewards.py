@@ -1,0 +1,74 @@
+"""Reward functions as researchers write them, and one that does what such functions must not."""
+
+import os
+import re
+import time
+
+
+def accuracy_reward(completions, solution, **kwargs):
+    """TRL's conversational signature: completions are chats, columns are lists of N."""
+    contents = [completion[0]["content"] for completion in completions]
+    return [1.0 if content == wanted else 0.0 for content, wanted in zip(contents, solution, strict=True)]
+
+
+def plain_trl(prompts, completions, answer, data_source):
+    return [float(completion == wanted) for completion, wanted in zip(completions, answer, strict=True)]
+
+
+def sometimes(prompts, completions, **columns):
+    return [None if "code" in completion else len(completion) for completion in completions]
+
+
+def token_count(completions, completion_ids, **kwargs):
+    return [len(ids) for ids in completion_ids]
+
+
+async def later(completions, **kwargs):
+    return [2.0 for _ in completions]
+
+
+def compute_score(data_source, solution_str, ground_truth, extra_info=None):
+    return {"score": float(solution_str == ground_truth), "acc": True}
+
+
+def dangerous(response, prompt):
+    """Ours."""
+    if response == "crash":
+        raise RuntimeError("it broke")
+    if response == "exit":
+        os._exit(3)
+    if response == "hang":
+        time.sleep(100)
+    if response == "nan":
+        return float("nan")
+    if response == "nothing readable":
+        return "high"
+    return float(response == prompt.answer)
+
+
+def dangerous_trl(prompts, completions, answer, **columns):
+    scores = []
+    for completion, wanted in zip(completions, answer, strict=True):
+        if completion == "wrong length":
+            continue
+        scores.append(dangerous(completion, type("", (), {"answer": wanted})))
+    return scores
+
+
+def always_broken(response, prompt):
+    return prompt.no_such_thing
+
+
+def by_pattern(response, prompt):
+    return 1.0 if re.fullmatch(r"\d+", response) else 0.0
+
+
+def no_signature(text):
+    return 1.0
+
+
+def columns_seen(prompts, completions, **columns):
+    assert columns["level"] == ["hard"] * len(prompts), columns
+    assert columns["ground_truth"] == columns["answer"]
+    assert columns["extra_info"] == [{"level": "hard"}] * len(prompts)
+    return [float(len(prompts))] * len(prompts)

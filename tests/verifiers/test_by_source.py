@@ -1,0 +1,80 @@
+"""`by_source`: another verifier for each data source."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from dsrl.errors import ConfigError
+from dsrl.registry import build
+from dsrl.verifiers import judge
+
+
+@pytest.fixture
+def mixed(make_rollouts):
+    def make(*sources: str):
+        rollouts = make_rollouts([["4.0", "4"]] * len(sources), ["4"] * len(sources))
+        rollouts.prompts = [
+            dataclasses.replace(prompt, data_source=source)
+            for prompt, source in zip(rollouts.prompts, sources, strict=True)
+        ]
+        return rollouts
+
+    return make
+
+
+def by_source(sources, **parameters):
+    return build("verifier", {"name": "by_source", "sources": sources, **parameters})
+
+
+def values(components):
+    return {
+        name: [["-" if math.isnan(value) else value for value in row] for row in rows.tolist()]
+        for name, rows in components.items()
+    }
+
+
+def test_each_row_is_scored_by_its_own(mixed) -> None:
+    verifier = by_source({"words": "exact", "numbers": "numeric"})
+    rewards, components = judge(verifier, mixed("words", "numbers", "words"))
+    assert rewards.tolist() == [[0, 1], [1, 1], [0, 1]]
+    assert values(components) == {
+        "words": [[0, 1], ["-", "-"], [0, 1]],
+        "numbers": [["-", "-"], [1, 1], ["-", "-"]],
+    }
+
+
+def test_the_longest_prefix_counts_and_a_whole_name_most(mixed) -> None:
+    other = {"name": "regex", "pattern": "x"}
+    verifier = by_source({"gym/*": other, "gym/num*": "numeric", "gym/numbers_not": other}, default="exact")
+    rollouts = mixed("gym/words", "gym/numbers", "gym/numbers_not", "elsewhere")
+    rewards, components = judge(verifier, rollouts)
+    assert rewards.tolist() == [[0, 0], [1, 1], [0, 0], [0, 1]]
+    assert list(components) == ["gym", "gym/num", "gym/numbers_not", "other"]
+
+
+def test_components_of_a_composite_are_named_below_its_source(mixed) -> None:
+    verifier = by_source({"a": {"name": "composite", "components": {"exact": 1.0, "numeric": 0.5}}, "b": "numeric"})
+    rewards, components = judge(verifier, mixed("b", "a"))
+    assert rewards.tolist() == [[1, 1], [0.5, 1.5]]
+    assert values(components)["a/exact"] == [["-", "-"], [0, 1]]
+
+
+def test_an_unknown_source_is_an_error_that_names_it(mixed) -> None:
+    with pytest.raises(ConfigError, match="none for data source 'number'; it has numbers. .* Did you mean 'numbers'?"):
+        judge(by_source({"numbers": "numeric"}), mixed("number"))
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ({}, "sources must be a mapping"),
+        ("exact", "sources must be a mapping"),
+        ({"a": "exct"}, "unknown verifier 'exct'"),
+    ],
+)
+def test_impossible_sources(sources, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        by_source(sources)

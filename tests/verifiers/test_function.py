@@ -1,0 +1,128 @@
+"""`function`: a callable in any of three signatures, at its own cost alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from dsrl.errors import ConfigError, DSRLError
+from dsrl.registry import build
+from dsrl.types import Rollouts
+from dsrl.verifiers import Function, judge
+
+REWARDS = Path(__file__).with_name("rewards.py")
+
+
+@contextmanager
+def function(name: str, **parameters) -> Iterator[Function]:
+    verifier = Function(path=f"{REWARDS}:{name}", workers=1, **parameters)
+    yield verifier
+    verifier.close()
+
+
+@pytest.fixture
+def rollouts(make_rollouts) -> Callable[..., Rollouts]:
+    def make(texts, truths, chat: bool = False, extra=None) -> Rollouts:
+        made = make_rollouts(texts, truths)
+        messages = ({"role": "user", "content": "?"},) if chat else None
+        made.prompts = [dataclasses.replace(prompt, messages=messages, extra=extra or {}) for prompt in made.prompts]
+        return made
+
+    return make
+
+
+def test_trl_gets_chats_and_columns_as_lists(rollouts) -> None:
+    made = rollouts([["4", "5"], ["4", "5"]], ["x", "x"], chat=True)
+    made.prompts = [dataclasses.replace(p, extra={"solution": s}) for p, s in zip(made.prompts, "45", strict=True)]
+    with function("accuracy_reward") as verifier:
+        assert verifier.score(made).tolist() == [[1, 0], [0, 1]]
+
+
+def test_trl_gets_texts_where_there_is_no_chat_and_only_the_columns_it_names(rollouts) -> None:
+    with function("plain_trl") as verifier:
+        assert verifier.score(rollouts([["4", "5"]], ["5"], extra={"level": 3})).tolist() == [[0, 1]]
+
+
+def test_trl_gets_the_columns_of_extra_info_too(rollouts) -> None:
+    made = rollouts([["a", "b"], ["c", "d"]], ["1", "2"], extra={"extra_info": {"level": "hard"}})
+    with function("columns_seen") as verifier:
+        assert verifier.score(made).tolist() == [[4, 4], [4, 4]]  # all four in one call of the one worker
+
+
+def test_trl_gets_the_tokens_where_it_asks(rollouts) -> None:
+    made = rollouts([["a", "b"]], ["1"])
+    made.tokens, made.mask = torch.tensor([[5, 6, 7], [5, 0, 0]]), torch.tensor([[True] * 3, [True, False, False]])
+    with function("token_count") as verifier:
+        assert verifier.score(made).tolist() == [[3, 1]]
+
+
+def test_none_is_not_applicable(rollouts) -> None:
+    with function("sometimes") as verifier:
+        rewards, components = judge(verifier, rollouts([["code", "four"]], ["1"]))
+    assert rewards.tolist() == [[0, 4]]
+    assert components["applicable"].tolist() == [[0, 1]]
+    assert components["failed"].tolist() == [[0, 0]]
+
+
+def test_verls_and_coroutines(rollouts) -> None:
+    with function("compute_score") as verifier:
+        assert verifier.score(rollouts([["4", "5"]], ["5"])).tolist() == [[0, 1]]
+    with function("later") as verifier:
+        assert verifier.score(rollouts([["4", "5"]], ["5"])).tolist() == [[2, 2]]
+
+
+@pytest.mark.parametrize("name", ["dangerous", "dangerous_trl"])
+def test_an_answer_on_which_it_fails_costs_itself_alone(rollouts, name: str) -> None:
+    texts = ["5", "crash", "exit", "nan", "nothing readable", "4", "5"]
+    with function(name) as verifier:
+        rewards, components = judge(verifier, rollouts([texts], ["5"]))
+    assert rewards.tolist() == [[1, 0, 0, 0, 0, 0, 1]]
+    assert components["failed"].tolist() == [[0, 1, 1, 1, 1, 0, 0]]
+
+
+def test_a_function_that_always_fails_is_an_error(rollouts) -> None:
+    with (
+        function("always_broken") as verifier,
+        pytest.raises(
+            DSRLError, match=r"failed on each of 2 responses: AttributeError: .*no_such_thing.*rewards.py, line"
+        ),
+    ):
+        verifier.score(rollouts([["4", "5"]], ["5"]))
+
+
+def test_a_module_on_the_trainers_path(rollouts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "mine.py").write_text("print('noise')\ndef score(response, prompt): return 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    verifier = Function(path="my_package.mine:score", workers=1)
+    assert verifier.check() == []
+    assert verifier.score(rollouts([["4"]], ["5"])).tolist() == [[3]]
+    verifier.close()
+    assert "my_package" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (f"{REWARDS}:nothing", "has no function nothing"),
+        ("no_such_module_here:score", "ModuleNotFoundError: No module named 'no_such_module_here'"),
+        ("nowhere/file.py:score", "FileNotFoundError"),
+        (f"{REWARDS}:no_signature", r"its parameters must be \(response, prompt\), TRL's .* not \(text\)"),
+    ],
+)
+def test_what_is_not_there_is_found_before_the_run(path: str, message: str) -> None:
+    (problem,) = Function(path=path).check()
+    assert problem.startswith(f"verifier function: path={path}: ")
+    assert pytest.importorskip("re").search(message, problem)
+
+
+@pytest.mark.parametrize("path", ["rewards", "rewards:", ":score", "rewards:not a name"])
+def test_a_path_of_another_form(path: str) -> None:
+    with pytest.raises(ConfigError, match="path must be package.module:function or file.py:function"):
+        build("verifier", {"name": "function", "path": path})

@@ -1,0 +1,132 @@
+"""`python`: which code is run, against which tests, for which reward."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from dsrl.errors import ConfigError
+from dsrl.registry import build
+from dsrl.verifiers import Python
+
+ADD = "def add(a, b): return a + b"
+PROGRAM = "a, b = map(int, input().split())\nprint(a + b)"
+SUMS = json.dumps({"inputs": ["1 2", "20 30"], "outputs": ["3", "50"]})
+CALLS = json.dumps({"inputs": [[1, 2], ["a", "b"]], "outputs": [3, "ab"], "fn_name": "add"})
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[Python]:
+    verifier = Python(timeout=5.0, workers=2)
+    if problems := verifier.check():
+        pytest.skip(problems[0])
+    yield verifier
+    verifier.close()
+
+
+@pytest.mark.parametrize(
+    ("response", "code"),
+    [
+        ("Here:\n```python\nx = 1\n```\nDone.", "x = 1"),
+        ("```\nx = 1\n```", "x = 1"),
+        ("```py\nx = 1\n```\nor better\n```Python\nx = 2\n```", "x = 2"),
+        ("```python\nx = 1", "```python\nx = 1"),
+        ("x = 1\n", "x = 1"),
+        ("1. So\n   ```python\nx = 1\n   ```", "x = 1"),
+        ("```python\n```", ""),
+    ],
+)
+def test_the_code_is_the_last_fenced_block_else_everything(response: str, code: str) -> None:
+    assert Python().answer(response) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "tests", "reward"),
+    [
+        (PROGRAM, SUMS, 1),
+        ("print(3)", SUMS, 0),
+        ("if __name__ == '__main__':\n    " + PROGRAM.replace("\n", "\n    "), SUMS, 1),
+        (f"import sys\n{PROGRAM}\nsys.exit(0)", SUMS, 1),
+        (f"import sys\n{PROGRAM}\nsys.exit(1)", SUMS, 0),
+        (f"{PROGRAM}\n1 / 0", SUMS, 0),
+        (ADD, CALLS, 1),
+        ("class Solution:\n    def add(self, a: List[int], b): return a + b", CALLS, 1),
+        ("def add(a, b): print('debug'); return a + b", CALLS, 1),
+        ("def plus(a, b): return a + b", CALLS, 0),
+        ("def add(a, b): return {a, b}", CALLS, 0),
+        (ADD, "assert add(1, 2) == 3\nassert add([], []) == []", 1),
+        (ADD, "assert add(1, 2) == 4", 0),
+        ("from __future__ import annotations\n" + ADD, "assert add(1, 2) == 3", 1),
+        ("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int = 3", "assert P().x == 3", 1),
+        ("def f(x: int): pass", "assert f.__annotations__ == {'x': int}", 1),
+        ("import sys; sys.exit(0)", "assert False", 0),
+        ("import os; os._exit(0)", "assert False", 0),
+        ("def add(a, b: return", "assert True", 0),
+        ("x = '\0'", "assert True", 0),
+        ("x = '\ud800'", "assert True", 0),
+    ],
+)
+def test_rewards(verifier: Python, make_rollouts, code: str, tests: str, reward: float) -> None:
+    assert verifier.score(make_rollouts([[f"```python\n{code}\n```"]], [tests])).item() == reward
+
+
+def test_partial_is_the_share_of_tests_that_pass(make_rollouts) -> None:
+    verifier = Python(partial=True, workers=1)
+    if problems := verifier.check():
+        pytest.skip(problems[0])
+    assert verifier.score(make_rollouts([[PROGRAM, "print(3)", "print(4)"]], [SUMS])).tolist() == [[1, 0.5, 0]]
+    verifier.close()
+
+
+def test_the_expected_output_never_meets_the_code(verifier: Python, make_rollouts) -> None:
+    looks = "import gc\nprint(next((t for t in map(str, gc.get_objects()) if '73519' + '42' in t), ''))"
+    tests = json.dumps({"inputs": [""], "outputs": ["7351942"]})
+    assert verifier.score(make_rollouts([[looks]], [tests])).item() == 0
+
+
+def test_time_is_for_all_tests_of_an_answer(make_rollouts) -> None:
+    verifier = Python(timeout=1.0, workers=1, partial=True)
+    if problems := verifier.check():
+        pytest.skip(problems[0])
+    tests = json.dumps({"inputs": ["0", "60", "0"], "outputs": ["", "", ""]})
+    assert verifier.score(make_rollouts([["import time\ntime.sleep(int(input()))"]], [tests])).item() == pytest.approx(
+        1 / 3
+    )
+    verifier.close()
+
+
+def test_tests_may_be_in_a_column(make_rollouts) -> None:
+    verifier = Python(tests="test_list", workers=1)
+    if problems := verifier.check():
+        pytest.skip(problems[0])
+    rollouts = make_rollouts([[ADD], [ADD]], ["", ""])
+    extras = ({"test_list": ["assert add(1, 1) == 2"]}, {"extra_info": {"test_list": ["assert add(1, 1) == 3"]}})
+    rollouts.prompts = [dataclasses.replace(p, extra=extra) for p, extra in zip(rollouts.prompts, extras, strict=True)]
+    assert verifier.score(rollouts).tolist() == [[1], [0]]
+    with pytest.raises(ConfigError, match="'set' has no column 'test_list'; it has none"):
+        verifier.score(make_rollouts([[ADD]], ["x"]))
+    verifier.close()
+
+
+def test_tests_that_cannot_be_read_are_the_users_error(verifier: Python, make_rollouts) -> None:
+    with pytest.raises(ConfigError, match="tests must be .* The question begins 'question 0'"):
+        verifier.score(make_rollouts([["x"]], ["42"]))
+    with pytest.raises(ConfigError, match="no ground truth"):
+        verifier.score(make_rollouts([["x"]], [""]))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"memory": 1}, "memory must be at least 64, not 1"),
+        ({"processes": 0}, "processes must be at least 1"),
+        ({"file_size": 0}, "file_size must be at least 1"),
+        ({"timeout": -1}, "timeout must be above 0"),
+    ],
+)
+def test_impossible_parameters(parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build("verifier", {"name": "python", **parameters})
