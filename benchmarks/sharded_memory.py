@@ -1,0 +1,66 @@
+"""Peak memory of each rank under FSDP2 over two processes, against one process: SmolLM2 (135M), one optimizer step.
+
+    python benchmarks/sharded_memory.py
+
+Polls each process's anonymous memory (`RssAnon`, Linux; pages of mapped files are not counted). Prompts and responses are
+short, so that weights, gradients and moments are what is measured, and the checkpoint is sharded, too. The full copy which
+`sampler=hf` keeps on each rank under FSDP (0.5 GiB here), and on rank 0 the one from which `hf/` is written, are in it.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from dsrl.config.schema import ModelConfig
+from dsrl.models.loading import load_model, load_tokenizer
+
+ROOT = Path(__file__).parents[1]
+
+
+def peaks(model: Path, folder: Path, *overrides: str) -> list[float]:
+    """GiB at the peak of each process of a run of one iteration."""
+    command = [sys.executable, str(ROOT / "train.py"), "model=hf", f"model.name={model}", f"run_dir={folder}"]
+    sizes = ["prompts_per_iteration=2", "responses_per_prompt=2", "sampling.max_new_tokens=8", "update.max_tokens=64"]
+    rest = [
+        "iterations=1",
+        "validation.every=0",
+        "logger=none",
+        "trainer.accelerator=cpu",
+        "objective.advantage=signed",
+    ]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    run = subprocess.Popen([*command, *sizes, *rest, "objective.advantage=signed", *overrides], **quiet)
+    highest: dict[int, float] = {}
+    while run.poll() is None:
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+        for process in (run.pid, *map(int, children.read_text().split() if children.exists() else ())):
+            try:
+                status = Path(f"/proc/{process}/status").read_text()
+            except OSError:
+                continue
+            if "RssAnon" in status:
+                memory = int(status.split("RssAnon:")[1].split()[0]) / 2**20
+                highest[process] = max(memory, highest.get(process, 0.0))
+        time.sleep(0.02)
+    if run.returncode:
+        sys.exit(run.stderr.read().decode())
+    return [peak for peak in highest.values() if peak > 0.3]
+
+
+def main() -> None:
+    config = ModelConfig(name="smollm2")
+    with tempfile.TemporaryDirectory() as scratch:
+        model = Path(scratch) / "model"
+        load_model(config).save_pretrained(model)
+        load_tokenizer(config).save_pretrained(model)
+        one = peaks(model, Path(scratch) / "one")
+        two = peaks(model, Path(scratch) / "two", "trainer=fsdp", "trainer.devices=2")
+    print("one process:", ", ".join(f"{peak:.2f} GiB" for peak in one))
+    print("FSDP2, two:  ", ", ".join(f"{peak:.2f} GiB" for peak in two))
+    print(f"ratio of the largest: {max(two) / max(one):.2f}")
+
+
+if __name__ == "__main__":
+    main()
