@@ -2,9 +2,9 @@
 
     python benchmarks/sharded_memory.py
 
-Polls each process's anonymous memory (`RssAnon`, Linux; pages of mapped files are not counted). Prompts and responses are
-short, so that weights, gradients and moments are what is measured, and the checkpoint is sharded, too. The full copy which
-`sampler=hf` keeps on each rank under FSDP (0.5 GiB here), and on rank 0 the one from which `hf/` is written, are in it.
+Polls each process's anonymous memory (`RssAnon`, Linux; pages of mapped files are not counted). Prompts and responses
+are short, so that weights, gradients and moments are what is measured; the checkpoint is sharded, too. In it are the
+full copy that `sampler=hf` keeps on each rank under FSDP (0.5 GiB here), and rank 0's, from which `hf/` is written.
 """
 
 import subprocess

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -23,6 +24,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from dsrl.errors import DSRLError
 
 REST = "state.pt"
+FILE_BYTES = 2**28
 warnings.filterwarnings("ignore", ".*torch.distributed is disabled")  # one process reads and writes folders, too
 
 
@@ -72,18 +74,18 @@ def write_file(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def write_folder(
-    rest: dict[str, Any], tensors: dict[str, Any], path: Path, *, main: bool, barrier: Callable[[], None]
+    rest: dict[str, Any], tensors: dict[str, dict[str, Tensor]], path: Path, *, main: bool, barrier: Callable[[], None]
 ) -> None:
     """Write a folder; every rank calls it with its own parts, the `main` one writes the rest.
 
-    tensors: tensors and DTensors, nested by name.
+    tensors: tensors and DTensors by part and name.
     """
     partial = _partial(path)
     if main:
         remove(partial)
         partial.mkdir(parents=True)
     barrier()
-    writer = HuggingFaceStorageWriter(str(partial), save_distributed=True)
+    writer = HuggingFaceStorageWriter(str(partial), _files(tensors), save_distributed=True)
     save(tensors, storage_writer=writer, no_dist=not dist.is_initialized())
     if main:
         _write(rest, partial / REST)
@@ -99,6 +101,16 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _files(tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, int]:
+    """The file, from 1, of each tensor: a file is put together in memory, so that none is to be large."""
+    files, bytes_before = {}, 0
+    for part, named in tensors.items():
+        for name, tensor in named.items():
+            files[f"{part}.{name}"] = bytes_before // FILE_BYTES + 1
+            bytes_before += tensor.numel() * tensor.element_size()
+    return files
 
 
 def _partial(path: Path) -> Path:
