@@ -16,4 +16,4 @@ test:
 	$(PYTHON) -m pytest -m "not slow"
 
 test-all:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --durations=20

@@ -5,8 +5,10 @@
 Polls each process's anonymous memory (`RssAnon`, Linux; pages of mapped files are not counted). Prompts and responses
 are short, so that weights, gradients and moments are what is measured; the checkpoint is sharded, too. In it are the
 full copy that `sampler=hf` keeps on each rank under FSDP (0.5 GiB here), and rank 0's, from which `hf/` is written.
+glibc is told to give freed memory back: by default it keeps what FSDP's gathered blocks took.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,7 +32,8 @@ def peaks(model: Path, folder: Path, *overrides: str) -> list[float]:
         "trainer.accelerator=cpu",
         "objective.advantage=signed",
     ]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    give_back = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "1"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": give_back}
     run = subprocess.Popen([*command, *sizes, *rest, "objective.advantage=signed", *overrides], **quiet)
     highest: dict[int, float] = {}
     while run.poll() is None:

@@ -51,8 +51,10 @@ def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]
     if not data_given:
         spelled.append("data.val=arithmetic")
     if "verifier" not in given:
-        arithmetic = not data_given or "arithmetic" in (given.get("data"), given.get("data.val"))
-        spelled.append("verifier=exact" if arithmetic else "verifier=math")
+        asked = ["arithmetic"] if not data_given else [given.get("data"), given.get("data.val")]
+        fitting = {"arithmetic": "exact", "reasoning_gym": "reasoning_gym"}
+        named = [verifier for data, verifier in fitting.items() if data in asked]
+        spelled.append(f"verifier={named[0] if named else 'math'}")
     return [*spelled, *others]
 
 
