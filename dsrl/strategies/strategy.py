@@ -24,6 +24,7 @@ from dsrl.checkpoint import read_checkpoint, read_tensors, tensors_in, write_fil
 from dsrl.config.schema import ModelConfig
 from dsrl.models.loading import load_model
 from dsrl.strategies.launcher import Launcher
+from dsrl.strategies.network import point_gloo_to
 
 PARTS = StateDictOptions(flatten_optimizer_state_dict=True)
 
@@ -55,6 +56,13 @@ class LoopStrategy(Strategy):
             environment = self.cluster_environment
             assert environment is not None
             self._launcher = Launcher(environment, self.num_processes, self.num_nodes)  # type: ignore[attr-defined]
+
+    def setup_environment(self) -> None:
+        """As Lightning's, and over the right network between nodes."""
+        if isinstance(self, ParallelStrategy) and self.num_nodes > 1:  # type: ignore[attr-defined]
+            assert self.cluster_environment is not None
+            point_gloo_to(self.cluster_environment.main_address)
+        super().setup_environment()
 
     @property
     def restore_checkpoint_after_setup(self) -> bool:
