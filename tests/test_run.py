@@ -124,7 +124,7 @@ def test_pull_to_the_reference(fit, estimator):
 
 
 def test_kl_in_the_reward_is_a_mean_over_tokens_however_many_steps_follow(fit, monkeypatch, tmp_path):
-    monkeypatch.setattr("dsrl.module.k1", lambda policy, reference: torch.ones_like(policy) * 0.5)
+    monkeypatch.setattr("dsrl.scoring.k1", lambda policy, reference: torch.ones_like(policy) * 0.5)
     pull = ("objective.kl.coefficient=0.1", "objective.kl.estimator=k1", "iterations=1", "validation.every=0")
     means = [
         fit(*pull, f"update.minibatches={steps}", f"run_dir={tmp_path / str(steps)}").metrics["kl/mean"]
