@@ -18,20 +18,9 @@ from dsrl.data.datamodule import PromptData
 from dsrl.data.encoding import PromptEncoder
 from dsrl.distributed import all_max, sum_by_key, world_size
 from dsrl.draws import seed_of
-from dsrl.errors import DSRLError
-from dsrl.experience import (
-    Experience,
-    OptimizerStep,
-    optimizer_steps,
-)
-from dsrl.metrics import (
-    SampledAccuracy,
-    Stopwatch,
-    component_means,
-    component_sums,
-    rollout_means,
-    rollout_sums,
-)
+from dsrl.errors import ConfigError, DSRLError, nearest
+from dsrl.experience import Experience, OptimizerStep, optimizer_steps
+from dsrl.metrics import SampledAccuracy, Stopwatch, component_means, component_sums, rollout_means, rollout_sums
 from dsrl.mismatch import Mismatch
 from dsrl.phases import Phase
 from dsrl.policy import Policy
@@ -190,6 +179,17 @@ class DSRLModule(Scoring):
         self.summed = {}
         logged = {**self.metrics, "phase": float(self.phase.number), "step": float(self.iteration)}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
+
+    def measured(self, metric: str, key: str) -> float | None:
+        """A metric of the iteration that ends, or of the validation after it; None where there was no validation.
+
+        Raises ConfigError, naming the configuration's `key`, where no metric has that name.
+        """
+        of_validation = metric.startswith("val/")
+        found = self.validated if of_validation else self.metrics
+        if found and metric not in found:
+            raise ConfigError(f"{key}: there is no metric '{metric}'.{nearest(metric, found)}")
+        return None if of_validation and self.validated_at != self.iteration + 1 else found[metric]
 
     def validation_step(self, prompts: list[Prompt], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Sample `validation.k` answers to each held-out question of a batch, and count those that are right."""

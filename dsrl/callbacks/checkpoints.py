@@ -10,7 +10,6 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from dsrl.checkpoint import remove
 from dsrl.config.schema import CheckpointConfig
-from dsrl.errors import ConfigError, nearest
 from dsrl.module import DSRLModule
 
 
@@ -27,8 +26,7 @@ class Checkpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save where it is time; then let go of older ones."""
         iteration, every = trainer.current_epoch, self.config.every
-        improved = self._improved(DSRLModule.of(pl_module))
-        if improved:
+        if self._improved(DSRLModule.of(pl_module)):
             trainer.save_checkpoint(self.folder / f"best-iteration{iteration}.ckpt")
             self._keep(trainer, "best-iteration*.ckpt", 1)
         due = every > 0 and (iteration + 1) % every == 0
@@ -46,16 +44,9 @@ class Checkpoints(Checkpoint):
 
     def _improved(self, module: DSRLModule) -> bool:
         """Whether this iteration measured the watched metric, and it was the best so far."""
-        metric = self.config.best
-        if metric is None:
+        value = None if self.config.best is None else module.measured(self.config.best, "checkpoint.best")
+        if value is None:
             return False
-        of_validation = metric.startswith("val/")
-        if of_validation and module.validated_at != module.iteration + 1:
-            return False
-        measured = module.validated if of_validation else module.metrics
-        if metric not in measured:
-            raise ConfigError(f"checkpoint.best={metric}: there is no such metric.{nearest(metric, measured)}")
-        value = measured[metric]
         better = self.best is None or (value > self.best if self.config.best_mode == "max" else value < self.best)
         if better:
             self.best = value

@@ -8,7 +8,6 @@ from typing import Any
 import lightning as L
 
 from dsrl.conditions import Condition
-from dsrl.errors import ConfigError, nearest
 from dsrl.module import DSRLModule
 from dsrl.phases import Phase
 from dsrl.types import Prompt
@@ -61,13 +60,8 @@ class PhaseScheduler(L.Callback):
             return
         start = self.phases[self.entered].start
         if isinstance(start, Condition):
-            of_validation = start.metric.startswith("val/")
-            measured = module.validated if of_validation else module.metrics
-            if measured and start.metric not in measured:
-                key, hint = f"phase{self.entered + 1}.start", nearest(start.metric, measured)
-                raise ConfigError(f"{key}: there is no metric '{start.metric}'.{hint}")
-            if not of_validation or module.validated_at == following:
-                self.history.append(measured[start.metric])
+            value = module.measured(start.metric, f"phase{self.entered + 1}.start")
+            self.history += [] if value is None else [value]
             due = bool(trainer.strategy.broadcast(start.due(following - self.starts[-1], self.history)))
         else:
             due = following >= start
