@@ -70,14 +70,14 @@ class Engine:
             float(given[token].logprob) for token, given in zip(tokens[1:], output.prompt_logprobs[1:], strict=True)
         ]
 
-    def begin_weights(self, path: str) -> None:
+    def begin_weights(self) -> None:
         """Weights follow; until `finish_weights` it serves none."""
         self.version = None
-        self.llm.collective_rpc("begin_weights", args=(path,))
+        self.llm.collective_rpc("begin_weights")
 
-    def receive_weight(self, sent: dict[str, Any]) -> None:
-        """The next tensor is in the shared memory."""
-        self.llm.collective_rpc("receive_weight", args=(sent,))
+    def receive_weights(self, chunk: dict[str, Any]) -> None:
+        """The next tensors are in the shared memory."""
+        self.llm.collective_rpc("receive_weights", args=(chunk,))
 
     def finish_weights(self) -> list[tuple[int, list[str]]]:
         """Each worker's checksum and missing parameters. What was cached under the old weights is forgotten."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import dsrl
 from dsrl.errors import DSRLError
-from dsrl.samplers.vllm_weights import SharedMemory
+from dsrl.samplers.vllm_weights import Outbox
 
 LAUNCHER_VARIABLES = {
     *("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "NODE_RANK"),
@@ -51,15 +51,54 @@ class EngineProcess:
             start_new_session=True,  # an interrupt from the keyboard is the trainer's to handle
         )
         theirs.close()
-        self.memory = SharedMemory()
-        self._finalize = weakref.finalize(self, _end, self.process, self.connection, self.memory)
+        self.outbox = Outbox()
+        self._finalize = weakref.finalize(self, _end, self.process, self.connection, self.outbox)
         self.call("start", *arguments, patience=patience)
 
     def call(self, method: str, *arguments: Any, patience: float | None = None) -> Any:
         """What the engine's method returns. patience: seconds to wait, for ever by default."""
+        self._ask(method, *arguments)
+        return self._answer(method, patience)
+
+    def load(self, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> tuple[int, list[Any]]:
+        """All weights: the checksum of the bytes sent, and what each worker says of those it received.
+
+        The engine loads a chunk while the next one is gathered. The iterator is used up even where the engine fails,
+        since other ranks may take part in it.
+        """
+        tensors = iter(named_tensors)
+        try:
+            self.call("begin_weights")
+            loading = False
+            try:
+                for chunk in self.outbox.chunks(tensors, dtype):
+                    if loading:
+                        loading = False
+                        self._answer("receive_weights")
+                    self._ask("receive_weights", chunk)
+                    loading = True
+            finally:
+                if loading:
+                    self._answer("receive_weights")
+            return self.outbox.checksum, self.call("finish_weights")
+        except DSRLError:
+            for _ in tensors:
+                pass
+            raise
+
+    def close(self) -> None:
+        """End it. May be called twice."""
+        self._finalize()
+
+    def _ask(self, method: str, *arguments: Any) -> None:
         try:
             self.connection.send((method, arguments))
-            waited = 0.0
+        except OSError as error:
+            raise DSRLError(self._obituary(method)) from error
+
+    def _answer(self, method: str, patience: float | None = None) -> Any:
+        waited = 0.0
+        try:
             while not self.connection.poll(1.0):
                 waited += 1.0
                 if patience is not None and waited >= patience:
@@ -74,28 +113,6 @@ class EngineProcess:
             hint = "; free space in /dev/shm, where its semaphores are" if "No space left" in result else ""
             raise DSRLError(f"sampler vllm: the engine could not {method}: {result}{hint}")
         return result
-
-    def load(self, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> tuple[int, list[Any]]:
-        """All weights, one at a time: the checksum of the bytes sent, and what each worker says of those it received.
-
-        The iterator is used up even where the engine fails, since other ranks may take part in it.
-        """
-        checksum, failure = 0, None
-        self.call("begin_weights", self.memory.path)
-        for name, tensor in named_tensors:
-            if failure is None:
-                try:
-                    sent, checksum = self.memory.put(name, tensor, dtype, checksum)
-                    self.call("receive_weight", sent)
-                except DSRLError as error:
-                    failure = error
-        if failure is not None:
-            raise failure
-        return checksum, self.call("finish_weights")
-
-    def close(self) -> None:
-        """End it. May be called twice."""
-        self._finalize()
 
     def _obituary(self, method: str) -> str:
         try:
@@ -114,12 +131,12 @@ class EngineProcess:
         return "; the end of its log:\n" + "\n".join(lines) if lines else ""
 
 
-def _end(process: subprocess.Popen[bytes], connection: Connection, memory: SharedMemory) -> None:
+def _end(process: subprocess.Popen[bytes], connection: Connection, outbox: Outbox) -> None:
     connection.close()
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # it leads its group: the engine's own workers end with it
     process.wait()
-    memory.close()
+    outbox.close()
 
 
 def cpu_environment(cores: Sequence[int], workers: int) -> dict[str, str]:

@@ -1,65 +1,148 @@
-"""The policy's weights on their way into a vLLM engine: one tensor at a time through memory that both processes map.
+"""The policy's weights on their way into a vLLM engine: chunk by chunk through memory that both processes map.
 
-The memory has no name in any file system: nothing is left behind however the processes end, and the size of /dev/shm
-does not matter. The engine's side is a mixin of vLLM's workers, which vLLM imports by name; vLLM itself is imported
-only there.
+On a CPU that is host memory without a name in any file system: nothing is left behind however the processes end, and
+the size of /dev/shm does not matter. On a GPU it is memory of the device, which CUDA IPC opens in the engine. Either
+way the trainer fills one buffer while the engine loads from the other. The engine's side is a mixin of vLLM's workers,
+which vLLM imports by name; vLLM itself is imported only there.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import zlib
+import pickle
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import reduce_tensor
 
 from dsrl.errors import DSRLError
 
-Sent = dict[str, Any]
-"""A tensor in the shared memory: its `name`, `dtype` and `shape`, and the `capacity` of the memory in bytes."""
+CHUNK = 32 * 2**20
+"""Bytes that travel at once; a tensor that is larger travels alone."""
+BLOCK = 4096
+"""Bytes; a chunk is made of whole blocks."""
+
+Chunk = dict[str, Any]
+"""`key` and `handle` of a shared buffer, its `capacity` and the `bytes` of it in use, and `tensors`: each one's name,
+dtype, shape and the byte that it starts at."""
 
 
-class SharedMemory:
-    """Room for one tensor; `path` opens it from any process of the same user on this host."""
+def checksum_of(used: Tensor, before: int) -> int:
+    """Of a buffer's bytes [whole blocks] and those before: words of 64 bits, weighted by the number of their block.
 
-    def __init__(self) -> None:
+    Computed where the bytes are. It notices bytes that are lost, changed, or in another block, another chunk.
+    """
+    blocks = used.view(torch.int64).view(-1, BLOCK // 8).sum(1)
+    found = int((blocks * torch.arange(1, len(blocks) + 1, device=used.device)).sum())
+    return (before * 1_000_003 + found) % 2**64
+
+
+class HostBuffer:
+    """Host memory; any process of the same user on this host can map it."""
+
+    def __init__(self, size: int) -> None:
+        """Raises DSRLError where the system has no memory left for it."""
         self.descriptor = os.memfd_create("dsrl-weights")
-        self.path = f"/proc/{os.getpid()}/fd/{self.descriptor}"
-        self.map: mmap.mmap | None = None
+        try:  # else a write to a page that the system cannot give ends the process without a word
+            os.posix_fallocate(self.descriptor, 0, size)
+        except OSError as error:
+            self.close()
+            raise DSRLError(
+                f"sampler vllm: no shared memory of {size / 2**20:.0f} MiB for the policy's weights ({error.strerror}); "
+                "free memory on this host"
+            ) from error
+        self.bytes = torch.frombuffer(mmap.mmap(self.descriptor, size), dtype=torch.uint8)
+        self.handle = f"/proc/{os.getpid()}/fd/{self.descriptor}"
 
-    def put(self, name: str, tensor: Tensor, dtype: torch.dtype, checksum: int) -> tuple[Sent, int]:
-        """Write a tensor as `dtype`; what the other side needs to read it, and the checksum that goes on.
-
-        Raises DSRLError where the system has no memory left for the largest tensor.
-        """
-        size = tensor.numel() * dtype.itemsize
-        if self.map is None or len(self.map) < size:
-            self._reserve(size)
-        assert self.map is not None
-        written = torch.frombuffer(self.map, dtype=dtype, count=tensor.numel()).view(tensor.shape)
-        written.copy_(tensor)
-        sent = {"name": name, "dtype": str(dtype), "shape": tuple(tensor.shape), "capacity": len(self.map)}
-        return sent, zlib.crc32(memoryview(self.map)[:size], checksum)
+    def ready(self) -> None:
+        """The bytes are there."""
 
     def close(self) -> None:
         """Give the memory back. May be called twice."""
-        self.map = None
+        self.bytes = torch.empty(0, dtype=torch.uint8)
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
-    def _reserve(self, size: int) -> None:
-        self.map = None
-        try:  # else a write to a page that the system cannot give ends the process without a word
-            os.posix_fallocate(self.descriptor, 0, size)
-        except OSError as error:
-            raise DSRLError(
-                f"sampler vllm: no shared memory of {size / 2**20:.0f} MiB for the largest of the policy's weights "
-                f"({error.strerror}); free memory on this host"
-            ) from error
-        self.map = mmap.mmap(self.descriptor, size)
+
+class DeviceBuffer:
+    """Memory of this rank's GPU."""
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self.bytes = torch.empty(size, dtype=torch.uint8, device=device)
+        rebuild, arguments = reduce_tensor(self.bytes)
+        # The 7th names the device, as this process counts; of those that the engine sees, this one is the first.
+        self.handle = pickle.dumps((rebuild, (*arguments[:6], 0, *arguments[7:])))
+
+    def ready(self) -> None:
+        """Wait until the bytes are there."""
+        torch.cuda.synchronize(self.bytes.device)
+
+    def close(self) -> None:
+        """Give the memory back. May be called twice."""
+        self.bytes = torch.empty(0, dtype=torch.uint8)
+
+
+@dataclass
+class Outbox:
+    """The trainer's side: two buffers, filled in turn."""
+
+    def __post_init__(self) -> None:
+        self.buffers: list[HostBuffer | DeviceBuffer | None] = [None, None]
+        self.checksum = 0
+
+    def chunks(self, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> Iterator[Chunk]:
+        """All tensors as `dtype`, in order. A chunk's bytes stay until the next but one is asked for.
+
+        `checksum` is that of the bytes so far. Raises DSRLError where there is no memory for a buffer.
+        """
+        self.checksum, key = 0, 0
+        tensors: list[tuple[str, str, list[int], int]] = []
+        buffer, end = None, 0
+        for name, tensor in named_tensors:
+            start, size = -(-end // 16) * 16, tensor.numel() * dtype.itemsize
+            if buffer is not None and start + size > len(buffer.bytes):
+                yield self._chunk(key, buffer, end, tensors)
+                key, tensors, buffer, start = 1 - key, [], None, 0
+            if buffer is None:
+                buffer = self._buffer(key, size, tensor.device)
+            end = start + size
+            buffer.bytes[start:end].view(dtype).view(tensor.shape).copy_(tensor)
+            tensors.append((name, str(dtype).removeprefix("torch."), list(tensor.shape), start))
+        if buffer is not None:
+            yield self._chunk(key, buffer, end, tensors)
+
+    def close(self) -> None:
+        """Give the memory back. May be called twice."""
+        for buffer in self.buffers:
+            if buffer is not None:
+                buffer.close()
+
+    def _chunk(self, key: int, buffer: HostBuffer | DeviceBuffer, end: int, tensors: list[Any]) -> Chunk:
+        used = -(-end // BLOCK) * BLOCK
+        self.checksum = checksum_of(buffer.bytes[:used], self.checksum)
+        buffer.ready()
+        return {
+            "key": key,
+            "handle": buffer.handle,
+            "capacity": len(buffer.bytes),
+            "bytes": used,
+            "tensors": tensors,
+        }
+
+    def _buffer(self, key: int, size: int, device: torch.device) -> HostBuffer | DeviceBuffer:
+        buffer = self.buffers[key]
+        if buffer is None or len(buffer.bytes) < size:
+            if buffer is not None:
+                buffer.close()
+            size = -(-max(size, CHUNK) // BLOCK) * BLOCK
+            buffer = DeviceBuffer(size, device) if device.type == "cuda" else HostBuffer(size)
+            self.buffers[key] = buffer
+        return buffer
 
 
 class WeightReceiver:
@@ -71,31 +154,26 @@ class WeightReceiver:
 
         def get_model(self) -> Any: ...  # noqa: D102
 
-    def begin_weights(self, path: str) -> None:
-        """Get ready for all weights anew, from the shared memory at `path`."""
+    def begin_weights(self) -> None:
+        """Get ready for all weights anew."""
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
         model = self.get_model()
-        self._path, self._checksum = path, 0
-        self._map: mmap.mmap | None = None
+        self._checksum = 0
+        self._buffers: dict[int, tuple[str | bytes, Tensor]] = getattr(self, "_buffers", {})
         if getattr(self, "_receiving", False):  # the last time was broken off
             finalize_layerwise_reload(model, self.vllm_config.model_config)
         self._missing = {name for name, _ in model.named_parameters()}
         self._receiving = True
         initialize_layerwise_reload(model)
 
-    def receive_weight(self, sent: Sent) -> None:
-        """Load one tensor from the shared memory. On return it may be overwritten."""
-        dtype = getattr(torch, sent["dtype"].removeprefix("torch."))
-        if self._map is None or len(self._map) < sent["capacity"]:
-            with open(self._path, "r+b") as file:
-                self._map = mmap.mmap(file.fileno(), sent["capacity"])
-        count = torch.Size(sent["shape"]).numel()
-        self._checksum = zlib.crc32(memoryview(self._map)[: count * dtype.itemsize], self._checksum)
-        received = torch.frombuffer(self._map, dtype=dtype, count=count).view(sent["shape"])
-        # vLLM keeps what it is given until a layer is complete, so it gets a copy.
-        loaded = self.get_model().load_weights([(sent["name"], received.to(self.device, copy=True))])
-        self._missing -= loaded or set()
+    def receive_weights(self, chunk: Chunk) -> None:
+        """Load the tensors of a chunk. On return its bytes may be overwritten."""
+        used = self._opened(chunk)[: chunk["bytes"]]
+        self._checksum = checksum_of(used, self._checksum)
+        self._missing -= self.get_model().load_weights(self._copies(used, chunk["tensors"])) or set()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def finish_weights(self) -> tuple[int, list[str]]:
         """The checksum over the bytes received, and the engine's parameters that were not among them."""
@@ -103,7 +181,7 @@ class WeightReceiver:
 
         finalize_layerwise_reload(self.get_model(), self.vllm_config.model_config)
         self.repack_tied_heads()
-        self._map, self._receiving = None, False
+        self._receiving = False
         return self._checksum, sorted(self._missing)
 
     def repack_tied_heads(self) -> None:
@@ -117,3 +195,24 @@ class WeightReceiver:
         for module in self.get_model().modules() if tied and current_platform.is_cpu() else ():
             if isinstance(module, ParallelLMHead):
                 module.quant_method.process_weights_after_loading(module)
+
+    def _opened(self, chunk: Chunk) -> Tensor:
+        """The bytes of the trainer's buffer, which is opened once; a larger one that took its place, again."""
+        key, handle = chunk["key"], chunk["handle"]
+        opened = self._buffers.get(key)
+        if opened is None or opened[0] != handle or len(opened[1]) != chunk["capacity"]:
+            if isinstance(handle, bytes):
+                rebuild, arguments = pickle.loads(handle)
+                found: Tensor = rebuild(*arguments)
+            else:
+                with open(handle, "r+b") as file:
+                    found = torch.frombuffer(mmap.mmap(file.fileno(), 0), dtype=torch.uint8)
+            opened = self._buffers[key] = handle, found
+        return opened[1]
+
+    def _copies(self, used: Tensor, tensors: list[Any]) -> Iterator[tuple[str, Tensor]]:
+        """vLLM keeps what it is given until a layer is complete, so it gets copies."""
+        for name, type_name, shape, start in tensors:
+            dtype = getattr(torch, type_name)
+            size = torch.Size(shape).numel() * dtype.itemsize
+            yield name, used[start : start + size].view(dtype).view(shape).to(self.device, copy=True)

@@ -20,7 +20,7 @@ from dsrl.errors import DSRLError
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.policy import Policy
 from dsrl.samplers.vllm_process import EngineProcess, cpu_environment
-from dsrl.samplers.vllm_weights import SharedMemory
+from dsrl.samplers.vllm_weights import BLOCK, CHUNK, Outbox, WeightReceiver, checksum_of
 from dsrl.types import Prompt, SamplingParams
 
 torch.set_num_threads(1)
@@ -134,15 +134,14 @@ def test_an_interrupted_sync_is_never_sampled_from(sampler):
 
 @engine
 def test_bytes_that_change_on_their_way_are_noticed(sampler, monkeypatch):
-    put = SharedMemory.put
+    chunks = Outbox.chunks
 
-    def disturbed(memory, name, tensor, dtype, checksum):
-        sent = put(memory, name, tensor, dtype, checksum)
-        if name == "model.norm.weight":
-            memory.map[5] ^= 1
-        return sent
+    def disturbed(outbox, *arguments):
+        for chunk in chunks(outbox, *arguments):
+            outbox.buffers[chunk["key"]].bytes[5] ^= 1
+            yield chunk
 
-    monkeypatch.setattr(SharedMemory, "put", disturbed)
+    monkeypatch.setattr(Outbox, "chunks", disturbed)
     with pytest.raises(DSRLError, match=r"sync \d+ failed: checksum [0-9a-f]{8} of the bytes that the engine received"):
         sampler.sync(sampler.policy.named_tensors())
 
@@ -302,18 +301,56 @@ def test_cores_are_shared_among_workers():
     assert cpu_environment([0], 2)["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
 
 
-def test_shared_memory_grows_with_the_largest_tensor_and_keeps_its_bytes():
-    memory = SharedMemory()
-    small, large = torch.arange(3.0), torch.arange(1000.0).view(10, 100)
-    for tensor in (small, large, small):
-        sent, _ = memory.put("w", tensor, torch.float32, 0)
-        assert sent["shape"] == tuple(tensor.shape)
-        with open(memory.path, "rb") as file:
-            found = torch.frombuffer(bytearray(file.read(tensor.numel() * 4)), dtype=torch.float32)
-        assert torch.equal(found, tensor.flatten())
-    assert sent["capacity"] == 4000
-    memory.close()
-    memory.close()
+class Receiver(WeightReceiver):
+    """A worker's side without vLLM: it keeps what it is given."""
+
+    device = torch.device("cpu")
+
+    def __init__(self):
+        self.held, self._checksum, self._buffers, self._missing = {}, 0, {}, set()
+
+    def get_model(self):
+        return self
+
+    def load_weights(self, weights):
+        self.held |= dict(weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_all_weights_arrive_whatever_their_sizes(dtype, monkeypatch):
+    monkeypatch.setattr("dsrl.samplers.vllm_weights.CHUNK", 2 * BLOCK)
+    shapes = [(3,), (7, 11), (), (64, 40), (5, BLOCK), (2,), (1000,), (0, 4), (90, 90)]  # two that fill no buffer
+    weights = {str(shape): torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes}
+    outbox, receiver = Outbox(), Receiver()
+    try:
+        for factor in (1.0, 2.0):
+            receiver._checksum = 0
+            late = None  # a chunk is loaded while the next is filled
+            for chunk in outbox.chunks(((name, tensor * factor) for name, tensor in weights.items()), dtype):
+                if late:
+                    receiver.receive_weights(late)
+                late = chunk
+            receiver.receive_weights(late)
+            assert receiver._checksum == outbox.checksum != 0
+            assert list(receiver.held) == list(weights)
+            for name, tensor in weights.items():
+                assert receiver.held[name].dtype == dtype
+                assert torch.equal(receiver.held[name], (tensor * factor).to(dtype))
+        assert {len(buffer.bytes) for buffer in outbox.buffers} <= {2 * BLOCK, 5 * BLOCK * dtype.itemsize, 8 * BLOCK}
+    finally:
+        outbox.close()
+        outbox.close()
+
+
+def test_a_checksum_sees_bytes_changed_and_moved():
+    data = torch.randint(0, 256, (4 * BLOCK,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = {checksum_of(data, 0), checksum_of(data, 1), checksum_of(data[: 3 * BLOCK], 0)}
+    for change in (lambda d: d[17].add_(1), lambda d: d.copy_(d.roll(BLOCK)), lambda d: d[BLOCK:].zero_()):
+        changed = data.clone()
+        change(changed)
+        found.add(checksum_of(changed, 0))
+    assert len(found) == 6
+    assert checksum_of(torch.ones(2 * BLOCK, dtype=torch.uint8), 0) == 3 * 512 * 0x0101010101010101 % 2**64
 
 
 def test_a_full_dev_shm_is_named():
@@ -329,7 +366,8 @@ def test_no_memory_is_one_clear_error(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    memory = SharedMemory()
-    with pytest.raises(DSRLError, match=r"no shared memory of 4 MiB for the largest .* \(No space left on device\)"):
-        memory.put("w", torch.zeros(1024, 1024), torch.float32, 0)
-    memory.close()
+    descriptors = os.listdir("/proc/self/fd")
+    message = rf"no shared memory of {CHUNK >> 20} MiB for the policy's weights \(No space left on device\)"
+    with pytest.raises(DSRLError, match=message):
+        list(Outbox().chunks([("w", torch.zeros(1024, 1024))], torch.float32))
+    assert os.listdir("/proc/self/fd") == descriptors
