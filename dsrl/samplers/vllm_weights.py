@@ -52,8 +52,8 @@ class HostBuffer:
         except OSError as error:
             self.close()
             raise DSRLError(
-                f"sampler vllm: no shared memory of {size / 2**20:.0f} MiB for the policy's weights ({error.strerror}); "
-                "free memory on this host"
+                f"sampler vllm: no shared memory of {size / 2**20:.0f} MiB for the policy's weights "
+                f"({error.strerror}); free memory on this host"
             ) from error
         self.bytes = torch.frombuffer(mmap.mmap(self.descriptor, size), dtype=torch.uint8)
         self.handle = f"/proc/{os.getpid()}/fd/{self.descriptor}"
