@@ -64,14 +64,19 @@ def gather_rows(rows: Tensor, positions: Sequence[int]) -> tuple[Tensor, Tensor]
     return torch.cat([values for _, values in shares])[order], torch.searchsorted(ordered, torch.tensor(positions))
 
 
+def ranks_by_host() -> list[list[int]]:
+    """The ranks of each host, in order."""
+    hosts: dict[str, list[int]] = {}
+    for rank, host in enumerate(gather(socket.gethostname())):
+        hosts.setdefault(host, []).append(rank)
+    return list(hosts.values())
+
+
 def ranks_of_this_host() -> tuple[int, int]:
     """This rank's number among those of its host, and how many these are."""
-    if not _together():
-        return 0, 1
-    hosts: list[str | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(hosts, socket.gethostname())
-    mine = [rank for rank, host in enumerate(hosts) if host == socket.gethostname()]
-    return mine.index(dist.get_rank()), len(mine)
+    rank = dist.get_rank() if _together() else 0
+    mine = next(ranks for ranks in ranks_by_host() if rank in ranks)
+    return mine.index(rank), len(mine)
 
 
 def _together() -> bool:

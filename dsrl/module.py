@@ -193,10 +193,10 @@ class DSRLModule(Scoring):
 
     def validation_step(self, prompts: list[Prompt], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Sample `validation.k` answers to each held-out question of a batch, and count those that are right."""
+        name = self.validation_sets[dataloader_idx]
+        rollouts = self.sampler.sample(prompts, self.validation_params(name))
         if prompts:
-            name = self.validation_sets[dataloader_idx]
-            rewards = self.verify(self.sampler.sample(prompts, self.validation_params(name)))
-            self.accuracy(name).update(rewards)
+            self.accuracy(name).update(self.verify(rollouts))
 
     def on_validation_epoch_end(self) -> None:
         """`val/SET/avg@k` and `val/SET/pass@j` of every set, over all ranks."""

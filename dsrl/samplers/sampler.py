@@ -32,7 +32,10 @@ class Sampler(ABC):
 
     @abstractmethod
     def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
-        """G responses to each prompt, N = B * G, on the CPU. Draws depend on what `SamplingParams` names alone."""
+        """G responses to each prompt, N = B * G, on the CPU. Draws depend on what `SamplingParams` names alone.
+
+        Every rank calls it, one that has no prompts, too.
+        """
 
     @abstractmethod
     def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:

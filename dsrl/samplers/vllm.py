@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from dsrl.data.encoding import PromptEncoder
-from dsrl.distributed import ranks_of_this_host
+from dsrl.distributed import ranks_by_host, ranks_of_this_host
 from dsrl.draws import seed_of
 from dsrl.errors import DSRLError
 from dsrl.policy import Policy
 from dsrl.registry import register
 from dsrl.samplers.sampler import Sampler
 from dsrl.samplers.vllm_process import EngineProcess, common_environment, cpu_environment
+from dsrl.samplers.vllm_shared import SharedEngine
 from dsrl.types import Prompt, Rollouts, SamplingParams
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -92,21 +93,19 @@ class VLLMSampler(Sampler):
         super().setup(policy, encoder)
         if problems := self.check():
             raise DSRLError("\n".join(problems))
-        if self.tensor_parallel_size > 1 and ranks_of_this_host()[1] > 1:
-            raise DSRLError(
-                f"sampler.tensor_parallel_size={self.tensor_parallel_size}: every rank of a host has an engine, "
-                "on its own device; leave it 1, or train with one rank a host"
-            )
         on_gpu = torch.cuda.is_available()
         self.sleeps = (2 if on_gpu else 0) if self.sleep is None else self.sleep
         self.syncs = 0
         self.version: int | None = None
         self.asleep = False
-        self.process = EngineProcess(
-            {**common_environment(), **(self._gpu_environment() if on_gpu else self._cpu_environment())},
-            (self._model_config(), self._generation_config(), self._arguments(on_gpu)),
-            patience=self.start_timeout,
-        )
+        environment = {**common_environment(), **(self._gpu_environment() if on_gpu else self._cpu_environment())}
+        arguments = (self._model_config(), self._generation_config(), self._arguments(on_gpu))
+
+        def start() -> EngineProcess:
+            return EngineProcess(environment, arguments, patience=self.start_timeout)
+
+        sharing = self._ranks_that_share()
+        self.process = SharedEngine(sharing, start) if sharing else start()
         try:
             self.longest: int = self.process.call("limits")
             self.sync(policy.named_tensors())
@@ -135,7 +134,7 @@ class VLLMSampler(Sampler):
             for prompt in prompts
         ]
         token_ids = [list(prompt.token_ids) for prompt in prompts]
-        found = self.process.call("generate", self.version, token_ids, seeds, settings) if prompts else []
+        found = self.process.generate(self.version, token_ids, seeds, settings)
         copies = params.responses_per_prompt if params.temperature == 0 else 1
         return self._rollouts(prompts, [response for group in found for response in group * copies])
 
@@ -155,8 +154,8 @@ class VLLMSampler(Sampler):
         for checksum, missing in received:
             if checksum != sent:
                 raise DSRLError(
-                    f"sampler vllm: sync {self.syncs} failed: checksum {checksum:08x} of the bytes that the engine "
-                    f"received, {sent:08x} of those sent"
+                    f"sampler vllm: sync {self.syncs} failed: checksum {checksum:016x} of the bytes that the engine "
+                    f"received, {sent:016x} of those sent"
                 )
             if missing:
                 raise DSRLError(
@@ -237,6 +236,19 @@ class VLLMSampler(Sampler):
             **self.engine,
         }
 
+    def _ranks_that_share(self) -> list[list[int]]:
+        """Groups of ranks with an engine each; none where every rank has one of its own."""
+        hosts, size = ranks_by_host(), self.tensor_parallel_size
+        if size == 1 or all(len(ranks) == 1 for ranks in hosts):
+            return []
+        for ranks in hosts:
+            if len(ranks) % size:
+                raise DSRLError(
+                    f"sampler.tensor_parallel_size={size}: {len(ranks)} ranks of a host cannot share engines {size} by "
+                    f"{size}; give a divisor of {len(ranks)}"
+                )
+        return [ranks[first : first + size] for ranks in hosts for first in range(0, len(ranks), size)]
+
     def _model_config(self) -> dict[str, Any]:
         config: dict[str, Any] = self.policy.model.config.to_dict()
         if not config.get("architectures"):
@@ -247,12 +259,15 @@ class VLLMSampler(Sampler):
         return {}  # end tokens are given with every request
 
     def _cpu_environment(self) -> dict[str, str]:
-        """This rank's share of the cores, so that the engines of several ranks do not stand in each other's way."""
+        """This rank's share of the cores, so that the engines of several ranks do not stand in each other's way; the
+        shares of all that share an engine.
+        """
         cores = sorted(os.sched_getaffinity(0))
         rank, ranks = ranks_of_this_host()
         share = max(1, len(cores) // ranks)
         first = (rank * share) % len(cores)
-        return cpu_environment(cores[first : first + share], self.tensor_parallel_size)
+        end = first + share * (self.tensor_parallel_size if ranks > 1 else 1)
+        return cpu_environment(cores[first:end], self.tensor_parallel_size)
 
     def _gpu_environment(self) -> dict[str, str]:
         """The rank's own GPU, and those after it where the engine is tensor-parallel."""

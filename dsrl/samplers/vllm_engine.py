@@ -6,6 +6,7 @@ It answers one call at a time: (method, arguments) is answered by
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -53,6 +54,8 @@ class Engine:
 
         if version != self.version:
             raise RuntimeError(f"asked for weights of version {version}, the engine holds {self.version}")
+        if not prompts:
+            return []
         outputs = self.llm.generate(
             [{"prompt_token_ids": prompt} for prompt in prompts],
             [SamplingParams(**settings, seed=seed, logprobs=0, detokenize=False) for seed in seeds],
@@ -130,11 +133,29 @@ def main(descriptor: int) -> None:
             traceback.print_exc()
             answer = "failed", f"{type(error).__name__}: {error}"
         connection.send(answer)
-    os.killpg(0, signal.SIGKILL)  # vLLM's own way out takes seconds, and there is nothing to save
+    end_group(os.getpid())  # vLLM's own way out takes seconds, and there is nothing to save
 
 
 def _end_with(parent: int) -> None:
     """End this process and those it started as soon as the trainer has ended, even while the engine is at work."""
     while os.getppid() == parent:
         time.sleep(0.25)
-    os.killpg(0, signal.SIGKILL)
+    end_group(os.getpid())
+
+
+def end_group(leader: int) -> None:
+    """Kill the processes of a group, its leader last; but not Python's resource trackers, which then remove from
+    /dev/shm what the others left there, and end by themselves.
+    """
+    members = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_worker(pid, leader)]
+    for pid in sorted(members, key=lambda pid: pid == leader):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _is_worker(pid: int, leader: int) -> bool:
+    try:
+        group = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[2])
+        return group == leader and b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from torch import Tensor
 
 import dsrl
 from dsrl.errors import DSRLError
+from dsrl.samplers.vllm_engine import end_group
 from dsrl.samplers.vllm_weights import Outbox
 
 LAUNCHER_VARIABLES = {
@@ -59,6 +59,10 @@ class EngineProcess:
         """What the engine's method returns. patience: seconds to wait, for ever by default."""
         self._ask(method, *arguments)
         return self._answer(method, patience)
+
+    def generate(self, version: int, prompts: list[Any], seeds: list[int], settings: dict[str, Any]) -> list[Any]:
+        """Responses to each prompt; see `Engine.generate`."""
+        return list(self.call("generate", version, prompts, seeds, settings))
 
     def load(self, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> tuple[int, list[Any]]:
         """All weights: the checksum of the bytes sent, and what each worker says of those it received.
@@ -133,8 +137,7 @@ class EngineProcess:
 
 def _end(process: subprocess.Popen[bytes], connection: Connection, outbox: Outbox) -> None:
     connection.close()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # it leads its group: the engine's own workers end with it
+    end_group(process.pid)
     process.wait()
     outbox.close()
 

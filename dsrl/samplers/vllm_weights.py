@@ -13,6 +13,7 @@ import os
 import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -158,6 +159,7 @@ class WeightReceiver:
         """Get ready for all weights anew."""
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
+        self._unname_shared_memory()
         model = self.get_model()
         self._checksum = 0
         self._buffers: dict[int, tuple[str | bytes, Tensor]] = getattr(self, "_buffers", {})
@@ -195,6 +197,12 @@ class WeightReceiver:
         for module in self.get_model().modules() if tied and current_platform.is_cpu() else ():
             if isinstance(module, ParallelLMHead):
                 module.quant_method.process_weights_after_loading(module)
+
+    def _unname_shared_memory(self) -> None:
+        """What tensor-parallel workers on a CPU share has been opened by all, and would outlive them if killed."""
+        if identity := os.environ.get("VLLM_DIST_IDENT"):
+            for path in Path("/dev/shm").glob(f"{identity}-*-cpushm_*"):
+                path.unlink(missing_ok=True)
 
     def _opened(self, chunk: Chunk) -> Tensor:
         """The bytes of the trainer's buffer, which is opened once; a larger one that took its place, again."""

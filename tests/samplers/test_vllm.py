@@ -45,8 +45,8 @@ def sampler_of(**fields):
     return build("sampler", {"name": "vllm", "dtype": "float32", "enforce_eager": True, "kv_cache_gib": 0.5, **fields})
 
 
-def started(encoder):
-    policy, sampler = Policy(load_model(TINY)), sampler_of()
+def started(encoder, **fields):
+    policy, sampler = Policy(load_model(TINY)), sampler_of(**fields)
     sampler.setup(policy, encoder)
     return sampler
 
@@ -142,7 +142,9 @@ def test_bytes_that_change_on_their_way_are_noticed(sampler, monkeypatch):
             yield chunk
 
     monkeypatch.setattr(Outbox, "chunks", disturbed)
-    with pytest.raises(DSRLError, match=r"sync \d+ failed: checksum [0-9a-f]{8} of the bytes that the engine received"):
+    with pytest.raises(
+        DSRLError, match=r"sync \d+ failed: checksum [0-9a-f]{16} of the bytes that the engine received"
+    ):
         sampler.sync(sampler.policy.named_tensors())
 
 
@@ -197,7 +199,9 @@ TRAINER = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])
 import test_vllm
-sampler = test_vllm.started(test_vllm.PromptEncoder(tokenizer=test_vllm.load_tokenizer(test_vllm.TINY)))
+sampler = test_vllm.started(
+    test_vllm.PromptEncoder(tokenizer=test_vllm.load_tokenizer(test_vllm.TINY)), tensor_parallel_size=int(sys.argv[2])
+)
 print(sampler.process.process.pid, flush=True)
 while True:
     test_vllm.difference(sampler)
@@ -205,53 +209,92 @@ while True:
 
 
 @engine
-def test_the_engine_ends_with_a_trainer_that_is_killed():
-    here = str(Path(__file__).parent)
-    trainer = subprocess.Popen([sys.executable, "-c", TRAINER, here], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_engine_ends_with_a_trainer_that_is_killed(workers):
+    here, shared_memory = str(Path(__file__).parent), set(os.listdir("/dev/shm"))
+    trainer = subprocess.Popen([sys.executable, "-c", TRAINER, here, str(workers)], stdout=subprocess.PIPE, text=True)
     assert trainer.stdout is not None
-    pid = int(trainer.stdout.readline())
-    shared_memory = set(os.listdir("/dev/shm"))
+    engine_group = int(trainer.stdout.readline())
+    assert len(_running(engine_group)) >= workers
     trainer.kill()
     trainer.wait()
     trainer.stdout.close()
     deadline = time.monotonic() + 5
-    while _runs(pid) and time.monotonic() < deadline:
+    while _running(engine_group) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not _runs(pid)
+    assert not _running(engine_group)
     assert set(os.listdir("/dev/shm")) <= shared_memory
 
 
 RANK = """
-import os, sys, torch
+import os, signal, sys, torch
 sys.path.insert(0, sys.argv[1])
-torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=int(sys.argv[3]), world_size=2)
-import test_vllm
-sampler = test_vllm.started(test_vllm.PromptEncoder(tokenizer=test_vllm.load_tokenizer(test_vllm.TINY)))
-test_vllm.change(sampler.policy, 0.3)
+rank, size = int(sys.argv[3]), int(sys.argv[4])
+torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
+import test_vllm as test
+sampler = test.started(
+    test.PromptEncoder(tokenizer=test.load_tokenizer(test.TINY)), tensor_parallel_size=size
+)
+test.change(sampler.policy, 0.3)
 sampler.sync(sampler.policy.named_tensors())
-assert test_vllm.difference(sampler, iteration=int(sys.argv[3])) < 1e-4
+assert test.difference(sampler, iteration=rank) < 1e-4
+
+params = test.SamplingParams(responses_per_prompt=2, max_new_tokens=8)
+prompts = [test.prompt_of(sampler.encoder, question) for question in ("1+1=", "25+31=")]
+both = sampler.sample(prompts, params)
+one = sampler.sample(prompts if rank else [], params)  # a rank may have none
+assert one.texts == (both.texts if rank else [])
+
+if rank == 0:
+    engine = sampler.process if size == 1 else sampler.process.process
+    os.kill(engine.process.pid, signal.SIGKILL)
+if rank == 0 or size == 2:
+    with test.pytest.raises(test.DSRLError, match="the engine's process was ended by SIGKILL"):
+        test.difference(sampler)
 sampler.close()
 """
 
 
 @engine
-def test_two_ranks_have_an_engine_each(tmp_path):
-    here = str(Path(__file__).parent)
+@pytest.mark.parametrize("size", [1, 2])
+def test_two_ranks_with_an_engine_each_or_together(tmp_path, size):
+    here, shared_memory = str(Path(__file__).parent), set(os.listdir("/dev/shm"))
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK, here, str(tmp_path / "meeting"), str(rank)], stderr=subprocess.PIPE
+            [sys.executable, "-c", RANK, here, str(tmp_path / "meeting"), str(rank), str(size)], stderr=subprocess.PIPE
         )
         for rank in range(2)
     ]
     errors = [rank.communicate()[1].decode() for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], errors
+    deadline = time.monotonic() + 5
+    while set(os.listdir("/dev/shm")) - shared_memory and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert set(os.listdir("/dev/shm")) <= shared_memory
 
 
-def _runs(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+def test_ranks_that_cannot_share_engines_evenly_are_told(monkeypatch):
+    monkeypatch.setattr("dsrl.samplers.vllm.ranks_by_host", lambda: [[0, 1], [2, 3, 4]])
+    with pytest.raises(DSRLError, match="3 ranks of a host cannot share engines 2 by 2; give a divisor of 3"):
+        sampler_of(tensor_parallel_size=2)._ranks_that_share()
+    monkeypatch.setattr("dsrl.samplers.vllm.ranks_by_host", lambda: [[0, 2, 4, 6], [1, 3]])
+    assert sampler_of(tensor_parallel_size=2)._ranks_that_share() == [[0, 2], [4, 6], [1, 3]]
+    assert sampler_of()._ranks_that_share() == []
+    monkeypatch.setattr("dsrl.samplers.vllm.ranks_by_host", lambda: [[0], [1]])
+    assert sampler_of(tensor_parallel_size=4)._ranks_that_share() == []
+
+
+def _running(group):
+    """The processes of a group that have not ended."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            state, _, its_group = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:3]
+        except FileNotFoundError:
+            continue
+        if state != "Z" and int(its_group) == group:
+            found.append(int(pid))
+    return found
 
 
 @engine
