@@ -229,12 +229,10 @@ def test_the_engine_ends_with_a_trainer_that_is_killed(workers):
 RANK = """
 import os, signal, sys, torch
 sys.path.insert(0, sys.argv[1])
-rank, size = int(sys.argv[3]), int(sys.argv[4])
+rank = int(sys.argv[3])
 torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
 import test_vllm as test
-sampler = test.started(
-    test.PromptEncoder(tokenizer=test.load_tokenizer(test.TINY)), tensor_parallel_size=size
-)
+sampler = test.started(test.PromptEncoder(tokenizer=test.load_tokenizer(test.TINY)), tensor_parallel_size=2)
 test.change(sampler.policy, 0.3)
 sampler.sync(sampler.policy.named_tensors())
 assert test.difference(sampler, iteration=rank) < 1e-4
@@ -246,22 +244,19 @@ one = sampler.sample(prompts if rank else [], params)  # a rank may have none
 assert one.texts == (both.texts if rank else [])
 
 if rank == 0:
-    engine = sampler.process if size == 1 else sampler.process.process
-    os.kill(engine.process.pid, signal.SIGKILL)
-if rank == 0 or size == 2:
-    with test.pytest.raises(test.DSRLError, match="the engine's process was ended by SIGKILL"):
-        test.difference(sampler)
+    os.kill(sampler.process.process.process.pid, signal.SIGKILL)
+with test.pytest.raises(test.DSRLError, match="the engine's process was ended by SIGKILL"):
+    test.difference(sampler)
 sampler.close()
 """
 
 
 @engine
-@pytest.mark.parametrize("size", [1, 2])
-def test_two_ranks_with_an_engine_each_or_together(tmp_path, size):
+def test_two_ranks_share_an_engine(tmp_path):
     here, shared_memory = str(Path(__file__).parent), set(os.listdir("/dev/shm"))
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK, here, str(tmp_path / "meeting"), str(rank), str(size)], stderr=subprocess.PIPE
+            [sys.executable, "-c", RANK, here, str(tmp_path / "meeting"), str(rank)], stderr=subprocess.PIPE
         )
         for rank in range(2)
     ]

@@ -29,11 +29,15 @@ def weights(run: Path) -> dict[str, Tensor]:
 
 def apart(one: Path, other: Path) -> float:
     """Largest relative difference of any number in metrics.jsonl, and of any parameter tensor (by norms)."""
+    return max(lines_apart(metrics(one), metrics(other)), weights_apart(one, other))
+
+
+def weights_apart(one: Path, other: Path) -> float:
+    """Largest relative difference of any parameter tensor of the final policies, by norms."""
     others = weights(other)
-    of_weights = [
+    return max(
         float(torch.dist(tensor, others[name]) / tensor.norm().clamp(min=1e-6)) for name, tensor in weights(one).items()
-    ]
-    return max(lines_apart(metrics(one), metrics(other)), *of_weights)
+    )
 
 
 def lines_apart(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> float:
