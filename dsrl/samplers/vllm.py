@@ -233,6 +233,8 @@ class VLLMSampler(Sampler):
             "enforce_eager": self.enforce_eager,
             "enable_prefix_caching": self.enable_prefix_caching,
             "enable_sleep_mode": self.sleeps > 0,
+            # A prompt read in two steps draws twice for its first token, and a CPU's generator cannot be set back.
+            **({} if on_gpu else {"enable_chunked_prefill": False}),
             **self.engine,
         }
 

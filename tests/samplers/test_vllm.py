@@ -176,6 +176,17 @@ def test_without_the_reset_of_the_prefix_cache_old_keys_are_used(encoder, monkey
     sampler.close()
 
 
+@engine
+def test_prompts_beyond_what_is_read_in_one_step(sampler):
+    prompts = [
+        Prompt(position=position, text="", token_ids=sampler.encoder.encode(f"{position}{LONG}"))
+        for position in range(24)  # 7,200 tokens; vLLM reads 4,096 in a step
+    ]
+    params = SamplingParams(responses_per_prompt=2, max_new_tokens=4)
+    found = sampler.sample(prompts, params)
+    assert found.texts[30:34] == sampler.sample(prompts[15:17], params).texts
+
+
 # The process.
 
 
