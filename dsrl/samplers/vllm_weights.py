@@ -74,7 +74,7 @@ class DeviceBuffer:
 
     def __init__(self, size: int, device: torch.device) -> None:
         self.bytes = torch.empty(size, dtype=torch.uint8, device=device)
-        rebuild, arguments = reduce_tensor(self.bytes)
+        rebuild, arguments = reduce_tensor(self.bytes)  # type: ignore[no-untyped-call]
         # The 7th names the device, as this process counts; of those that the engine sees, this one is the first.
         self.handle = pickle.dumps((rebuild, (*arguments[:6], 0, *arguments[7:])))
 
