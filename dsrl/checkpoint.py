@@ -17,9 +17,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 
 from dsrl.errors import DSRLError
 
@@ -50,12 +47,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def tensors_in(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
     """Shape and type of every tensor in a folder's safetensors, a checkpoint's or a model's, put together."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+
     entries = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     return {name: (entry.size, entry.properties.dtype) for name, entry in entries.items()}  # type: ignore[union-attr]
 
 
 def read_tensors(path: Path, into: dict[str, Any]) -> None:
     """Fill tensors and DTensors, nested by name, from a folder's safetensors; each rank reads its parts alone."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
+
     load(into, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=not dist.is_initialized())
 
 
@@ -80,6 +82,9 @@ def write_folder(
 
     tensors: tensors and DTensors by part and name.
     """
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
+
     partial = _partial(path)
     if main:
         remove(partial)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from dsrl.models.lora import merged
 from dsrl.sharding import is_sharded, whole_parameters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Policy(nn.Module):

@@ -38,6 +38,7 @@ KINDS = (
     "condition",
 )
 BUILT_IN = ("dsrl.objectives", "dsrl.verifiers", "dsrl.samplers", "dsrl.data", "dsrl.conditions")
+PLAIN = (Any, str, int, float, bool, str | None, int | None, float | None)
 PLUGIN_GROUP = "dsrl.plugins"
 PLUGIN_VARIABLE = "DSRL_PLUGINS"
 
@@ -228,6 +229,8 @@ def _annotation(part: Callable[..., Any], key: str, annotation: Any) -> Any:
 
 def _can_hold(annotation: Any) -> bool:
     """Whether a config can hold, and check, values of this type."""
+    if annotation in PLAIN:  # to ask OmegaConf takes a millisecond, and there are hundreds
+        return True
     try:
         OmegaConf.structured(
             dataclasses.make_dataclass("holder", [("value", annotation, dataclasses.field(default="???"))])

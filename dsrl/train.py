@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from argparse import Namespace
@@ -58,12 +59,17 @@ def _checked(arguments: Namespace) -> list[str]:
 def _job(composed: DictConfig) -> None:
     """One job: the whole run, or one of a sweep."""
     composed.run_dir = _run_dir()
+    gc.disable()  # what these imports make stays: to look for garbage in it, now and while training, would cost seconds
     from dsrl.run import fit  # heavy imports only for what runs
 
+    gc.freeze()
+    gc.enable()
     try:
         fit(RunConfig.of(composed))
     except DSRLError as error:  # here, since Hydra would add a traceback
         sys.exit(_complaint(error))
+    finally:
+        gc.unfreeze()
 
 
 def _run_dir() -> str:

@@ -112,3 +112,12 @@ def test_the_wheel_holds_the_configs_and_the_console_script(tmp_path):
         assert "dsrl/configs/train.yaml" in wheel.namelist()
         scripts = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
         assert "dsrl-train = dsrl.train:main" in wheel.read(scripts).decode()
+
+
+def test_what_only_composes_loads_no_library_of_models():
+    code = (
+        "import sys, dsrl.train; dsrl.train.check_command_line([], runs=False); "
+        "print({'datasets', 'lightning', 'pyarrow', 'sympy', 'torchmetrics', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "set()\n", done.stderr

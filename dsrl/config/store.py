@@ -30,15 +30,17 @@ def store_registry() -> None:
     load_plugins()
     known = {kind: names(kind) for kind in KINDS}
     store = ConfigStore.instance()
+    # Hydra copies the whole store for every composition and every line of --help, and then again what it reads of it.
+    ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
     store.store(name="schema", node=TrainConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
     for group in GROUPS:
         for name in known[group]:
             store.store(group=group, name=name, node=_node(group, name, known))
-    for group in LATER_PHASES:
-        for name in known["objective"]:
-            phase = OmegaConf.structured(PhaseConfig)
-            phase.objective = store.load(f"objective/{name}.yaml").node
+    for name in known["objective"]:
+        phase = OmegaConf.structured(PhaseConfig)
+        phase.objective = store.load(f"objective/{name}.yaml").node
+        for group in LATER_PHASES:
             phase.start = "${model.phase1_iterations}" if group == "phase2" else MISSING
             store.store(group=group, name=name, node=phase)
     OmegaConf.register_new_resolver("dsrl.home", os.path.expanduser, replace=True)

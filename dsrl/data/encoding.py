@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from dsrl.errors import ConfigError
 from dsrl.models.loading import load_tokenizer
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from dsrl.config.schema import ModelConfig
     from dsrl.data.source import DataSource
 

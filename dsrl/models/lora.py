@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from dsrl.config.schema import LoraConfig
 from dsrl.draws import seed_of
@@ -36,6 +35,8 @@ def add_adapters(model: nn.Module, config: LoraConfig) -> None:
 @torch.no_grad()
 def start_adapters(model: nn.Module) -> None:
     """Random A, B = 0: the model as it was. The values depend on the adapter's name alone, not on ranks."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
     for name, parameter in model.named_parameters():
         if match := ADAPTER.match(name):
             values = torch.zeros(parameter.shape)

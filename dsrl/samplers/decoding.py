@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
+
+from dsrl.policy import left_pad
+from dsrl.types import Prompt
 
 ATTENTION = "dsrl_decoding"
 
@@ -81,6 +85,35 @@ class Buffered(DynamicLayer):  # type: ignore[no-untyped-call]
 def _room(length: int) -> int:
     """By how many tokens buffers of that length grow: by half, so that copies cost little for each token."""
     return max(64, length // 2)
+
+
+@dataclass(kw_only=True)
+class ReadPrompts:
+    """Prompts that the model has read: logits [B, V] of the first token, the cache, what was seen [B, P] bool, and the
+    position [B, 1] of the last token.
+    """
+
+    prompts: list[Prompt]
+    logits: Tensor
+    cache: DecodingCache
+    seen: Tensor
+    position: Tensor
+
+
+def read_prompts(model: PreTrainedModel, prompts: list[Prompt]) -> ReadPrompts:
+    """The prompts through the model, once."""
+    ids, seen = left_pad([prompt.token_ids for prompt in prompts], model.device)
+    position = seen.long().cumsum(-1).sub(1).clamp(min=0)
+    cache = DecodingCache(model.config)
+    output = model(
+        input_ids=ids,
+        attention_mask=None if seen.all() else seen.long(),
+        position_ids=position,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return ReadPrompts(prompts=prompts, logits=output.logits[:, -1], cache=cache, seen=seen, position=position[:, -1:])
 
 
 @contextmanager

@@ -6,19 +6,23 @@ import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from dsrl.data.encoding import PromptEncoder
 from dsrl.draws import uniforms
 from dsrl.errors import ConfigError, DSRLError
-from dsrl.policy import Policy, left_pad
 from dsrl.registry import register
-from dsrl.samplers.decoding import DecodingCache, decoding_attention
 from dsrl.samplers.sampler import Sampler
 from dsrl.types import Prompt, Rollouts, SamplingParams
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from dsrl.policy import Policy
+    from dsrl.samplers.decoding import ReadPrompts
 
 
 @register("sampler", "hf")
@@ -63,6 +67,8 @@ class HFSampler(Sampler):
     @torch.no_grad()
     def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
         """See `Sampler.sample`."""
+        from dsrl.samplers.decoding import decoding_attention, read_prompts
+
         count, size = params.responses_per_prompt, params.max_new_tokens
         rows = len(prompts) * count
         tokens = torch.zeros(rows, size, dtype=torch.long)
@@ -75,7 +81,7 @@ class HFSampler(Sampler):
         with evaluating(self.model), decoding_attention(self.model):
             for start in range(0, len(prompts), step):
                 chosen = by_length[start : start + step]
-                read = self._read([prompts[b] for b in chosen])
+                read = read_prompts(self.model, [prompts[b] for b in chosen])
                 for first in range(0, count, part):
                     numbers = range(first, min(first + part, count))
                     decoded = self._decode(copy.deepcopy(read) if part < count else read, numbers, params, stop)
@@ -93,23 +99,6 @@ class HFSampler(Sampler):
             logprobs=logprobs,
             texts=self.encoder.decode([row[keep].tolist() for row, keep in zip(tokens, mask, strict=True)]),
             finish_reasons=["stop" if end else "length" for end in ended.tolist()],
-        )
-
-    def _read(self, prompts: list[Prompt]) -> ReadPrompts:
-        """The prompts through the model, once."""
-        ids, seen = left_pad([prompt.token_ids for prompt in prompts], self.model.device)
-        position = seen.long().cumsum(-1).sub(1).clamp(min=0)
-        cache = DecodingCache(self.model.config)
-        output = self.model(
-            input_ids=ids,
-            attention_mask=None if seen.all() else seen.long(),
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return ReadPrompts(
-            prompts=prompts, logits=output.logits[:, -1], cache=cache, seen=seen, position=position[:, -1:]
         )
 
     def _decode(
@@ -166,19 +155,6 @@ class HFSampler(Sampler):
         )
 
 
-@dataclass(kw_only=True)
-class ReadPrompts:
-    """Prompts that the model has read: logits [B, V] of the first token, the cache, what was seen [B, P] bool, and the
-    position [B, 1] of the last token.
-    """
-
-    prompts: list[Prompt]
-    logits: Tensor
-    cache: DecodingCache
-    seen: Tensor
-    position: Tensor
-
-
 def _closed_up(alive: Tensor, remaining: int) -> Tensor:
     """The rows that remain [remaining] long, of alive [N] bool: each stays, or comes from behind to fill a gap."""
     order = torch.arange(remaining, device=alive.device)
@@ -188,6 +164,8 @@ def _closed_up(alive: Tensor, remaining: int) -> Tensor:
 
 def _empty_copy(model: PreTrainedModel) -> PreTrainedModel:
     """A model of the same configuration and type of weights, which are yet to be filled."""
+    from transformers import AutoModelForCausalLM
+
     made: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
         model.config, dtype=next(model.parameters()).dtype, attn_implementation=model.config._attn_implementation
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from dsrl.data.encoding import PromptEncoder
-from dsrl.policy import Policy
 from dsrl.types import Prompt, Rollouts, SamplingParams
+
+if TYPE_CHECKING:
+    from dsrl.policy import Policy
 
 
 @dataclass(kw_only=True)

@@ -6,7 +6,7 @@ import importlib.util
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,12 +15,14 @@ from dsrl.data.encoding import PromptEncoder
 from dsrl.distributed import ranks_by_host, ranks_of_this_host
 from dsrl.draws import seed_of
 from dsrl.errors import DSRLError
-from dsrl.policy import Policy
 from dsrl.registry import register
 from dsrl.samplers.sampler import Sampler
 from dsrl.samplers.vllm_process import EngineProcess, common_environment, cpu_environment
 from dsrl.samplers.vllm_shared import SharedEngine
 from dsrl.types import Prompt, Rollouts, SamplingParams
+
+if TYPE_CHECKING:
+    from dsrl.policy import Policy
 
 DTYPES = ("float32", "bfloat16", "float16")
 PROBE = 48  # tokens of the sequence that trainer and engine both score after every sync

@@ -15,9 +15,9 @@ TWO_PHASES = (
     "sampler=frozen",
     "objective=nsr_prerl",
     "+phase2=grpo",
-    "phase2.start=3",
+    "phase2.start=2",
     "phase2.objective.kl={coefficient: 0.1, estimator: k3}",
-    "iterations=6",
+    "iterations=4",
     "optimizer.lr=2e-4",
     "update.max_tokens=300",  # several micro-batches, not equally many on both ranks
 )
@@ -33,19 +33,19 @@ def alone(train_once):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_ranks_are_as_one_process(strategy, alone, train_once):
     run = train_once(strategy, *TWO_PHASES, *STRATEGIES[strategy])
-    assert [line["phase"] for line in metrics(run)] == [1, 1, 1, 2, 2, 2]
+    assert [line["phase"] for line in metrics(run)] == [1, 1, 2, 2]
     assert metrics(run)[-1]["kl/mean"] > 0
-    assert {line["iteration"] for line in samples(run)} == set(range(6))
+    assert {line["iteration"] for line in samples(run)} == set(range(4))
     assert apart(alone, run) < 1e-4
     base = load_model(ModelConfig(name="tiny")).state_dict()
-    assert max(float((tensor - base[name]).abs().max()) for name, tensor in weights(run).items()) > 1e-3
+    assert max(float((tensor - base[name]).abs().max()) for name, tensor in weights(run).items()) > 5e-4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_its_export_is_its_policy(strategy, train_once, tmp_path):
     run = train_once(strategy, *TWO_PHASES, *STRATEGIES[strategy])
-    export(run / "checkpoints" / "iteration5.ckpt", tmp_path / "out")
+    export(run / "checkpoints" / "iteration3.ckpt", tmp_path / "out")
     ids = torch.arange(3, 30).view(1, -1)
     with torch.no_grad():
         logits = [AutoModelForCausalLM.from_pretrained(folder)(ids).logits for folder in (tmp_path / "out", run / "hf")]

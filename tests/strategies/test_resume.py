@@ -10,12 +10,13 @@ import time
 import pytest
 import torch
 from run_files import lines_apart, metrics, samples, weights
+from test_equal import STRATEGIES, TWO_PHASES
 
 from dsrl.checkpoint import read_checkpoint
 
 PHASES = ("objective=nsr_prerl", "+phase2=grpo", "phase2.objective.kl={coefficient: 0.1, estimator: k3}")
-LONG = (*PHASES, "phase2.start=8", "iterations=20", "checkpoint.every=1", "responses_per_prompt=8")
-FSDP_IN_PARTS = ("trainer=fsdp", "trainer.devices=2", "checkpoint.sharded=true")
+LONG = (*PHASES, "phase2.start=4", "iterations=16", "checkpoint.every=1", "responses_per_prompt=8")
+FSDP_IN_PARTS = (*STRATEGIES["fsdp"], "checkpoint.sharded=true")
 FOUR = (*PHASES, "phase2.start=2", "iterations=4", "checkpoint.every=1", "sampler=frozen")
 
 
@@ -44,7 +45,7 @@ def killed_again_and_again(start, folder, kills, *overrides):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ranks", "kills"), [((), 10), (FSDP_IN_PARTS, 4)], ids=["one", "fsdp"])
+@pytest.mark.parametrize(("ranks", "kills"), [((), 7), (FSDP_IN_PARTS, 3)], ids=["one", "fsdp"])
 def test_killed_at_random_moments_every_number_is_identical(ranks, kills, start, train, tmp_path):
     train(*LONG, *ranks, f"run_dir={tmp_path / 'whole'}")
     killed_again_and_again(start, tmp_path / "killed", kills, *LONG, *ranks)
@@ -56,22 +57,20 @@ def test_killed_at_random_moments_every_number_is_identical(ranks, kills, start,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("name", "before", "after"),
     [
-        (("trainer=auto",), ("trainer=fsdp", "trainer.devices=2")),
-        (FSDP_IN_PARTS, ("trainer=auto",)),
-        (("trainer=fsdp1", "trainer.devices=2"), ("trainer=ddp", "trainer.devices=2")),
+        ("alone", (), STRATEGIES["fsdp"]),
+        ("in parts", FSDP_IN_PARTS, ()),
+        ("fsdp1", STRATEGIES["fsdp1"], STRATEGIES["ddp"]),
     ],
     ids=["1 to 2", "2 parts to 1", "fsdp1 to ddp"],
 )
-def test_goes_on_with_other_ranks(before, after, train, train_once, tmp_path):
-    whole = train_once("four", *FOUR)
-    first = tmp_path / "first"
-    train(*FOUR, *before, f"run_dir={first}")
+def test_goes_on_with_other_ranks(name, before, after, train, train_once, tmp_path):
+    first = train_once(name, *TWO_PHASES, *before)
     handoff = next((first / "checkpoints").glob("handoff-*"))
     assert handoff.is_dir() == ("checkpoint.sharded=true" in before)
-    train(*FOUR, *after, f"run_dir={tmp_path / 'second'}", f"resume={handoff}")
-    assert lines_apart(metrics(tmp_path / "second"), metrics(whole)[2:]) < 1e-4
+    train(*TWO_PHASES, *after, f"run_dir={tmp_path / 'second'}", f"resume={handoff}")
+    assert lines_apart(metrics(tmp_path / "second"), metrics(train_once("alone", *TWO_PHASES))[2:]) < 1e-4
 
 
 @pytest.mark.slow
