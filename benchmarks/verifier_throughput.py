@@ -16,11 +16,11 @@ import random
 import time
 
 import torch
-from dsrl.data.parquet import ParquetSource
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 from rich.console import Console
 from rich.table import Table
 
+from dsrl.data.questions import Questions
 from dsrl.types import Prompt, Rollouts
 from dsrl.verifiers import Math
 from dsrl.verifiers.contract import children
@@ -54,7 +54,7 @@ def main() -> None:
 
 def make_answers(file: str, count: int) -> list[tuple[str, str, str]]:
     """(kind, response, ground truth), shuffled."""
-    rng, rows = random.Random(0), ParquetSource(train=file).train_rows()
+    rng, rows = random.Random(0), Questions(train=file).train_rows()
     answers = []
     for number in range(count):
         kind, row = KINDS[number % len(KINDS)], rows[rng.randrange(len(rows))]
