@@ -6,7 +6,8 @@
 From the file's ground truths (verl's schema) it makes answers in equal parts: right; right, but reformatted; wrong (the
 answer of another row); malformed; hostile, built to explode, hang or crash. All are scored by the verifier; those that
 are not hostile also by math-verify alone, in this process and its main thread, with its own time limit: does the
-verifier say the same, and in how much less time?
+verifier say the same, and in how much less time? A hostile answer that is rewarded is shown: some end in a number, which
+now and then is the row's ground truth.
 """
 
 from __future__ import annotations
@@ -143,6 +144,10 @@ def report(answers: list[tuple[str, str, str]], workers: int | None, timeout: fl
         table.add_row(kind, str(len(mine)), f"{sum(mine):.0f}", same)
     console = Console()
     console.print(table)
+    for (kind, response, truth), reward in zip(answers, rewards, strict=True):
+        if kind == "hostile" and reward:
+            shown = f"{response[:40]!r}...{response[-40:]!r}"
+            console.print(f"hostile, rewarded: {shown} ({len(response)} characters) for {truth!r}", markup=False)
     for number, verdict in zip(harmless, verdicts, strict=True):
         if rewards[number] != verdict:
             _, response, truth = answers[number]

@@ -62,6 +62,7 @@ def reward(verifier: Math, make_rollouts) -> Callable[[str, str], float]:
         (r"\boxed{2\frac{1}{2}}", r"\frac{5}{2}"),
         (r"\boxed{]{}}", "]{}"),
         (f"{'x' * 50_000}\\boxed{{7}}", "7"),
+        ("x = 1 " * 800_000, "1"),  # however long it is, its last expression is the truth
     ],
 )
 def test_right(reward, response: str, truth: str) -> None:
