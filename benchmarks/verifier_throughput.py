@@ -6,8 +6,8 @@
 From the file's ground truths (verl's schema) it makes answers in equal parts: right; right, but reformatted; wrong (the
 answer of another row); malformed; hostile, built to explode, hang or crash. All are scored by the verifier; those that
 are not hostile also by math-verify alone, in this process and its main thread, with its own time limit: does the
-verifier say the same, and in how much less time? A hostile answer that is rewarded is shown: some end in a number, which
-now and then is the row's ground truth.
+verifier say the same, and in how much less time? A hostile answer that is rewarded is shown: some end in a number that
+may be the ground truth.
 """
 
 from __future__ import annotations
