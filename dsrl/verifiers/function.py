@@ -113,7 +113,7 @@ def _row(rollouts: Rollouts, row: int, with_ids: bool) -> dict[str, Any]:
     messages = None if prompt.messages is None else [dict(message) for message in prompt.messages]
     inner = prompt.extra.get("extra_info")
     columns = {**(inner if isinstance(inner, Mapping) else {}), **prompt.extra}
-    columns |= {"answer": prompt.answer, "ground_truth": prompt.answer, "data_source": prompt.data_source}
+    columns |= {"answer": prompt.truth, "ground_truth": prompt.truth, "data_source": prompt.data_source}
     if with_ids:
         columns["completion_ids"] = rollouts.tokens[row][rollouts.mask[row]].tolist()
     shown = {"text": prompt.text, "messages": messages, "answer": prompt.answer, "data_source": prompt.data_source}

@@ -31,6 +31,15 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None):
     return {"score": float(solution_str == ground_truth), "acc": True}
 
 
+def countdown(data_source, solution_str, ground_truth, extra_info=None):
+    return float(int(solution_str) == ground_truth["target"])
+
+
+def countdown_trl(completions, answer, ground_truth):
+    assert answer == ground_truth
+    return [countdown("", text, truth) for text, truth in zip(completions, ground_truth, strict=True)]
+
+
 def dangerous(response, prompt):
     """Ours."""
     if response == "crash":

@@ -62,6 +62,14 @@ def test_trl_gets_the_tokens_where_it_asks(rollouts) -> None:
         assert verifier.score(made).tolist() == [[3, 1]]
 
 
+def test_a_ground_truth_that_is_a_mapping_arrives_as_one(rollouts) -> None:
+    made = rollouts([["24", "25"]], ['{"target": 24}'])
+    made.prompts = [dataclasses.replace(prompt, structured={"target": 24}) for prompt in made.prompts]
+    for name in ("countdown", "countdown_trl"):
+        with function(name) as verifier:
+            assert verifier.score(made).tolist() == [[1, 0]]
+
+
 def test_none_is_not_applicable(rollouts) -> None:
     with function("sometimes") as verifier:
         rewards, components = judge(verifier, rollouts([["code", "four"]], ["1"]))
