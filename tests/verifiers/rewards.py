@@ -23,6 +23,16 @@ def token_count(completions, completion_ids, **kwargs):
     return [len(ids) for ids in completion_ids]
 
 
+def every_keyword(prompts, completions, trainer_state=None, log_extra=None, log_metric=None, **kwargs):
+    assert (trainer_state, log_extra, log_metric) == (None, None, None)
+    assert kwargs["completion_ids"] == [[1]] * len(completions)
+    return [float(text == "4") for text in completions]
+
+
+def needs_the_trainer(completions, trainer_state, log_metric, **kwargs):
+    return [trainer_state.global_step for _ in completions]
+
+
 async def later(completions, **kwargs):
     return [2.0 for _ in completions]
 
