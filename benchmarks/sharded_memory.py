@@ -8,6 +8,7 @@ full copy that `sampler=hf` keeps on each rank under FSDP (0.5 GiB here), and ra
 glibc is told to give freed memory back: by default it keeps what FSDP's gathered blocks took.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def peaks(model: Path, folder: Path, *overrides: str) -> list[float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     config = ModelConfig(name="smollm2")
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "model"

@@ -6,7 +6,8 @@
 From the file's ground truths (verl's schema) it makes answers in equal parts: right; right, but reformatted; wrong (the
 answer of another row); malformed; hostile, built to explode, hang or crash. All are scored by the verifier; those that
 are not hostile also by math-verify alone, in this process and its main thread, with its own time limit: does the
-verifier say the same, and in how much less time?
+verifier say the same, and in how much less time? A hostile answer that is rewarded is shown: some end in a number that
+may be the ground truth.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import random
 import time
 
 import torch
-from dsrl.data.parquet import ParquetSource
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 from rich.console import Console
 from rich.table import Table
 
+from dsrl.data.questions import Questions
 from dsrl.types import Prompt, Rollouts
 from dsrl.verifiers import Math
 from dsrl.verifiers.contract import children
@@ -54,7 +55,7 @@ def main() -> None:
 
 def make_answers(file: str, count: int) -> list[tuple[str, str, str]]:
     """(kind, response, ground truth), shuffled."""
-    rng, rows = random.Random(0), ParquetSource(train=file).train_rows()
+    rng, rows = random.Random(0), Questions(train=file).train_rows()
     answers = []
     for number in range(count):
         kind, row = KINDS[number % len(KINDS)], rows[rng.randrange(len(rows))]
@@ -143,6 +144,10 @@ def report(answers: list[tuple[str, str, str]], workers: int | None, timeout: fl
         table.add_row(kind, str(len(mine)), f"{sum(mine):.0f}", same)
     console = Console()
     console.print(table)
+    for (kind, response, truth), reward in zip(answers, rewards, strict=True):
+        if kind == "hostile" and reward:
+            shown = f"{response[:40]!r}...{response[-40:]!r}"
+            console.print(f"hostile, rewarded: {shown} ({len(response)} characters) for {truth!r}", markup=False)
     for number, verdict in zip(harmless, verdicts, strict=True):
         if rewards[number] != verdict:
             _, response, truth = answers[number]

@@ -24,7 +24,8 @@ class Prompt:
     `position` is its place in the batch of all ranks; draws depend on it and on nothing else of the batch.
     `row` is where it stands in the training data.
     `messages` is the chat, or None where the prompt is plain text. `truncated` says whether its beginning was cut.
-    `answer` is the ground truth that verifiers compare with. `extra` holds whatever else the row carried.
+    `answer` is the ground truth that verifiers compare with, as text; `structured` is it as the row held it, where that
+    was a mapping or a list. `extra` holds whatever else the row carried.
     """
 
     position: int
@@ -34,8 +35,14 @@ class Prompt:
     truncated: bool = False
     messages: tuple[Mapping[str, str], ...] | None = None
     answer: str = ""
+    structured: Any = None
     data_source: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def truth(self) -> Any:
+        """The ground truth as the row held it."""
+        return self.answer if self.structured is None else self.structured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

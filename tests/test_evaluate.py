@@ -24,9 +24,10 @@ def numbers(folder):
     return json.loads((folder / "results.json").read_text())["results"]
 
 
-def test_a_run_its_checkpoint_and_its_folder_are_one_model(fit, tmp_path):
+@pytest.mark.parametrize("form", ["checkpoint.sharded=false", "checkpoint.sharded=true"])
+def test_a_run_its_checkpoint_and_its_folder_are_one_model(form, fit, tmp_path):
     """And the samples are those of its last validation."""
-    module = fit("iterations=1", "model.max_new_tokens=64")
+    module = fit("iterations=1", "model.max_new_tokens=64", form)
     runs = {
         "run": f"model={tmp_path}/run",
         "checkpoint": f"model={tmp_path}/run/checkpoints/iteration0.ckpt",

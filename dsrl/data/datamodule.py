@@ -183,6 +183,7 @@ class IterationBatches(Dataset[list[Prompt]]):
             truncated=cut,
             messages=None if isinstance(row.question, str) else tuple(row.question),
             answer=row.answer,
+            structured=row.structured,
             data_source=row.data_source,
             extra=row.extra,
         )

@@ -39,9 +39,11 @@ class Schema:
             raise ConfigError(f"{where}: expected an object with fields, found {type(record).__name__}")
         used = {"reward_model", "data_source", self.answer or "answer"}
         used |= {self.question} if self.question else {"prompt", "question"}
+        truth = self._truth(record, where)
         return Row(
             question=self._question(record, where),
-            answer=self._answer(record, where),
+            answer=self._answer(truth, where),
+            structured=truth if isinstance(truth, Mapping | list) else None,
             data_source=str(record.get("data_source") or default_source),
             extra={key: value for key, value in record.items() if key not in used},
         )
@@ -62,21 +64,25 @@ class Schema:
         assert isinstance(question, str)
         return question
 
-    def _answer(self, record: Mapping[str, Any], where: str) -> str:
-        if self.answer is None:
-            grading = record.get("reward_model")
-            answer = grading.get("ground_truth") if isinstance(grading, Mapping) else None
-            answer = record.get("answer") if answer is None else answer
-        else:
-            answer = _column(record, self.answer, where)
+    def _truth(self, record: Mapping[str, Any], where: str) -> Any:
+        """The ground truth as the record holds it."""
+        if self.answer is not None:
+            return _column(record, self.answer, where)
+        grading = record.get("reward_model")
+        truth = grading.get("ground_truth") if isinstance(grading, Mapping) else None
+        return record.get("answer") if truth is None else truth
+
+    def _answer(self, truth: Any, where: str) -> str:
+        """It as text: values of a list are the answer together, joined by commas; a mapping is written as JSON."""
         column, needed = self.answer or "answer", self.answer or "reward_model.ground_truth or answer"
-        if isinstance(answer, list):  # several values that are the answer together
-            answer = ", ".join(map(str, answer))
-        if isinstance(answer, Mapping):
-            raise ConfigError(f"{where}: {column} must be text, found {answer!s:.200}")
-        if answer is None or answer != answer or not str(answer).strip():  # NaN, a table's missing value, is not itself
-            raise ConfigError(f"{where}: needs {needed}, found {answer!r}")
-        text = str(answer)
+        if isinstance(truth, list):
+            text = ", ".join(map(str, truth))
+        elif isinstance(truth, Mapping):
+            text = json.dumps(truth, default=str, ensure_ascii=False) if truth else ""
+        else:
+            text = "" if truth is None or truth != truth else str(truth)  # NaN, a missing value, is not itself
+        if not text.strip():
+            raise ConfigError(f"{where}: needs {needed}, found {truth!r}")
         if self.answer_after:
             _, mark, after = text.rpartition(self.answer_after)
             if not mark or not after.strip():

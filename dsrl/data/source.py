@@ -14,10 +14,14 @@ OVERLONG = ("cut", "drop")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One question: text or chat messages, its ground truth, where it comes from, and whatever else its row held."""
+    """One question: text or chat messages, its ground truth, where it comes from, and whatever else its row held.
+
+    structured: the ground truth as the row held it, where that was a mapping or a list; `answer` is it as text.
+    """
 
     question: str | Messages
     answer: str
+    structured: Any = None
     data_source: str
     extra: Mapping[str, Any] = field(default_factory=dict)
 

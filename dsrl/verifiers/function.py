@@ -29,9 +29,10 @@ class Function(PooledVerifier):
 
     Its parameters say how it is called. `fn(response, prompt)` gives the score of one response; `prompt` has text,
     messages, answer, data_source and extra, as dsrl.types.Prompt. `fn(prompts, completions, **columns)` is TRL's:
-    lists of N, chats as messages; columns are answer, ground_truth, data_source and whatever else the rows or their
-    extra_info hold; completion_ids where it asks for them. `fn(data_source, solution_str, ground_truth, extra_info)`
-    is verl's. A score is a number, verl's mapping with `score`, or None: not applicable, which counts 0.
+    lists of N, chats as messages; columns are completion_ids, answer, ground_truth, data_source and whatever else the
+    rows or their extra_info hold, as far as it has parameters for them or takes any. `fn(data_source, solution_str,
+    ground_truth, extra_info)` is verl's. A score is a number, verl's mapping with `score`, or None: not applicable,
+    which counts 0.
 
     It runs in `workers` processes that have the trainer's environment and no other limit than `timeout` seconds a call.
     A call that raises, overruns or returns another number of scores is repeated for each of its responses alone, and
@@ -113,7 +114,7 @@ def _row(rollouts: Rollouts, row: int, with_ids: bool) -> dict[str, Any]:
     messages = None if prompt.messages is None else [dict(message) for message in prompt.messages]
     inner = prompt.extra.get("extra_info")
     columns = {**(inner if isinstance(inner, Mapping) else {}), **prompt.extra}
-    columns |= {"answer": prompt.answer, "ground_truth": prompt.answer, "data_source": prompt.data_source}
+    columns |= {"answer": prompt.truth, "ground_truth": prompt.truth, "data_source": prompt.data_source}
     if with_ids:
         columns["completion_ids"] = rollouts.tokens[row][rollouts.mask[row]].tolist()
     shown = {"text": prompt.text, "messages": messages, "answer": prompt.answer, "data_source": prompt.data_source}

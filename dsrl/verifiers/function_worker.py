@@ -18,6 +18,9 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+OF_TRLS_TRAINER = ("trainer_state", "log_extra", "log_metric", "environments")
+"""What TRL also hands over: objects of its trainer, of which there is none here."""
+
 _function: Callable[..., Any]
 
 
@@ -37,9 +40,14 @@ def start(path: str, search: str) -> None:
 
 
 def style() -> str:
-    """`trl`, `verl` or `dsrl`, by the names of the parameters. Raises TypeError for others."""
+    """`trl`, `verl` or `dsrl`, by the names of the parameters. Raises TypeError for others, or what cannot be given."""
     parameters = inspect.signature(_function).parameters
     if "completions" in parameters:
+        absent = [key for key in OF_TRLS_TRAINER if key in parameters and parameters[key].default is inspect._empty]
+        if absent:
+            raise TypeError(
+                f"it requires {' and '.join(absent)}, which TRL's trainer alone has; give a default, {absent[0]}=None"
+            )
         return "trl"
     if "solution_str" in parameters:
         return "verl"
@@ -56,7 +64,7 @@ def style() -> str:
 def reply(request: dict[str, Any]) -> dict[str, Any]:
     """The scores of the request's rows, or what stopped the function."""
     if "rows" not in request:
-        return {"batched": style() == "trl", "reads_ids": "completion_ids" in inspect.signature(_function).parameters}
+        return {"batched": style() == "trl", "reads_ids": style() == "trl" and _accepts("completion_ids")}
     rows = request["rows"]
     try:
         found = {"trl": _as_trl, "verl": _as_verl, "dsrl": _as_dsrl}[style()](rows)
@@ -81,11 +89,15 @@ def _as_trl(rows: list[dict[str, Any]]) -> Any:
         ],
     }
     for name in dict.fromkeys(name for row in rows for name in row["columns"]):
-        given[name] = [row["columns"].get(name) for row in rows]
-    accepted = inspect.signature(_function).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
-        given = {name: values for name, values in given.items() if name in accepted}
-    return _function(**given)
+        if name not in (*given, *OF_TRLS_TRAINER):
+            given[name] = [row["columns"].get(name) for row in rows]
+    return _function(**{name: values for name, values in given.items() if _accepts(name)})
+
+
+def _accepts(name: str) -> bool:
+    """Whether the function has a parameter of this name, or takes any."""
+    parameters = inspect.signature(_function).parameters
+    return name in parameters or any(found.kind is found.VAR_KEYWORD for found in parameters.values())
 
 
 def _as_verl(rows: list[dict[str, Any]]) -> list[Any]:

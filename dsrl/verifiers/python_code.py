@@ -103,7 +103,10 @@ class Python(PooledVerifier):
         return str(blocks[-1] if blocks else response).strip()
 
     def _cases(self, prompt: Prompt) -> list[Case]:
-        given = ground_truth(prompt) if self.tests is None else column(prompt, self.tests)
+        if self.tests is not None:
+            given = column(prompt, self.tests)
+        else:
+            given = ground_truth(prompt) if prompt.structured is None else prompt.structured
         try:
             return read_tests(given)
         except ConfigError as error:

@@ -37,11 +37,12 @@ def read_tests(given: Any) -> list[Case]:
 
     {"inputs": [...], "outputs": [...]} (APPS, TACO, verl): programs that read and print; with "fn_name", a function's
     arguments and its result. A list of {"input", "output"} and maybe "fn_name" (open-r1, LiveCodeBench): the same.
-    Python code, or a list of it (MBPP's test_list): runs after the answer's code. Each also as JSON in a string.
+    Python code, or a list of it (MBPP's test_list): runs after the answer's code. These also as {"test_cases": ...} or
+    {"assert_case": ...}, and each as JSON in a string.
     """
     found = _decoded(given)
-    if isinstance(found, Mapping) and isinstance(found.get("test_cases"), list):
-        found = found["test_cases"]
+    if isinstance(found, Mapping) and not found.get("inputs"):
+        found = found.get("test_cases") or found.get("assert_case") or found
     if isinstance(found, Mapping) and isinstance(found.get("inputs"), list) and isinstance(found.get("outputs"), list):
         if len(found["inputs"]) != len(found["outputs"]):
             raise ConfigError(f"tests have {len(found['inputs'])} inputs and {len(found['outputs'])} outputs")
@@ -65,28 +66,41 @@ def read_tests(given: Any) -> list[Case]:
     return cases
 
 
-def _case(given: Any, wanted: Any, name: str | None) -> Case:
+def _case(given: Any, wanted: Any, name: Any) -> Case:
     if not name:
         return Case(request={"stdin": _text(given)}, expected=_text(wanted))
+    if not (isinstance(name, str) and name.isidentifier()):
+        raise ConfigError(f"fn_name must be the name of a function, found {name!r}")
     if isinstance(given, str):  # LiveCodeBench: a line of JSON for each argument
         given = [_decoded(line) for line in given.splitlines() if line.strip()]
     arguments = list(given) if isinstance(given, Sequence) else [given]
-    return Case(
-        request={"call": name, "args": arguments}, expected=_decoded(wanted) if isinstance(wanted, str) else wanted
-    )
+    return Case(request={"call": name, "args": arguments}, expected=_as_json(_decoded(wanted)))
 
 
 def _statements(code: str) -> Case:
     try:
-        ast.parse(code)
+        statements = ast.parse(code).body
     except (SyntaxError, ValueError) as error:
         raise ConfigError(f"tests are not Python code ({error}): {code[:200]!r}") from error
+    if not statements:
+        raise ConfigError(f"a test without a statement, which every answer would pass: {code[:200]!r}")
     token = secrets.token_hex(8)
     return Case(request={"tests": code, "token": token}, expected=token)
 
 
 def _text(value: Any) -> str:
-    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+    lines = value if isinstance(value, list) else [value]
+    if not all(isinstance(line, str | int | float) for line in lines):
+        raise ConfigError(f"without fn_name inputs and outputs must be text or lists of lines, found {value!s:.200}")
+    return "\n".join(map(str, lines))
+
+
+def _as_json(value: Any) -> Any:
+    """As it looks where a function's result has travelled as JSON: a tuple is a list, a key text."""
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"a result is compared as JSON, and {value!s:.200} is none ({error})") from error
 
 
 def _decoded(value: Any) -> Any:

@@ -11,7 +11,8 @@ import reasoning_gym
 def reply(request: tuple[str, str, dict[str, Any]]) -> float | str:
     """The score, or what is wrong with the task.
 
-    JSON and parquet make lists of an entry's tuples, and some scorers compare with ==: the better score of both counts.
+    An entry of a file has lists where the task had tuples, and some scorers compare with ==: the better score of both
+    forms counts.
     """
     task, answer, entry = request
     try:

@@ -122,10 +122,18 @@ def rows_of(rollouts: Rollouts, prompts: Sequence[int]) -> Rollouts:
 
 
 def ground_truth(prompt: Prompt) -> str:
-    """The prompt's ground truth, stripped. Raises ConfigError where there is none: to score 0 would teach noise."""
+    """The prompt's ground truth as text, stripped.
+
+    Raises ConfigError where there is none, or one with parts, such as a mapping: to score 0 would teach noise.
+    """
     truth = prompt.answer.strip()
+    source = f" of data source '{prompt.data_source}'" if prompt.data_source else ""
+    if any(isinstance(part, Mapping) for part in (prompt.structured, *(prompt.structured or ()))):
+        raise ConfigError(
+            f"the ground truth of a row{source} is not text but {prompt.structured!s:.200}: verifier=python, for "
+            f"tests, or verifier=function can read it. Its question begins {prompt.text[:80]!r}"
+        )
     if not truth:
-        source = f" of data source '{prompt.data_source}'" if prompt.data_source else ""
         raise ConfigError(
             f"a row{source} has no ground truth to compare answers with; give it reward_model.ground_truth or answer, "
             f"or remove it. Its question begins {prompt.text[:80]!r}"

@@ -1,17 +1,19 @@
-"""The program of a worker process: requests in lines of JSON, answered by the `reply` function of a file.
+"""The program of a worker process: requests, answered by the `reply` function of a file.
 
     python -P worker.py FILE TIMEOUT MEMORY [ARGUMENT ...]
 
-FILE defines `reply(request)`; it may define `start(*arguments)`, called once before the first request. Out come
-`{"ready": true}` or `{"failed": message}` first, then for each request `[reply, spent]`, where `spent` asks to be
-replaced. TIMEOUT is in seconds a request, MEMORY in bytes (0: unlimited). It imports nothing of dsrl, and so no torch:
-it starts in a fraction of a second, is small, and ends with its input.
+FILE defines `reply(request)`; it may define `start(*arguments)`, called once before the first request. A request is a
+pickle, after its length in 8 bytes. Out come lines of JSON: `{"ready": true}` or `{"failed": message}` first, then for
+each request `[reply, spent]`, where `spent` asks to be replaced. What comes from the trainer may be trusted, what an
+answer got hold of may not. TIMEOUT is in seconds a request, MEMORY in bytes (0: unlimited). It imports nothing of dsrl,
+and so no torch: it starts in a fraction of a second, is small, and ends with its input.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import resource
 import runpy
 import signal
@@ -37,9 +39,10 @@ def main(file: str, timeout: float, memory: int, arguments: list[str]) -> None:
     except BaseException as error:
         first = {"failed": f"{type(error).__name__}: {error}"}
     print(json.dumps(first), file=replies, flush=True)
-    for line in requests if "ready" in first else ():
+    while "ready" in first and (size := requests.read(8)):
+        request = requests.read(int.from_bytes(size))
         signal.setitimer(signal.ITIMER_REAL, timeout)
-        reply = handler["reply"](json.loads(line))
+        reply = handler["reply"](pickle.loads(request))
         signal.setitimer(signal.ITIMER_REAL, 0)
         spent = memory > 0 and _address_space() > memory / 2
         print(json.dumps([reply, spent]), file=replies, flush=True)

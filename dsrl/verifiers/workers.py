@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import pickle
 import queue
 import select
 import subprocess
@@ -45,12 +46,14 @@ class Worker:
     process: subprocess.Popen[bytes] | None = None
 
     def ask(self, request: Any) -> Any:
-        """The reply to `request`, or None where the worker was lost over it. Raises DSRLError where it cannot start.
+        """The reply to `request`, or None where the worker was lost over it.
 
-        What JSON does not know, such as a date, arrives as its `str`.
+        The request arrives as it is, a tuple as a tuple; the reply is what JSON knows. Raises DSRLError where the
+        request cannot be sent or the worker cannot start.
         """
+        message = packed(request)
         process = self._running()
-        line = self._exchange(process, request)
+        line = self._exchange(process, message)
         if not line.endswith(b"\n"):
             self.stop()
             return None
@@ -86,10 +89,10 @@ class Worker:
             raise DSRLError(f"a worker process of {self.file.name} did not start: {first.get('failed', lost)}")
         return process
 
-    def _exchange(self, process: subprocess.Popen[bytes], request: Any) -> bytes:
+    def _exchange(self, process: subprocess.Popen[bytes], message: bytes) -> bytes:
         assert process.stdin is not None
         try:
-            process.stdin.write(json.dumps(request, default=str).encode() + b"\n")
+            process.stdin.write(message)
             process.stdin.flush()
         except BrokenPipeError:
             return b""
@@ -119,6 +122,17 @@ class WorkerPool:
             return worker.ask(request)
         finally:
             self._idle.put(worker)
+
+
+def packed(request: Any) -> bytes:
+    """A request as worker.py reads it. Raises DSRLError for what cannot be sent to another process."""
+    try:
+        message = pickle.dumps(request)
+    except Exception as error:  # whatever the objects of a data set raise
+        raise DSRLError(
+            f"a row holds what cannot be sent to a verifier's process: {type(error).__name__}: {error}"
+        ) from error
+    return len(message).to_bytes(8) + message
 
 
 def pool_size(workers: int | None) -> int:

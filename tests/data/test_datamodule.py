@@ -80,12 +80,14 @@ def test_in_validation_rows_keep_their_order_and_a_position_is_a_place_in_the_se
 
 def test_a_prompt_carries_its_row():
     chat = ({"role": "user", "content": "123456789+1="},)
-    rows = [Row(question=chat, answer="7", data_source="sums", extra={"level": 3})]
+    rows = [Row(question=chat, answer="7", structured=["7"], data_source="sums", extra={"level": 3})]
     (prompt,) = IterationBatches(rows, ENCODER, batch=1, seed=0, shard=(0, 1))[0]
     assert (prompt.text, prompt.truncated, prompt.messages) == ("123456789+1=", True, chat)
     assert ENCODER.tokenizer.decode(list(prompt.token_ids)) == "56789+1="
     assert (prompt.answer, prompt.data_source, prompt.extra) == ("7", "sums", {"level": 3})
+    assert prompt.structured == prompt.truth == ["7"]
     (prompt,) = batches(1, 1)[0]
+    assert (prompt.structured, prompt.truth) == (None, "1")
     assert (prompt.text, prompt.truncated, prompt.messages) == ("0+1=", False, None)
     assert prompt.token_ids == ENCODER.encode("0+1=")
 

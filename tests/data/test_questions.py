@@ -117,7 +117,8 @@ BROKEN = [
     ({"prompt": "1+1=", "answer": " "}, ANSWER + " ' '"),
     ({"prompt": "1+1=", "reward_model": {"ground_truth": ""}}, ANSWER + " ''"),
     ({"prompt": "1+1=", "answer": float("nan")}, ANSWER + " nan"),
-    ({"prompt": "1+1=", "answer": {"value": 2}}, r"answer must be text, found {'value': 2}"),
+    ({"prompt": "1+1=", "answer": {}}, r"needs reward_model.ground_truth or answer, found {}"),
+    ({"prompt": "1+1=", "answer": [""]}, r"needs reward_model.ground_truth or answer, found \[''\]"),
     ([1, 2], "expected an object with fields, found list"),
     ("{'prompt': 'single quotes'}", "not JSON: Expecting property name"),
 ]
@@ -212,7 +213,17 @@ def test_columns_of_other_names(tmp_path):
 
 
 def test_a_list_of_answers_is_one_answer(tmp_path):
-    assert rows_of(jsonl(tmp_path / "a.jsonl", {"question": "x^2=1", "answer": ["-1", 1]}))[0].answer == "-1, 1"
+    (row,) = rows_of(jsonl(tmp_path / "a.jsonl", {"question": "x^2=1", "answer": ["-1", 1]}))
+    assert (row.answer, row.structured) == ("-1, 1", ["-1", 1])
+
+
+def test_a_ground_truth_that_is_a_mapping_is_kept_as_it_is(tmp_path):
+    tests = {"inputs": ["1"], "outputs": ["ä"]}
+    path = tmp_path / "code.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([VERL | {"reward_model": {"ground_truth": tests}}]), path)
+    (row,) = rows_of(path)
+    assert (row.answer, row.structured) == ('{"inputs": ["1"], "outputs": ["ä"]}', tests)
+    assert rows_of(jsonl(tmp_path / "text.jsonl", GOOD))[0].structured is None
 
 
 def test_a_json_file_may_hold_a_list(tmp_path):

@@ -23,12 +23,31 @@ def token_count(completions, completion_ids, **kwargs):
     return [len(ids) for ids in completion_ids]
 
 
+def every_keyword(prompts, completions, trainer_state=None, log_extra=None, log_metric=None, **kwargs):
+    assert (trainer_state, log_extra, log_metric) == (None, None, None)
+    assert kwargs["completion_ids"] == [[1]] * len(completions)
+    return [float(text == "4") for text in completions]
+
+
+def needs_the_trainer(completions, trainer_state, log_metric, **kwargs):
+    return [trainer_state.global_step for _ in completions]
+
+
 async def later(completions, **kwargs):
     return [2.0 for _ in completions]
 
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None):
     return {"score": float(solution_str == ground_truth), "acc": True}
+
+
+def countdown(data_source, solution_str, ground_truth, extra_info=None):
+    return float(int(solution_str) == ground_truth["target"])
+
+
+def countdown_trl(completions, answer, ground_truth):
+    assert answer == ground_truth
+    return [countdown("", text, truth) for text, truth in zip(completions, ground_truth, strict=True)]
 
 
 def dangerous(response, prompt):

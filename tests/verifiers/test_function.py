@@ -62,6 +62,22 @@ def test_trl_gets_the_tokens_where_it_asks(rollouts) -> None:
         assert verifier.score(made).tolist() == [[3, 1]]
 
 
+def test_what_trls_trainer_alone_has_is_left_at_its_default(rollouts) -> None:
+    """Also where a column of the rows has its name, or that of the completions."""
+    clash = {"trainer_state": "a", "log_extra": "b", "completions": "c"}
+    with function("every_keyword") as verifier:
+        assert verifier.check() == []
+        assert verifier.score(rollouts([["4", "5"]], ["5"], extra=clash)).tolist() == [[1, 0]]
+
+
+def test_a_ground_truth_that_is_a_mapping_arrives_as_one(rollouts) -> None:
+    made = rollouts([["24", "25"]], ['{"target": 24}'])
+    made.prompts = [dataclasses.replace(prompt, structured={"target": 24}) for prompt in made.prompts]
+    for name in ("countdown", "countdown_trl"):
+        with function(name) as verifier:
+            assert verifier.score(made).tolist() == [[1, 0]]
+
+
 def test_none_is_not_applicable(rollouts) -> None:
     with function("sometimes") as verifier:
         rewards, components = judge(verifier, rollouts([["code", "four"]], ["1"]))
@@ -113,6 +129,10 @@ def test_a_module_on_the_trainers_path(rollouts, tmp_path: Path, monkeypatch: py
         (f"{REWARDS}:nothing", "has no function nothing"),
         ("no_such_module_here:score", "ModuleNotFoundError: No module named 'no_such_module_here'"),
         ("nowhere/file.py:score", "FileNotFoundError"),
+        (
+            f"{REWARDS}:needs_the_trainer",
+            "requires trainer_state and log_metric, .*; give a default, trainer_state=None",
+        ),
         (f"{REWARDS}:no_signature", r"its parameters must be \(response, prompt\), TRL's .* not \(text\)"),
     ],
 )

@@ -25,9 +25,17 @@ def verifier() -> Iterator[Math]:
     verifier.close()
 
 
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Math]:
+    """For what takes no time, except on a machine that is busy with something else."""
+    verifier = Math(workers=1)
+    yield verifier
+    verifier.close()
+
+
 @pytest.fixture
-def reward(verifier: Math, make_rollouts) -> Callable[[str, str], float]:
-    return lambda response, truth: verifier.score(make_rollouts([[response]], [truth])).item()
+def reward(patient: Math, make_rollouts) -> Callable[[str, str], float]:
+    return lambda response, truth: patient.score(make_rollouts([[response]], [truth])).item()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +70,7 @@ def reward(verifier: Math, make_rollouts) -> Callable[[str, str], float]:
         (r"\boxed{2\frac{1}{2}}", r"\frac{5}{2}"),
         (r"\boxed{]{}}", "]{}"),
         (f"{'x' * 50_000}\\boxed{{7}}", "7"),
+        ("x = 1 " * 800_000, "1"),  # however long it is, its last expression is the truth
     ],
 )
 def test_right(reward, response: str, truth: str) -> None:
@@ -110,11 +119,10 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_text_scores_0_in_time(reward, name: str) -> None:
+def test_hostile_text_scores_0_in_time(verifier: Math, make_rollouts, name: str) -> None:
     started = time.monotonic()
-    assert reward(HOSTILE[name], "3") == 0.0
+    assert verifier.score(make_rollouts([[HOSTILE[name]], [r"\boxed{3}"]], ["3", "3"])).tolist() == [[0], [1]]
     assert time.monotonic() - started < 5
-    assert reward(r"\boxed{3}", "3") == 1.0
 
 
 def test_a_lost_answer_costs_itself_alone(verifier: Math, make_rollouts) -> None:
@@ -132,13 +140,13 @@ LENIENCY = [
 ]
 
 
-def test_lenient_is_math_verifys_own(verifier: Math, make_rollouts) -> None:
+def test_lenient_is_math_verifys_own(patient: Math, make_rollouts) -> None:
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
     reading = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
     lenient = Math(workers=1, strict=False)
     rollouts = make_rollouts([[response] for response, *_ in LENIENCY], [truth for _, truth, *_ in LENIENCY])
-    rewards = verifier.score(rollouts).flatten().tolist(), lenient.score(rollouts).flatten().tolist()
+    rewards = patient.score(rollouts).flatten().tolist(), lenient.score(rollouts).flatten().tolist()
     lenient.close()
     for row, (response, truth, *_) in enumerate(LENIENCY):
         gold, given = parse(f"\\boxed{{{truth}}}", reading), parse(response, reading)
@@ -153,7 +161,7 @@ def test_equal_pairs_are_checked_once(verifier: Math, make_rollouts) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_agrees_with_math_verify_alone(verifier: Math, make_rollouts) -> None:
+def test_agrees_with_math_verify_alone(patient: Math, make_rollouts) -> None:
     if not REAL_DATA.exists():
         pytest.skip(f"needs {REAL_DATA}")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -172,7 +180,7 @@ def test_agrees_with_math_verify_alone(verifier: Math, make_rollouts) -> None:
         [float(verify(parse(f"${truth}$", reading), parse(text, reading))) for text in group]
         for truth, group in zip(truths, texts, strict=True)
     ]
-    assert verifier.score(make_rollouts(texts, truths)).tolist() == alone
+    assert patient.score(make_rollouts(texts, truths)).tolist() == alone
     assert 60 < sum(map(sum, alone)) < 180
 
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
+from dsrl.data.questions import Questions
 from dsrl.errors import ConfigError
 from dsrl.registry import build
+from dsrl.types import Prompt
 from dsrl.verifiers import Python
+from dsrl.verifiers.contract import Bench
 
 ADD = "def add(a, b): return a + b"
 PROGRAM = "a, b = map(int, input().split())\nprint(a + b)"
@@ -111,11 +117,50 @@ def test_tests_may_be_in_a_column(make_rollouts) -> None:
     verifier.close()
 
 
+FORMS = {
+    "programs": (PROGRAM, {"inputs": ["1 2\n", "20 30\n"], "outputs": ["3\n", "50\n"]}),
+    "programs, with the fields of calls": (PROGRAM, {"inputs": ["1 2"], "outputs": ["3"], "fn_name": None}),
+    "calls, an argument a line": (ADD, {"inputs": ["1\n2", "[1]\n[2]"], "outputs": ["3", "[1, 2]"], "fn_name": "add"}),
+    "calls, arguments in lists": (ADD, {"inputs": [[2, 2]], "outputs": [[4]], "fn_name": "add"}),
+    "assertions": (ADD, ["assert add(1, 2) == 3", "assert add('a', 'b') == 'ab'"]),
+}
+
+
+@pytest.mark.parametrize("form", ["JSON", "as it is", "a column"])
+@pytest.mark.parametrize("name", FORMS)
+def test_a_file_in_verls_schema(verifier: Python, tmp_path: Path, name: str, form: str) -> None:
+    """From the file to the reward: the tests as the ground truth, in JSON or in parquet's own types, or in a column."""
+    right, tests = FORMS[name]
+    truth = {"JSON": json.dumps(tests), "as it is": tests, "a column": "unused"}[form]
+    record = {
+        "data_source": "taco",
+        "prompt": [{"role": "user", "content": "Add."}],
+        "reward_model": {"style": "rule", "ground_truth": truth},
+        "tests": tests,
+    }
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([record]), tmp_path / "code.parquet")
+    (row,) = Questions(train=str(tmp_path / "code.parquet")).train_rows()
+    fields = {"answer": row.answer, "structured": row.structured, "extra": row.extra}
+    bench = Bench(
+        verifier=dataclasses.replace(verifier, tests="tests", workers=1) if form == "a column" else verifier,
+        prompt=Prompt(position=0, text="Add.", token_ids=(1,), **fields),
+        right=f"```python\n{right}\n```",
+        wrong="```python\ndef add(a, b): return 3\nprint(4)\n```",
+    )
+    assert bench.rewards([bench.right, bench.wrong]) == [[1, 0]]
+    if form == "a column":
+        bench.verifier.close()
+
+
 def test_tests_that_cannot_be_read_are_the_users_error(verifier: Python, make_rollouts) -> None:
     with pytest.raises(ConfigError, match="tests must be .* The question begins 'question 0'"):
         verifier.score(make_rollouts([["x"]], ["42"]))
     with pytest.raises(ConfigError, match="no ground truth"):
         verifier.score(make_rollouts([["x"]], [""]))
+    rollouts = make_rollouts([["x"]], ["neither"])
+    rollouts.prompts = [dataclasses.replace(rollouts.prompts[0], structured={"target": 24})]
+    with pytest.raises(ConfigError, match="tests must be .* found \"{'target': 24}\". The question begins"):
+        verifier.score(rollouts)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ CALLS = [({"call": "add", "args": [1, 2]}, 3), ({"call": "add", "args": [[], []]
         ([{"input": "1 2\n", "output": "3\n"}, {"input": "5 5", "output": "10", "type": "stdin_stdout"}], PROGRAMS),
         ({"language": "python", "test_cases": [{"input": "1 2\n", "output": "3\n"}]}, PROGRAMS[:1]),
         ([{"input": [1, 2], "output": 3, "fn_name": "add"}], CALLS[:1]),
+        ({"inputs": ["1 2\n", "5 5"], "outputs": ["3\n", "10"], "fn_name": None, "assert_case": []}, PROGRAMS),
+        ({"inputs": [[1]], "outputs": [{"a": None}], "fn_name": "f"}, [({"call": "f", "args": [1]}, {"a": None})]),
     ],
 )
 @pytest.mark.parametrize("form", [lambda given: given, json.dumps, str], ids=["as it is", "JSON", "repr"])
@@ -38,10 +40,23 @@ def test_inputs_and_outputs(given, cases, form) -> None:
     assert read(form(given)) == cases
 
 
-@pytest.mark.parametrize("given", ["assert add(1, 2) == 3", ["assert add(1, 2) == 3"], '["assert add(1, 2) == 3"]'])
+ASSERTION = "assert add(1, 2) == 3"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ASSERTION,
+        [ASSERTION],
+        json.dumps([ASSERTION]),
+        {"assert_case": [ASSERTION]},
+        json.dumps({"assert_case": ASSERTION, "entry_point": "add"}),
+        {"inputs": [], "outputs": [], "fn_name": "add", "assert_case": [ASSERTION]},
+    ],
+)
 def test_statements_leave_a_token_that_cannot_be_guessed(given) -> None:
     (case,), (again,) = read_tests(given), read_tests(given)
-    assert case.request["tests"] == "assert add(1, 2) == 3"
+    assert case.request["tests"] == ASSERTION
     assert case.passes(case.request["token"]) and not case.passes("") and not case.passes(None)
     assert case.request["token"] != again.request["token"]
 
@@ -57,6 +72,17 @@ def test_statements_leave_a_token_that_cannot_be_guessed(given) -> None:
         ([1, 2], "tests must be"),
         ({"inputs": ["1"]}, "tests must be"),
         ("assert add(1, 2 == 3", "tests are not Python code"),
+        (["assert True", "# none"], "a test without a statement, which every answer would pass: '# none'"),
+        ([""], "a test without a statement"),
+        ({"inputs": ["1"], "outputs": [None]}, "without fn_name inputs and outputs must be text or lists of lines"),
+        ({"inputs": [{"a": 1}], "outputs": ["1"]}, "without fn_name .* found {'a': 1}"),
+        ({"inputs": [[1]], "outputs": [1], "fn_name": 5}, "fn_name must be the name of a function, found 5"),
+        (
+            {"inputs": [[1]], "outputs": [1], "fn_name": "Solution().f"},
+            "must be the name of a function, found 'Solution",
+        ),
+        ({"inputs": [[1]], "outputs": ["{1, 2}"], "fn_name": "f"}, "a result is compared as JSON, and {1, 2} is none"),
+        ({"test_cases": [1]}, "tests must be"),
         (None, "tests must be"),
     ],
 )
@@ -91,6 +117,8 @@ def test_output_is_compared_line_by_line_without_trailing_space(expected: str, o
         (None, "null", True),
         ({"a": [1]}, '{"a": [1]}', True),
         ("x", '"x"', True),
+        ("(1, 2)", "[1, 2]", True),
+        ("{1: 'a'}", '{"1": "a"}', True),
         (3, "", False),
         (3, "3]", False),
     ],

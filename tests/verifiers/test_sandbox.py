@@ -17,6 +17,7 @@ import pytest
 from dsrl.errors import DSRLError
 from dsrl.verifiers import Python, python_code, sandbox
 from dsrl.verifiers.contract import children
+from dsrl.verifiers.workers import packed
 
 FOLDER = Path(sandbox.__file__).parent
 DONE = json.dumps({"inputs": [""], "outputs": ["done"]})
@@ -174,7 +175,7 @@ def test_everything_ends_with_a_killed_worker(verifier: Python, make_rollouts) -
     process = worker._running()
     assert process.stdin is not None
     request = slow._request("import time\ntime.sleep(60)", [{"stdin": ""}])
-    process.stdin.write(json.dumps(request).encode() + b"\n")
+    process.stdin.write(packed(request))
     process.stdin.flush()
     end = time.monotonic() + 5
     while not (inside := _below(process.pid)) or len(inside) < 3:
@@ -208,12 +209,12 @@ def test_holds_for_a_user_who_is_not_root(tmp_path: Path) -> None:
     }
     limits = {"memory": 1 << 28, "cpu": 1, "file_size": 1 << 24, "processes": 4}
     request = {"prelude": "", "cases": [{"stdin": ""}], "seconds": 1, "limits": limits}
-    lines = "".join(json.dumps({"code": code, **request}) + "\n" for code in codes)
+    requests = b"".join(packed({"code": code, **request}) for code in codes)
     command = [python, "-P", str(tmp_path / "worker.py"), str(tmp_path / "python_worker.py"), "9", "0"]
     if subprocess.run([python, "-P", "-c", ""], capture_output=True).returncode:
         pytest.skip("needs Python 3.11")
     nobody: dict[str, object] = {"user": 65534, "group": 65534, "extra_groups": [], "env": {}}
-    done = subprocess.run(command, input=lines, capture_output=True, text=True, **nobody)
+    done = subprocess.run(command, input=requests, capture_output=True, **nobody)
     ready, *replies = [json.loads(line) for line in done.stdout.splitlines()]
     if "refused" in replies[0][0]:
         pytest.skip(f"this kernel lets no user make namespaces: {replies[0][0]['refused']}")

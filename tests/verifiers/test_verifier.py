@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import pytest
@@ -86,6 +87,14 @@ def test_ground_truth_is_stripped_and_a_missing_one_names_the_row(make_rollouts)
     assert ground_truth(stripped) == "42"
     with pytest.raises(ConfigError, match=r"row of data source 'set' has no ground truth.*'question 1'"):
         ground_truth(missing)
+
+
+@pytest.mark.parametrize("structured", [{"target": 24}, [{"input": "1", "output": "2"}]])
+def test_a_ground_truth_with_parts_is_not_compared_as_text(make_rollouts, structured) -> None:
+    prompt = dataclasses.replace(make_rollouts([["x"]], ["text"]).prompts[0], structured=structured)
+    with pytest.raises(ConfigError, match="is not text but .*verifier=function can read it. Its question begins"):
+        ground_truth(prompt)
+    assert ground_truth(dataclasses.replace(prompt, structured=["1", "2"], answer="1, 2")) == "1, 2"
 
 
 def test_a_component_may_be_not_applicable_but_no_name_of_the_whole(make_rollouts) -> None:

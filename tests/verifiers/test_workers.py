@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from dsrl.errors import DSRLError
 from dsrl.verifiers import Math, mathematical
 from dsrl.verifiers.contract import children
+from dsrl.verifiers.workers import Worker
 
 ROOT = Path(__file__).parents[2]
 TOWER = r"\boxed{9^{9^{9^9}}}"
@@ -46,6 +48,18 @@ def test_memory_is_limited_and_a_worker_that_has_used_half_is_replaced(
     monkeypatch.setattr(mathematical, "MEMORY", 100 * 2**20)
     assert tight.score(make_rollouts([[r"\boxed{3}", r"\boxed{3.0}"]], ["3"])).tolist() == [[1, 1]]
     assert children() == before
+
+
+def test_a_request_arrives_as_it_is_and_what_cannot_be_sent_is_an_error(tmp_path: Path) -> None:
+    program = tmp_path / "told.py"
+    program.write_text("def reply(request): return repr(request)")
+    worker = Worker(file=program, timeout=5.0)
+    request = {1: (2, [3]), "when": datetime.date(2026, 1, 2), "text": "\ud800\n"}
+    assert worker.ask(request) == repr(request)
+    with pytest.raises(DSRLError, match="a row holds what cannot be sent to a verifier's process: .*lambda"):
+        worker.ask({"column": lambda: 1})
+    assert worker.ask(1) == "1"
+    worker.stop()
 
 
 def test_a_worker_outlives_its_answers(make_rollouts) -> None:

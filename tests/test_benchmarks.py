@@ -1,0 +1,44 @@
+"""Every benchmark starts, and those that need no more than the embedded model run, on the least of work."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+FILES = sorted(file.stem for file in BENCHMARKS.glob("*.py"))
+
+
+def run(name: str, *arguments: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *arguments])
+        runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name="__main__")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_starts_and_says_how_it_is_run(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(name, "--help")
+    assert ended.value.code == 0
+    assert f"python benchmarks/{name}.py" in capsys.readouterr().out
+
+
+def test_update_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    run("update_cost", "--prompts", "2", "--responses", "2", "--tokens", "4", "--pairs", "1")
+    assert "over 1 pairs; token passes" in capsys.readouterr().out
+
+
+def test_hf_sampler(capsys: pytest.CaptureFixture[str]) -> None:
+    run("hf_sampler", "--model", "tiny", "--responses", "1", "--tokens", "4", "--pairs", "1")
+    assert "ratio" in capsys.readouterr().out
+
+
+def test_verifier_throughput(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"question": "?", "answer": str(number)}) + "\n" for number in range(40)))
+    run("verifier_throughput", str(file), "--answers", "5", "--workers", "1", "--timeout", "1")
+    assert "processes left: 0" in capsys.readouterr().out
