@@ -150,8 +150,6 @@ def cpu_environment(cores: Sequence[int], workers: int) -> dict[str, str]:
         # In the process that we start itself: its workers would share memory in /dev/shm, and leave it there if killed.
         "VLLM_ENABLE_V1_MULTIPROCESSING": os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "0"),
         "OMP_NUM_THREADS": str(share),
-        # Threads that spin while they wait cost a tenth of the speed where another process wants the core, or nine.
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, part)) for part in shares) if all(shares) else "nobind",
     }
 
