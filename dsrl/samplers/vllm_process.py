@@ -147,7 +147,7 @@ def cpu_environment(cores: Sequence[int], workers: int) -> dict[str, str]:
     share = max(1, len(cores) // workers)
     shares = [list(cores[first : first + share]) for first in range(0, share * workers, share)]
     return {
-        # In the process that we start itself: its workers would share memory in /dev/shm, and leave it there if killed.
+        # The engine in the process that we start itself, instead of in one more.
         "VLLM_ENABLE_V1_MULTIPROCESSING": os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "0"),
         "OMP_NUM_THREADS": str(share),
         "VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, part)) for part in shares) if all(shares) else "nobind",
