@@ -242,8 +242,9 @@ class VLLMSampler(Sampler):
 
     def _ranks_that_share(self) -> list[list[int]]:
         """Groups of ranks with an engine each; none where every rank has one of its own."""
-        hosts, size = ranks_by_host(), self.tensor_parallel_size
-        if size == 1 or all(len(ranks) == 1 for ranks in hosts):
+        size = self.tensor_parallel_size
+        hosts = ranks_by_host() if size > 1 else []
+        if all(len(ranks) == 1 for ranks in hosts):
             return []
         for ranks in hosts:
             if len(ranks) % size:

@@ -12,7 +12,6 @@ import mmap
 import os
 import pickle
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,11 +87,10 @@ class DeviceBuffer:
         self.bytes = torch.empty(0, dtype=torch.uint8)
 
 
-@dataclass
 class Outbox:
     """The trainer's side: two buffers, filled in turn."""
 
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
         self.buffers: list[HostBuffer | DeviceBuffer | None] = [None, None]
         self.checksum = 0
 
@@ -105,7 +103,7 @@ class Outbox:
         tensors: list[tuple[str, str, list[int], int]] = []
         buffer, end = None, 0
         for name, tensor in named_tensors:
-            start, size = -(-end // 16) * 16, tensor.numel() * dtype.itemsize
+            start, size = _rounded_up(end, 16), tensor.numel() * dtype.itemsize
             if buffer is not None and start + size > len(buffer.bytes):
                 yield self._chunk(key, buffer, end, tensors)
                 key, tensors, buffer, start = 1 - key, [], None, 0
@@ -124,7 +122,7 @@ class Outbox:
                 buffer.close()
 
     def _chunk(self, key: int, buffer: HostBuffer | DeviceBuffer, end: int, tensors: list[Any]) -> Chunk:
-        used = -(-end // BLOCK) * BLOCK
+        used = _rounded_up(end, BLOCK)
         self.checksum = checksum_of(buffer.bytes[:used], self.checksum)
         buffer.ready()
         return {
@@ -140,10 +138,14 @@ class Outbox:
         if buffer is None or len(buffer.bytes) < size:
             if buffer is not None:
                 buffer.close()
-            size = -(-max(size, CHUNK) // BLOCK) * BLOCK
+            size = _rounded_up(max(size, CHUNK), BLOCK)
             buffer = DeviceBuffer(size, device) if device.type == "cuda" else HostBuffer(size)
             self.buffers[key] = buffer
         return buffer
+
+
+def _rounded_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
 
 
 class WeightReceiver:

@@ -21,7 +21,7 @@ import sys
 
 
 def main(file: str, timeout: float, memory: int, arguments: list[str]) -> None:
-    """Answer lines until the input ends. The kernel keeps the limits, also where the trainer was killed."""
+    """Answer requests until the input ends. The kernel keeps the limits, also where the trainer was killed."""
     replies, requests = os.fdopen(os.dup(1), "w"), os.fdopen(os.dup(0), "rb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)

@@ -156,11 +156,7 @@ def test_weights_other_than_the_policys_are_noticed(sampler):
 
 @engine
 def test_without_the_repack_of_the_tied_head_the_sync_fails(encoder, monkeypatch, tmp_path):
-    code = (
-        "from dsrl.samplers.vllm_weights import WeightReceiver\nWeightReceiver.repack_tied_heads = lambda self: None\n"
-    )
-    (tmp_path / "sitecustomize.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    without(monkeypatch, tmp_path, "dsrl.samplers.vllm_weights", "WeightReceiver.repack_tied_heads")
     with pytest.raises(DSRLError, match="log-probabilities of a fixed sequence differ from the trainer's"):
         started(encoder)
 
