@@ -90,5 +90,5 @@ def test_a_signal_saves_and_ends_well(number, start, train, train_once, tmp_path
     (saved,) = (folder / "checkpoints").glob("iteration*.ckpt")
     done = read_checkpoint(saved)["dsrl"]["iterations_done"]
     assert [line["iteration"] for line in metrics(folder)] == list(range(done))
-    train(*settings, f"iterations={done + 1}", "resume=last", f"run_dir={folder}")
-    assert [line["iteration"] for line in metrics(folder)] == list(range(done + 1))
+    train(*settings, f"iterations={done + 2}", "resume=last", f"run_dir={folder}")  # after one, phase 2 is to begin
+    assert [line["iteration"] for line in metrics(folder)] == list(range(done + 2))
