@@ -15,7 +15,7 @@ from test_equal import STRATEGIES, TWO_PHASES
 from dsrl.checkpoint import read_checkpoint
 
 PHASES = ("objective=nsr_prerl", "+phase2=grpo", "phase2.objective.kl={coefficient: 0.1, estimator: k3}")
-LONG = (*PHASES, "phase2.start=4", "iterations=16", "checkpoint.every=1", "responses_per_prompt=8")
+LONG = (*PHASES, "phase2.start=4", "iterations=24", "checkpoint.every=1", "responses_per_prompt=8")
 FSDP_IN_PARTS = (*STRATEGIES["fsdp"], "checkpoint.sharded=true")
 FOUR = (*PHASES, "phase2.start=2", "iterations=4", "checkpoint.every=1", "sampler=frozen")
 
