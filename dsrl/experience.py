@@ -117,7 +117,7 @@ class OptimizerStep:
         if view.old_logprobs is not None:
             old = view.old_logprobs[rows, :width].to(logprobs.device)
         elif view.mismatch is not None:
-            view.mismatch.observe(old, sampled, mask)
+            view.mismatch.observe(old, sampled, mask, view.correction)
         for term in view.terms:
             reference = view.reference_logprobs
             batch = LossBatch(

@@ -16,25 +16,39 @@ from dsrl.distributed import all_max, all_sum
 
 @dataclass(kw_only=True, slots=True)
 class Mismatch:
-    """Absolute differences of log-probabilities over the tokens observed on this rank."""
+    """Absolute differences of log-probabilities, and the weights that correct them, over this rank's tokens."""
 
     total: float = 0.0
     tokens: float = 0.0
     largest: float = 0.0
+    weight: float = 0.0
+    capped: float = 0.0
+    weighted: float = 0.0
 
-    def observe(self, trainer: Tensor, sampler: Tensor, mask: Tensor) -> None:
+    def observe(self, trainer: Tensor, sampler: Tensor, mask: Tensor, correction: Correction | None = None) -> None:
         """Add tokens: log-probabilities of both [N, T], mask [N, T] true on those that count."""
         difference = (trainer.detach() - sampler).abs()[mask]
         if len(difference):
             self.total += float(difference.sum(dtype=torch.float64))
             self.tokens += len(difference)
             self.largest = max(self.largest, float(difference.max()))
+        if correction is not None:
+            weights = correction.weights(trainer, sampler, mask)[mask]
+            self.weight += float(weights.sum(dtype=torch.float64))
+            self.capped += float(((weights >= correction.cap) | (weights == 0)).sum())
+            self.weighted += len(weights)
 
     def metrics(self, device: torch.device) -> dict[str, float]:
-        """`mismatch/mean` and `mismatch/max` over all ranks; nothing where no token was observed on any."""
-        total, tokens = all_sum([self.total, self.tokens], device)
+        """`mismatch/mean` and `mismatch/max` over all ranks, and, where it is corrected, the mean weight of a token and
+        the share of tokens over the cap; nothing where no token was observed on any.
+        """
+        sums = [self.total, self.tokens, self.weight, self.capped, self.weighted]
+        total, tokens, weight, capped, weighted = all_sum(sums, device)
         largest = all_max(self.largest, device)
-        return {"mismatch/mean": total / tokens, "mismatch/max": largest} if tokens else {}
+        found = {"mismatch/mean": total / tokens, "mismatch/max": largest} if tokens else {}
+        if weighted:
+            found |= {"mismatch/weight": weight / weighted, "mismatch/capped": capped / weighted}
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

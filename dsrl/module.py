@@ -279,7 +279,7 @@ class DSRLModule(Scoring):
         if self.config.needs_reference:
             self.reference = Policy(models[1]).requires_grad_(False).eval()
         longest = max(phase.sampling.max_new_tokens for phase in self.config.phases)
-        self.encoder.leave_room(self.policy.model, longest)
+        self.encoder.leave_room(self.policy.model, longest, self.sampler.max_length)
         self.sampler.setup(self.policy, self.encoder)
         self.trainer.datamodule.encoder = self.encoder  # type: ignore[attr-defined]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
+from typing import TypeVar
 
 import hydra.utils
 import lightning as L
@@ -16,6 +18,8 @@ from dsrl.errors import DSRLError
 from dsrl.module import DSRLModule
 from dsrl.resume import checkpoint_to_resume
 from dsrl.strategies import lightning_precision, strategy_for
+
+C = TypeVar("C", bound=L.Callback)
 
 
 def build_trainer(config: RunConfig, *, resumes: bool = False) -> tuple[L.Trainer, DSRLModule, PromptData]:
@@ -63,18 +67,26 @@ def build_trainer(config: RunConfig, *, resumes: bool = False) -> tuple[L.Traine
 def fit(config: RunConfig) -> L.Trainer:
     """Train, from the first iteration, or where `resume` says, to the last.
 
-    Raises DSRLError with the cause where another rank's end has ended this one.
+    Raises DSRLError with the cause where another rank's end has ended this one, and KeyboardInterrupt, when all is
+    saved, where it was stopped from the keyboard.
     """
     checkpoint = checkpoint_to_resume(config)
     trainer, module, data = build_trainer(config, resumes=checkpoint is not None)
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except Exception as error:
-        (watchdog,) = (callback for callback in trainer.callbacks if isinstance(callback, Watchdog))  # type: ignore[attr-defined]
+        watchdog = _callback(trainer, Watchdog)
         if watchdog.verdict and not isinstance(error, DSRLError):
             raise DSRLError(watchdog.verdict) from error
         raise
+    if _callback(trainer, Preemption).received == signal.SIGINT:
+        raise KeyboardInterrupt
     return trainer
+
+
+def _callback(trainer: L.Trainer, kind: type[C]) -> C:
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next(callback for callback in callbacks if isinstance(callback, kind))
 
 
 def _quiet() -> None:

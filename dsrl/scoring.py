@@ -63,7 +63,8 @@ class Scoring(L.LightningModule):
                 rows = view.needing("needs_old_logprobs")
                 view.old_logprobs = self.frozen_logprobs(self.policy, view, rollouts, rows)
                 if view.mismatch is not None:
-                    view.mismatch.observe(view.old_logprobs, rollouts.logprobs, rollouts.mask & rows[:, None])
+                    mask = rollouts.mask & rows[:, None]
+                    view.mismatch.observe(view.old_logprobs, rollouts.logprobs, mask, view.correction)
             if self.reference is not None and any(term.objective.needs_reference for term in view.terms):
                 rows = view.needing("needs_reference")
                 view.reference_logprobs = self.frozen_logprobs(self.reference, view, rollouts, rows)

@@ -22,7 +22,7 @@ from dsrl.errors import ConfigError, DSRLError
 
 
 def main() -> None:
-    """Run the command line. What the user can mend ends with one message and exit code 2."""
+    """Run the command line. What the user can mend ends with one message and exit code 2, Ctrl-C with 130."""
     parser = get_args_parser()
     parser.usage = "%(prog)s [KEY=VALUE ...] [--multirun | --cfg job [--resolve] | --help]"
     arguments = parser.parse_intermixed_args()
@@ -31,9 +31,12 @@ def main() -> None:
     except DSRLError as error:
         sys.exit(_complaint(error))
     setbase("1.3")
-    _run_hydra(
-        args=arguments, args_parser=parser, task_function=_job, config_path=str(config_dir()), config_name="train"
-    )
+    try:
+        _run_hydra(
+            args=arguments, args_parser=parser, task_function=_job, config_path=str(config_dir()), config_name="train"
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _checked(arguments: Namespace) -> list[str]:
@@ -89,5 +92,5 @@ def _run_dir() -> str:
 
 def _complaint(error: DSRLError) -> int:
     for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        print(line if line.startswith("  ") else f"error: {line}", file=sys.stderr)  # what is indented belongs to it
     return 2

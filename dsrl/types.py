@@ -16,6 +16,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import pad
 
+from dsrl.errors import DSRLError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
@@ -78,6 +80,17 @@ class Rollouts:
     logprobs: Tensor
     texts: list[str]
     finish_reasons: list[str]
+
+    def __post_init__(self) -> None:
+        """Raises DSRLError where the parts are not of the same responses."""
+        shapes = [list(part.shape) for part in (self.tokens, self.mask, self.logprobs)]
+        rows, count = len(self.texts), max(1, len(self.prompts))
+        alike = len(shapes[0]) == 2 and shapes[0] == shapes[1] == shapes[2] and shapes[0][0] == rows
+        if not alike or len(self.finish_reasons) != rows or rows % count:
+            raise DSRLError(
+                f"rollouts of {len(self.prompts)} prompts: tokens, mask and logprobs [N, T] are {shapes}, "
+                f"texts {rows}, finish_reasons {len(self.finish_reasons)}; N must be the same, G for each prompt"
+            )
 
     @property
     def responses_per_prompt(self) -> int:

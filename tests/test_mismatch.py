@@ -42,6 +42,15 @@ def test_weights(level, mode, cap, expected):
     assert not weights.requires_grad
 
 
+@pytest.mark.parametrize(("mode", "mean", "capped"), [("truncate", 8.5 / 5, 1 / 5), ("mask", 5.5 / 5, 1 / 5)])
+def test_the_mean_weight_and_the_share_over_the_cap(mode, mean, capped):
+    mismatch, correction = Mismatch(), Correction(level="token", mode=mode, cap=3.0)
+    for row in (slice(0, 1), slice(1, 2)):
+        mismatch.observe(TRAINER[row], SAMPLER[row], MASK[row], correction)
+    found = mismatch.metrics(torch.device("cpu"))
+    assert found == pytest.approx(found | {"mismatch/weight": mean, "mismatch/capped": capped})
+
+
 def test_an_overflowing_ratio_is_capped():
     far = torch.full((1, 3), 500.0)
     correction = Correction(level="sequence", mode="truncate", cap=2.0)
@@ -167,12 +176,14 @@ def test_in_a_run(fit, off_by_a_tenth):
         def on_train_batch_end(self, trainer, module, *rest):
             seen.append((module.phase.number, module.metrics.get("mismatch/mean")))
 
-    fit(
+    module = fit(
         *("objective=nsr_prerl", "+phase2=grpo", "phase2.start=3", "iterations=6", "mismatch.every=2"),
         *("prompts_per_iteration=12", "validation.every=0", off_by_a_tenth),
         callbacks=(Watch(),),
     )
     assert [phase for phase, _ in seen] == [1, 1, 1, 2, 2, 2]
+    assert module.metrics["mismatch/weight"] == pytest.approx(math.exp(0.1), abs=1e-4)
+    assert module.metrics["mismatch/capped"] == 0
     measured = [value for _, value in seen]
     assert measured == [pytest.approx(0.1, abs=1e-4), None, *[pytest.approx(0.1, abs=1e-4)] * 4]
 

@@ -1,7 +1,11 @@
 """The records: groups of responses put in the place of others."""
 
+import dataclasses
+
+import pytest
 import torch
 
+from dsrl.errors import DSRLError
 from dsrl.types import Prompt, Rollouts
 
 
@@ -31,6 +35,23 @@ def test_groups_are_replaced_whole():
     assert (found.texts, found.finish_reasons) == (expected.texts, expected.finish_reasons)
     assert [prompt.text for prompt in found.prompts] == [prompt.text for prompt in expected.prompts]
     assert old.tokens[2].tolist() == [4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda whole: {"texts": whole.texts[:-1]},
+        lambda whole: {"finish_reasons": whole.finish_reasons[:-1]},
+        lambda whole: {"mask": whole.mask[:, :1]},
+        lambda whole: {"logprobs": whole.logprobs[0]},
+        lambda whole: {"prompts": whole.prompts * 2},
+    ],
+    ids=["texts", "finish_reasons", "mask", "logprobs", "prompts"],
+)
+def test_parts_of_other_responses_are_an_error(change):
+    whole = rollouts([[1], [2, 3], [4]])
+    with pytest.raises(DSRLError, match=r"rollouts of \d prompts: tokens, mask and logprobs \[N, T\] are"):
+        dataclasses.replace(whole, **change(whole))
 
 
 def test_longer_ones_make_room():

@@ -18,6 +18,7 @@ from dsrl.models.loading import missing_model
 from dsrl.objectives import Objective
 from dsrl.phases import SCHEDULES, Phase
 from dsrl.registry import build
+from dsrl.samplers import Sampler
 from dsrl.types import Counts, LossBatch
 
 if TYPE_CHECKING:
@@ -44,13 +45,14 @@ def problems_of(config: RunConfig) -> list[str]:
     ]
     for phase in config.phases:
         prefix = "sampling" if phase.number == 1 else f"phase{phase.number}.sampling"
-        problems += sampling_problems(prefix, phase.sampling)
+        problems += sampling_problems(prefix, phase.sampling, config.sampler)
         problems += _correction(phase, config)
         if config.prompts_per_iteration > 0 and config.responses_per_prompt > 0:
             problems += _objective(phase, config)
     for part in (config.data, config.sampler, config.verifier):
         problems += getattr(part, "check", list)()
     problems += getattr(config.data, "check_training", list)()
+    problems += _temperature("validation", config.validation.temperature, config.sampler)
     return problems
 
 
@@ -209,7 +211,9 @@ def folder_problem(run_dir: str) -> str | None:
     return None
 
 
-def sampling_problems(prefix: str, sampling: SamplingConfig, *, greedy: bool = False) -> Iterator[str]:
+def sampling_problems(
+    prefix: str, sampling: SamplingConfig, sampler: Sampler, *, greedy: bool = False
+) -> Iterator[str]:
     """What is wrong with how samples are drawn; `greedy` says whether temperature 0 is fine."""
     if sampling.max_new_tokens < 1:
         yield f"{prefix}.max_new_tokens={sampling.max_new_tokens}: must be at least 1"
@@ -224,6 +228,18 @@ def sampling_problems(prefix: str, sampling: SamplingConfig, *, greedy: bool = F
         yield f"{prefix}.top_p={sampling.top_p}: must be in (0, 1]"
     if sampling.top_k < 0:
         yield f"{prefix}.top_k={sampling.top_k}: must be at least 0 (0: all tokens)"
+    if sampler.max_length is not None and sampling.max_new_tokens >= sampler.max_length:
+        yield (
+            f"{prefix}.max_new_tokens={sampling.max_new_tokens}: a prompt and its response have {sampler.max_length} "
+            "tokens in the sampler (sampler=vllm: raise sampler.max_model_len)"
+        )
+    yield from _temperature(prefix, sampling.temperature, sampler)
+
+
+def _temperature(prefix: str, temperature: float, sampler: Sampler) -> Iterator[str]:
+    lowest, highest = sampler.temperatures
+    if temperature > 0 and not lowest <= temperature <= highest:
+        yield f"{prefix}.temperature={temperature}: this sampler draws at {lowest:g} to {highest:g}"
 
 
 def _correction(phase: Phase, config: RunConfig) -> Iterator[str]:

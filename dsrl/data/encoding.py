@@ -85,16 +85,18 @@ class PromptEncoder:
             max_tokens=data.max_prompt_tokens,
         )
 
-    def leave_room(self, model: PreTrainedModel, max_new_tokens: int) -> None:
-        """Leave room for the longest response in the model's positions: longer prompts lose their beginning."""
+    def leave_room(self, model: PreTrainedModel, max_new_tokens: int, max_length: int | None = None) -> None:
+        """Leave room for the longest response in the model's positions, and in the sampler's `max_length` where it has
+        one: longer prompts lose their beginning.
+        """
         positions = getattr(model.config, "max_position_embeddings", None)
-        if positions is not None:
-            if positions <= max_new_tokens:
-                raise ConfigError(
-                    f"sampling.max_new_tokens={max_new_tokens}: the model has {positions} positions, "
-                    "which a prompt shares"
-                )
-            self.max_tokens = min(self.max_tokens, positions - max_new_tokens)
+        if positions is not None and positions <= max_new_tokens:
+            raise ConfigError(
+                f"sampling.max_new_tokens={max_new_tokens}: the model has {positions} positions, which a prompt shares"
+            )
+        for length in (positions, max_length):
+            if length is not None:
+                self.max_tokens = min(self.max_tokens, length - max_new_tokens)
 
     def encode(self, question: str | Messages) -> tuple[int, ...]:
         """The token ids that the model reads of a question: at most `max_tokens`, at least 1."""

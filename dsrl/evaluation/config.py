@@ -108,7 +108,7 @@ def _saved(folder: Path) -> DictConfig:
 def _problems(config: EvaluationConfig) -> Iterator[str]:
     yield from not_finite(config.resolved)
     yield from model_problems(config.model)
-    yield from sampling_problems("sampling", config.sampling, greedy=True)
+    yield from sampling_problems("sampling", config.sampling, config.sampler, greedy=True)
     yield from not_allowed([("accelerator", config.accelerator, ACCELERATORS)])
     if config.checkpoint is not None and not Path(config.checkpoint).expanduser().exists():
         yield f"checkpoint={config.checkpoint}: no such checkpoint"

@@ -107,7 +107,7 @@ def _draw(
     encoder = PromptEncoder.of(config.model, config.data)
     stop = tuple(encoder.token_id(token) for token in config.sampling.stop)
     policy = Policy(_model(config)).to(_device(config.accelerator)).requires_grad_(False).eval()
-    encoder.leave_room(policy.model, config.sampling.max_new_tokens)
+    encoder.leave_room(policy.model, config.sampling.max_new_tokens, config.sampler.max_length)
     prompts = {
         name: IterationBatches(rows, encoder, batch=config.questions_per_batch, seed=None)
         for name, rows in sets.items()

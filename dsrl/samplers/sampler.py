@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -47,6 +48,16 @@ class Sampler(ABC):
     @property
     def numerics(self) -> str | None:
         """The type that it computes log-probabilities in; None where it is the policy itself that samples."""
+        return None
+
+    @property
+    def temperatures(self) -> tuple[float, float]:
+        """The lowest and the highest temperature, beside 0, that it draws at."""
+        return 0.0, math.inf
+
+    @property
+    def max_length(self) -> int | None:
+        """How many tokens prompt and response may have together; None: as many as the model has positions."""
         return None
 
     def rest(self) -> None:  # noqa: B027  (most samplers hold nothing)

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 PROBE = 48  # tokens of the sequence that trainer and engine both score after every sync
 PROBE_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}  # mean over the probe's tokens
-OWN = ("model", "load_format", "skip_tokenizer_init", "logprobs_mode", "worker_extension_cls", "enable_sleep_mode")
+OWN = (
+    *("model", "load_format", "skip_tokenizer_init", "logprobs_mode", "worker_extension_cls", "enable_sleep_mode"),
+    "disable_log_stats",
+)
 """Arguments of the engine that are the sampler's own."""
 
 
@@ -89,6 +92,16 @@ class VLLMSampler(Sampler):
     def numerics(self) -> str:
         """The engine's dtype; its kernels are not the trainer's."""
         return self.dtype
+
+    @property
+    def temperatures(self) -> tuple[float, float]:
+        """vLLM takes 0.01 for any that is lower, without an error, and none above 2."""
+        return 0.01, 2.0
+
+    @property
+    def max_length(self) -> int | None:
+        """`max_model_len`."""
+        return self.max_model_len
 
     def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
         """Start the engine, and fill it with the policy's weights."""

@@ -7,16 +7,20 @@ It answers one call at a time: (method, arguments) is answered by
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
+
+from dsrl.errors import nearest
 
 Response = tuple[list[int], list[float], str]
 """Token ids, their log-probabilities, and "stop" or "length"."""
@@ -27,8 +31,13 @@ class Engine:
 
     def __init__(self, config: dict[str, Any], generation_config: dict[str, Any], arguments: dict[str, Any]) -> None:
         from vllm import LLM
+        from vllm.engine.arg_utils import EngineArgs
 
-        with TemporaryDirectory() as folder:  # weights come from the trainer, texts stay there
+        known = [field.name for field in dataclasses.fields(EngineArgs)]
+        for name in arguments:
+            if name not in known:
+                raise ValueError(f"sampler.engine.{name}: vLLM's engine has no such argument.{nearest(name, known)}")
+        with tempfile.TemporaryDirectory() as folder:  # weights come from the trainer, texts stay there
             Path(folder, "config.json").write_text(json.dumps(config))
             Path(folder, "generation_config.json").write_text(json.dumps(generation_config))
             self.llm = LLM(
@@ -113,10 +122,10 @@ def _response(completion: Any) -> Response:
     return tokens, logprobs, str(completion.finish_reason)
 
 
-def main(descriptor: int) -> None:
-    """Answer calls from the connection with that file descriptor until it is closed."""
+def main(descriptor: int, folder: str) -> None:
+    """Answer calls from the connection with that file descriptor until it is closed. folder: for temporary files."""
     connection = Connection(descriptor)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(os.getppid(), folder), daemon=True).start()
     engine: Engine | None = None
     while True:
         try:
@@ -133,14 +142,21 @@ def main(descriptor: int) -> None:
             traceback.print_exc()
             answer = "failed", f"{type(error).__name__}: {error}"
         connection.send(answer)
-    end_group(os.getpid())  # vLLM's own way out takes seconds, and there is nothing to save
+    _leave(folder)
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, folder: str) -> None:
     """End this process and those it started as soon as the trainer has ended, even while the engine is at work."""
     while os.getppid() == parent:
         time.sleep(0.25)
+    _leave(folder)
+
+
+def _leave(folder: str) -> NoReturn:
+    """End at once: vLLM's own way out takes seconds, and there is nothing to save."""
+    shutil.rmtree(folder, ignore_errors=True)
     end_group(os.getpid())
+    os._exit(0)
 
 
 def end_group(leader: int) -> None:

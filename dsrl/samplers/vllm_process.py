@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,12 @@ LAUNCHER_VARIABLES = {
 }
 """What a launcher tells the trainer's ranks about each other, and the engine must not take for its own."""
 LOG_LINES = 15
+REMEDIES = {
+    "No space left": "free space in /dev/shm, where its semaphores are",
+    "for the cache blocks": "raise sampler.kv_cache_gib where it is given, and on a CPU",
+    "KV cache is needed": "raise sampler.kv_cache_gib, or lower sampler.max_model_len",
+}
+"""What vLLM's messages say when they fail, and which of our options mends it."""
 
 
 class EngineProcess:
@@ -41,9 +48,10 @@ class EngineProcess:
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  (it has no name, and closes with this object)
         self.connection, theirs = Pipe()
         inherited = {key: value for key, value in os.environ.items() if key not in LAUNCHER_VARIABLES}
+        folder = tempfile.mkdtemp(prefix="dsrl-engine-")  # vLLM leaves files of its own behind
         self.process = subprocess.Popen(
-            [sys.executable, "-c", f"from dsrl.samplers.vllm_engine import main; main({theirs.fileno()})"],
-            env={**inherited, **environment},
+            [sys.executable, "-c", f"from dsrl.samplers.vllm_engine import main; main({theirs.fileno()}, {folder!r})"],
+            env={**inherited, **environment, "TMPDIR": folder},
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=self.log,
@@ -52,7 +60,7 @@ class EngineProcess:
         )
         theirs.close()
         self.outbox = Outbox()
-        self._finalize = weakref.finalize(self, _end, self.process, self.connection, self.outbox)
+        self._finalize = weakref.finalize(self, _end, self.process, self.connection, self.outbox, folder)
         self.call("start", *arguments, patience=patience)
 
     def call(self, method: str, *arguments: Any, patience: float | None = None) -> Any:
@@ -114,7 +122,7 @@ class EngineProcess:
         except (EOFError, OSError) as error:
             raise DSRLError(self._obituary(method)) from error
         if state == "failed":
-            hint = "; free space in /dev/shm, where its semaphores are" if "No space left" in result else ""
+            hint = "".join(f"; {remedy}" for symptom, remedy in REMEDIES.items() if symptom in result)
             raise DSRLError(f"sampler vllm: the engine could not {method}: {result}{hint}")
         return result
 
@@ -132,14 +140,15 @@ class EngineProcess:
     def _last_words(self) -> str:
         self.log.seek(0)
         lines = self.log.read().decode(errors="replace").strip().splitlines()[-LOG_LINES:]
-        return "; the end of its log:\n" + "\n".join(lines) if lines else ""
+        return "".join(["; the end of its log:", *(f"\n    {line}" for line in lines)]) if lines else ""
 
 
-def _end(process: subprocess.Popen[bytes], connection: Connection, outbox: Outbox) -> None:
+def _end(process: subprocess.Popen[bytes], connection: Connection, outbox: Outbox, folder: str) -> None:
     connection.close()
     end_group(process.pid)
     process.wait()
     outbox.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def cpu_environment(cores: Sequence[int], workers: int) -> dict[str, str]:
@@ -155,11 +164,14 @@ def cpu_environment(cores: Sequence[int], workers: int) -> dict[str, str]:
 
 
 def common_environment() -> dict[str, str]:
-    """The engine's variables on any device: quiet, alone, and able to import this package."""
+    """The engine's variables on any device: quiet, alone, and able to import this package.
+
+    Of its log only errors: its warnings speak of tokenizers and weights that it is not meant to have.
+    """
     paths = [str(Path(dsrl.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         "PYTHONPATH": os.pathsep.join(paths),
-        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
+        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_HOST_IP": os.environ.get("VLLM_HOST_IP", "127.0.0.1"),
     }

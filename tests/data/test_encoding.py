@@ -1,5 +1,7 @@
 """Text to token ids: chat templates, truncation, and which token starts the marginal space."""
 
+from types import SimpleNamespace
+
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -197,3 +199,12 @@ def test_a_template_for_models_without_a_chat():
     assert encoder.read(chat)[0] == "Question: Be brief.\n{1}+1=\nAnswer:"
     with pytest.raises(ConfigError, match=r"goes with model\.chat=false"):
         encoder_of(qwen(), template=template)
+
+
+@pytest.mark.parametrize(
+    ("positions", "max_length", "expected"), [(512, None, 412), (512, 200, 100), (None, 200, 100), (None, None, 1024)]
+)
+def test_a_response_has_room_in_the_model_and_in_the_sampler(positions, max_length, expected):
+    encoder = PromptEncoder(tokenizer=load_tokenizer(ModelConfig(name="tiny")))
+    encoder.leave_room(SimpleNamespace(config=SimpleNamespace(max_position_embeddings=positions)), 100, max_length)
+    assert encoder.max_tokens == expected

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import pytest
 import torch
 
 from dsrl import build
+from dsrl.config.compose import compose
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
-from dsrl.errors import DSRLError
+from dsrl.errors import ConfigError, DSRLError
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.policy import Policy
 from dsrl.samplers.vllm_process import EngineProcess, cpu_environment
@@ -219,6 +221,7 @@ while True:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_engine_ends_with_a_trainer_that_is_killed(workers):
     here, shared_memory = str(Path(__file__).parent), set(os.listdir("/dev/shm"))
+    temporary = set(os.listdir(tempfile.gettempdir()))
     trainer = subprocess.Popen([sys.executable, "-c", TRAINER, here, str(workers)], stdout=subprocess.PIPE, text=True)
     assert trainer.stdout is not None
     engine_group = int(trainer.stdout.readline())
@@ -231,6 +234,8 @@ def test_the_engine_ends_with_a_trainer_that_is_killed(workers):
         time.sleep(0.1)
     assert not _running(engine_group)
     assert set(os.listdir("/dev/shm")) <= shared_memory
+    left = set(os.listdir(tempfile.gettempdir())) - temporary
+    assert not [name for name in left if name.startswith(("dsrl-engine-", "vllm_dist_"))]
 
 
 RANK = """
@@ -309,7 +314,9 @@ def test_what_is_too_long_is_refused(sampler):
 @engine
 def test_an_argument_that_vllm_does_not_know_is_named(encoder):
     sampler = sampler_of(engine={"block_sise": 16})
-    with pytest.raises(DSRLError, match=r"the engine could not start: TypeError.*block_sise"):
+    with pytest.raises(
+        DSRLError, match=r"sampler.engine.block_sise: .* no such argument. Did you mean 'block_size'\?$"
+    ):
         sampler.setup(Policy(load_model(TINY)), encoder)
 
 
@@ -331,6 +338,21 @@ def test_an_argument_that_vllm_does_not_know_is_named(encoder):
 )
 def test_impossible_options_are_refused(fields, message):
     assert any(re.fullmatch(message + ".*", problem) for problem in sampler_of(**fields).check())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sampling.temperature=0.005"], "sampling.temperature=0.005: this sampler draws at 0.01 to 2"),
+        (["+phase2=grpo", "phase2.sampling.temperature=3"], "phase2.sampling.temperature=3.0: .*0.01 to 2"),
+        (["validation.temperature=2.5"], "validation.temperature=2.5: .*0.01 to 2"),
+        (["sampler.max_model_len=96"], "sampling.max_new_tokens=96: a prompt and its response have 96 tokens"),
+    ],
+    ids=str,
+)
+def test_what_the_engine_cannot_draw_is_refused_before_it_starts(overrides, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        compose(["sampler=vllm", f"run_dir={tmp_path / 'run'}", *overrides])
 
 
 def test_without_vllm_the_extras_are_named(monkeypatch):
