@@ -11,7 +11,10 @@ import importlib
 import inspect
 import json
 import math
+import os
 import runpy
+import select
+import signal
 import sys
 import traceback
 import types
@@ -27,6 +30,7 @@ _function: Callable[..., Any]
 def start(path: str, search: str) -> None:
     """Find `path.to.module:fn` or `file.py:fn`; `search` is the trainer's sys.path as JSON."""
     global _function
+    _end_the_group_with_this_process()
     sys.path[:] = [folder or "." for folder in json.loads(search)]
     module, _, name = path.rpartition(":")
     if module.endswith(".py"):
@@ -37,6 +41,22 @@ def start(path: str, search: str) -> None:
         raise TypeError(f"{module} has no function {name}")
     _function = getattr(owner, name)
     style()
+
+
+def _end_the_group_with_this_process() -> None:
+    """Start a process that waits until this one has ended, however that comes, and kills what it has started.
+
+    The trainer does so, too, but may be dead by then. It is no child of this one: the function may wait for all of its.
+    """
+    worker = os.pidfd_open(os.getpid())
+    between = os.fork()
+    if between == 0:
+        if os.fork() == 0:
+            select.select([worker], [], [])
+            os.killpg(0, signal.SIGKILL)
+        os._exit(0)
+    os.waitpid(between, 0)
+    os.close(worker)
 
 
 def style() -> str:

@@ -102,6 +102,11 @@ def test_an_answer_on_which_it_fails_costs_itself_alone(rollouts, name: str) -> 
     assert components["failed"].tolist() == [[0, 1, 1, 1, 1, 0, 0]]
 
 
+def test_a_fork_of_the_worker_does_not_answer_in_its_name(rollouts) -> None:
+    with function("forks") as verifier:
+        assert verifier.score(rollouts([["1", "2"], ["3", "4"]], ["", ""])).tolist() == [[1, 2], [3, 4]]
+
+
 def test_a_function_that_always_fails_is_an_error(rollouts) -> None:
     with (
         function("always_broken") as verifier,
