@@ -112,3 +112,28 @@ def leaves_processes(response, prompt):
     if then == "hang":
         time.sleep(300)
     return 1.0
+
+
+def short_verl(solution_str, ground_truth, method="strict"):
+    assert method == "strict"
+    return float(solution_str == ground_truth)
+
+
+async def later_ours(response, prompt):
+    return float(response == prompt.answer)
+
+
+async def later_verl(data_source, solution_str, ground_truth, extra_info=None):
+    return {"score": float(solution_str == ground_truth)}
+
+
+def other_verl(model_output, ground_truth, timeout_score=0):
+    return 1.0
+
+
+def by_position(completions, /, **kwargs):
+    return [1.0 for _ in completions]
+
+
+def huge(response, prompt):
+    return float(response)
