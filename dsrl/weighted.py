@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ def build_weighted(kind: str, owner: str, entries: Any) -> dict[str, tuple[float
             raise ConfigError(f"{owner}: {label} must be a weight, or {{weight: ..., parameter: value}}, not {entry!r}")
         spec = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
         weight = spec.pop("weight", 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
-            raise ConfigError(f"{owner}: the weight of {label} must be a number, not {weight!r}")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise ConfigError(f"{owner}: the weight of {label} must be a finite number, not {weight!r}")
         weighted[str(label)] = (float(weight), build(kind, {"name": label, **spec}))
     return weighted

@@ -2,7 +2,7 @@
 
     verifier.py      what the loop asks of a verifier; judge(), which works with any part that has .score
     exact.py         `exact`: the final answer, letter for letter
-    numeric.py       `numeric`: its number, within a tolerance
+    numeric.py       `numeric`: its number (number.py), within a tolerance
     pattern.py       `regex`
     format.py        `format`: think and answer tags
     length.py        `length`: DAPO's soft overlong penalty

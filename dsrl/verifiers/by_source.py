@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from dsrl.errors import ConfigError, nearest
 from dsrl.registry import build, register
 from dsrl.types import Prompt, Rollouts
-from dsrl.verifiers.verifier import Verifier, close_all, judge, problems_of, rows_of
+from dsrl.verifiers.verifier import TAKEN, Verifier, close_all, judge, problems_of, rows_of
 
 
 @register("verifier", "by_source")
@@ -22,7 +23,8 @@ class BySource(Verifier):
 
     `sources` maps a data source to a verifier, NAME or {name: NAME, parameter: value}; a key that ends in `*` is for
     all that begin so, and the longest that fits counts. `default` is for all others; null: others are an error. The
-    mean of each key's rewards, over its own responses, is logged as `reward/KEY`, the default's as `reward/other`.
+    mean of each key's rewards, over its own responses, is logged as `reward/KEY`, without `/*` at its end, and the
+    default's as `reward/other`; where another key is called so, as `reward/KEY` with it, and `reward/*`.
     """
 
     sources: Any = field(default_factory=dict)
@@ -36,24 +38,32 @@ class BySource(Verifier):
             )
         self._parts = {str(source): build("verifier", spec) for source, spec in self.sources.items()}
         if self.default is not None:
+            if "*" in self._parts:
+                raise ConfigError("verifier by_source: sources has '*', for all others, and default is set: drop one")
             self._parts["*"] = build("verifier", self.default)
+        for source in TAKEN:
+            if source in self._parts:
+                raise ConfigError(
+                    f"verifier by_source: a source cannot be called '{source}': reward/{source} is a metric already; "
+                    f"write '{source}*'"
+                )
+        self._labels = _labels(self._parts)
 
     def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
         """Rewards and components [B, G], NaN on the rows of other sources. Raises ConfigError for an unknown source."""
         chosen = [self._key(prompt) for prompt in rollouts.prompts]
         total = torch.zeros(len(rollouts.prompts), rollouts.responses_per_prompt)
-        components = {}
+        components: dict[str, Tensor] = {}
         for key, part in self._parts.items():
             rows = [row for row, name in enumerate(chosen) if name == key]
             if not rows:
                 continue
             rewards, inner = judge(part, rows_of(rollouts, rows))
             total[rows] = rewards
-            label = "other" if key == "*" else key.rstrip("*/")
+            label = self._labels[key]
             named = {label: rewards, **{f"{label}/{name}": values for name, values in inner.items()}}
             for name, values in named.items():
-                components[name] = torch.full_like(total, float("nan"))
-                components[name][rows] = values
+                components.setdefault(name, torch.full_like(total, float("nan")))[rows] = values
         return total, components
 
     def score(self, rollouts: Rollouts) -> Tensor:
@@ -78,3 +88,10 @@ class BySource(Verifier):
                 f"verifier.sources, or set verifier.default.{nearest(source, known)}"
             )
         return max(fitting, key=lambda key: (key == source, len(key)))
+
+
+def _labels(keys: Iterable[str]) -> dict[str, str]:
+    """What each key is called in the metrics: the short form where that is no other key's, nor the whole reward's."""
+    short = {key: "other" if key == "*" else key.rstrip("*/") for key in keys}
+    counts = Counter([*short.values(), *TAKEN, ""])
+    return {key: label if label == key or counts[label] == 1 else key for key, label in short.items()}

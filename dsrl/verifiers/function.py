@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsrl.errors import ConfigError, DSRLError
+from dsrl.errors import ConfigError, DSRLError, nearest
 from dsrl.registry import register
 from dsrl.types import Rollouts
 from dsrl.verifiers.pooled import PooledVerifier
@@ -28,15 +28,16 @@ class Function(PooledVerifier):
     """What the callable at `path` returns: `package.module:fn`, or `folder/file.py:fn`.
 
     Its parameters say how it is called. `fn(response, prompt)` gives the score of one response; `prompt` has text,
-    messages, answer, data_source and extra, as dsrl.types.Prompt. `fn(prompts, completions, **columns)` is TRL's:
-    lists of N, chats as messages; columns are completion_ids, answer, ground_truth, data_source and whatever else the
-    rows or their extra_info hold, as far as it has parameters for them or takes any. `fn(data_source, solution_str,
-    ground_truth, extra_info)` is verl's. A score is a number, verl's mapping with `score`, or None: not applicable,
-    which counts 0.
+    messages, answer, data_source and extra, as dsrl.types.Prompt. `fn(prompts, completions, **columns)` is TRL's: lists
+    of N, chats as messages; columns are completion_ids, answer, ground_truth, data_source and whatever else the rows or
+    their extra_info hold, as far as it has parameters for them or takes any. `fn(data_source, solution_str,
+    ground_truth, extra_info)`, or as many of these as it has, is verl's. Each may be `async`. A score is a number,
+    verl's mapping with `score`, or None: not applicable, which counts 0.
 
-    It runs in `workers` processes that have the trainer's environment and no other limit than `timeout` seconds a call.
-    A call that raises, overruns or returns another number of scores is repeated for each of its responses alone, and
-    those that fail then score 0. Components: the share to which it applies, and the share that failed.
+    It runs in `workers` processes that have the trainer's environment and no other limit than `timeout` seconds a call;
+    what they start ends with them. A call that raises, overruns or returns another number of scores is repeated for
+    each of its responses alone, and those that fail then score 0. Components: the share to which it applies, and the
+    share that failed.
     """
 
     path: str
@@ -66,7 +67,10 @@ class Function(PooledVerifier):
         return Worker(file=PROGRAM, timeout=self.timeout, arguments=(self.path, json.dumps(sys.path)))
 
     def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
-        """Rewards, and the components `applicable` and `failed`. Raises DSRLError where it fails on all of several."""
+        """Rewards, and the components `applicable` and `failed`.
+
+        Raises DSRLError where it fails on all of several, ConfigError where no row has a column that it requires.
+        """
         total = len(rollouts.texts)
         scores, problems = self._scores(rollouts) if total else ([], [])
         if total > 1 and all(problems):
@@ -74,7 +78,7 @@ class Function(PooledVerifier):
         found = torch.tensor([math.nan if score is None else score for score in scores], dtype=torch.float32)
         found = found.view(len(rollouts.prompts), rollouts.responses_per_prompt)
         failed = torch.tensor([bool(problem) for problem in problems]).view(found.shape).float()
-        return found.nan_to_num(0.0), {"applicable": (~found.isnan()).float(), "failed": failed}
+        return found.nan_to_num(), {"applicable": (~found.isnan()).float(), "failed": failed}
 
     def score(self, rollouts: Rollouts) -> Tensor:
         """Rewards [B, G]."""
@@ -84,6 +88,7 @@ class Function(PooledVerifier):
         """Scores of N responses, 0 where it failed, and what went wrong with each."""
         (called,) = self.ask_all([{}])
         rows = [_row(rollouts, row, called["reads_ids"]) for row in range(len(rollouts.texts))]
+        self._look_for(called["columns"], rows)
         scores: list[float | None] = [None] * len(rows)
         problems = [""] * len(rows)
 
@@ -102,6 +107,17 @@ class Function(PooledVerifier):
         if size > 1:
             call([range(place, place + 1) for place, problem in enumerate(problems) if problem])
         return scores, problems
+
+    def _look_for(self, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+        """Raises ConfigError for a column that the function requires and no row has."""
+        known = list(dict.fromkeys(name for row in rows for name in row["columns"]))
+        for name in columns:
+            if name not in known:
+                raise ConfigError(
+                    f"verifier function: {self.path} requires {name}, and no row has such a column; there are "
+                    f"{', '.join(known)}. Rename the parameter, or give it a default, {name}=None."
+                    f"{nearest(name, known)}"
+                )
 
     def _rows_a_call(self, rollouts: Rollouts) -> int:
         """Whole groups, as many as give each worker one call."""

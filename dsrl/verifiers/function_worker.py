@@ -1,25 +1,30 @@
 """What a worker of `function` runs: the user's callable, in the signature that its parameters show.
 
 A request is {"rows": [...]}; a row has response, prompt, columns. The reply is {"scores": [...]}, each a number or
-null, or {"error": what}. Any other request asks how the function is to be called.
+null, or {"error": what}. Any other request asks how the function is to be called, and which columns it requires.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 import inspect
 import json
-import math
-import runpy
+import os
+import select
+import signal
 import sys
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 OF_TRLS_TRAINER = ("trainer_state", "log_extra", "log_metric", "environments")
 """What TRL also hands over: objects of its trainer, of which there is none here."""
+OF_VERL = ("data_source", "solution_str", "ground_truth", "extra_info")
+LARGEST = 3.4028234663852886e38  # that float32 holds, as which rewards go on
 
 _function: Callable[..., Any]
 
@@ -27,48 +32,108 @@ _function: Callable[..., Any]
 def start(path: str, search: str) -> None:
     """Find `path.to.module:fn` or `file.py:fn`; `search` is the trainer's sys.path as JSON."""
     global _function
+    _end_the_group_with_this_process()
     sys.path[:] = [folder or "." for folder in json.loads(search)]
     module, _, name = path.rpartition(":")
-    if module.endswith(".py"):
-        owner: Any = types.SimpleNamespace(**runpy.run_path(module, run_name="rewards"))
-    else:
-        owner = importlib.import_module(module)
+    owner = _of_file(Path(module).resolve()) if module.endswith(".py") else importlib.import_module(module)
     if not callable(getattr(owner, name, None)):
         raise TypeError(f"{module} has no function {name}")
     _function = getattr(owner, name)
-    style()
+    _check()
+
+
+def _of_file(file: Path) -> types.ModuleType:
+    """The file as a module, of another name where its own is that of another module.
+
+    It can be imported again, so that what it defines can be pickled, also to processes that do not come of a fork.
+    """
+    sys.path.append(str(file.parent))
+    name = file.stem.replace(".", "_")
+    first = importlib.util.find_spec(name)
+    if first is not None and first.origin != str(file):
+        name = f"file_{name}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _end_the_group_with_this_process() -> None:
+    """Start a process that waits until this one has ended, however that comes, and kills what it has started.
+
+    The trainer does so, too, but may be dead by then. It is no child of this one: the function may wait for all of its.
+    """
+    worker = os.pidfd_open(os.getpid())
+    between = os.fork()
+    if between == 0:
+        if os.fork() == 0:
+            select.select([worker], [], [])
+            os.killpg(0, signal.SIGKILL)
+        os._exit(0)
+    os.waitpid(between, 0)
+    os.close(worker)
 
 
 def style() -> str:
-    """`trl`, `verl` or `dsrl`, by the names of the parameters. Raises TypeError for others, or what cannot be given."""
-    parameters = inspect.signature(_function).parameters
-    if "completions" in parameters:
-        absent = [key for key in OF_TRLS_TRAINER if key in parameters and parameters[key].default is inspect._empty]
-        if absent:
-            raise TypeError(
-                f"it requires {' and '.join(absent)}, which TRL's trainer alone has; give a default, {absent[0]}=None"
-            )
+    """`trl`, `verl` or `dsrl`, by the names of the parameters."""
+    if "completions" in _parameters():
         return "trl"
-    if "solution_str" in parameters:
-        return "verl"
-    try:
-        inspect.signature(_function).bind("response", "prompt")
-    except TypeError:
-        raise TypeError(
-            "its parameters must be (response, prompt), TRL's (prompts, completions, **columns) or verl's "
-            f"(data_source, solution_str, ground_truth, extra_info), not {inspect.signature(_function)}"
-        ) from None
-    return "dsrl"
+    return "verl" if "solution_str" in _parameters() or "ground_truth" in _required() else "dsrl"
+
+
+def _check() -> None:
+    """Raises TypeError for a signature that no call can fit."""
+    if style() == "dsrl":
+        try:
+            inspect.signature(_function).bind("response", "prompt")
+        except TypeError:
+            raise TypeError(
+                "its parameters must be (response, prompt), TRL's (prompts, completions, **columns) or verl's "
+                f"(data_source, solution_str, ground_truth, extra_info), not {inspect.signature(_function)}"
+            ) from None
+        return
+    if style() == "trl":
+        absent, why = [name for name in _required() if name in OF_TRLS_TRAINER], "which TRL's trainer alone has"
+    else:
+        absent, why = (
+            [name for name in _required() if name not in OF_VERL],
+            f"and verl's are given {', '.join(OF_VERL)}",
+        )
+    if absent:
+        raise TypeError(f"it requires {' and '.join(absent)}, {why}; give a default, {absent[0]}=None")
+    if unnamed := [name for name, found in _parameters().items() if found.kind is found.POSITIONAL_ONLY]:
+        raise TypeError(f"{' and '.join(unnamed)} cannot be given by name: take the / out of its parameters")
+
+
+def _parameters() -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(_function).parameters
+
+
+def _required() -> list[str]:
+    """Names of the parameters without which it cannot be called."""
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        name
+        for name, found in _parameters().items()
+        if found.default is inspect.Parameter.empty and found.kind not in several
+    ]
+
+
+def _accepts(name: str) -> bool:
+    """Whether the function has a parameter of this name, or takes any."""
+    return name in _parameters() or any(found.kind is found.VAR_KEYWORD for found in _parameters().values())
 
 
 def reply(request: dict[str, Any]) -> dict[str, Any]:
     """The scores of the request's rows, or what stopped the function."""
     if "rows" not in request:
-        return {"batched": style() == "trl", "reads_ids": style() == "trl" and _accepts("completion_ids")}
+        batched = style() == "trl"
+        columns = [name for name in _required() if batched and name not in ("prompts", "completions")]
+        return {"batched": batched, "reads_ids": batched and _accepts("completion_ids"), "columns": columns}
     rows = request["rows"]
     try:
         found = {"trl": _as_trl, "verl": _as_verl, "dsrl": _as_dsrl}[style()](rows)
-        found = asyncio.run(found) if inspect.iscoroutine(found) else found
         scores = [_number(score) for score in found]
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
@@ -88,32 +153,25 @@ def _as_trl(rows: list[dict[str, Any]]) -> Any:
             for row, chat in zip(rows, chats, strict=True)
         ],
     }
-    for name in dict.fromkeys(name for row in rows for name in row["columns"]):
+    for name in dict.fromkeys([*_required(), *(name for row in rows for name in row["columns"])]):
         if name not in (*given, *OF_TRLS_TRAINER):
             given[name] = [row["columns"].get(name) for row in rows]
-    return _function(**{name: values for name, values in given.items() if _accepts(name)})
-
-
-def _accepts(name: str) -> bool:
-    """Whether the function has a parameter of this name, or takes any."""
-    parameters = inspect.signature(_function).parameters
-    return name in parameters or any(found.kind is found.VAR_KEYWORD for found in parameters.values())
+    return _called(**{name: values for name, values in given.items() if _accepts(name)})
 
 
 def _as_verl(rows: list[dict[str, Any]]) -> list[Any]:
-    return [
-        _function(
-            data_source=row["columns"]["data_source"],
-            solution_str=row["response"],
-            ground_truth=row["columns"]["ground_truth"],
-            extra_info=row["columns"].get("extra_info"),
-        )
-        for row in rows
-    ]
+    given = [{**row["columns"], "solution_str": row["response"]} for row in rows]
+    return [_called(**{name: row.get(name) for name in OF_VERL if _accepts(name)}) for row in given]
 
 
 def _as_dsrl(rows: list[dict[str, Any]]) -> list[Any]:
-    return [_function(row["response"], types.SimpleNamespace(**row["prompt"])) for row in rows]
+    return [_called(row["response"], types.SimpleNamespace(**row["prompt"])) for row in rows]
+
+
+def _called(*arguments: Any, **named: Any) -> Any:
+    """What the function returns, or its coroutine does."""
+    found = _function(*arguments, **named)
+    return asyncio.run(found) if inspect.iscoroutine(found) else found
 
 
 def _number(score: Any) -> float | None:
@@ -122,6 +180,6 @@ def _number(score: Any) -> float | None:
     if score is None:
         return None
     number = float(score)
-    if not math.isfinite(number):
+    if not abs(number) <= LARGEST:
         raise ValueError(f"a score of {number}")
     return number

@@ -20,7 +20,7 @@ class Regex(Verifier):
 
     full: the whole response must match. compare: the last match's first group (the match itself, without groups) must
     be the ground truth, apart from whitespace around it. The syntax is that of the package regex, a superset of `re`;
-    flags go in front, (?s). A search that takes longer than `timeout` seconds scores 0.
+    flags go in front, (?s). A search that takes longer than `timeout` seconds, of CPU time of this process, scores 0.
     """
 
     pattern: str

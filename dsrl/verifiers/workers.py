@@ -14,6 +14,7 @@ import os
 import pickle
 import queue
 import select
+import signal
 import subprocess
 import sys
 import weakref
@@ -63,15 +64,16 @@ class Worker:
         return reply
 
     def stop(self) -> None:
-        """Kill and reap the process, if there is one."""
+        """Kill and reap the process, if there is one, and kill what it started in its session."""
         process, self.process = self.process, None
         if process is not None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             with contextlib.suppress(BrokenPipeError), process:
                 pass
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and _runs(self.process):
             return self.process
         self.stop()
         # -P keeps this package's folder off the path of the program; a session of its own is spared the terminal's ^C.
@@ -145,6 +147,14 @@ def _close(threads: ThreadPoolExecutor, workers: Sequence[Worker]) -> None:
     threads.shutdown(cancel_futures=True)
     for worker in workers:
         worker.stop()
+
+
+def _runs(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has not ended. It is not reaped, so that its id is still that of its group, and of nothing else."""
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
 
 
 def _read_line(process: subprocess.Popen[bytes], limit: float) -> bytes:

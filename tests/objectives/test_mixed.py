@@ -73,7 +73,7 @@ def test_from_a_composed_config():
         ({}, "objectives must be a mapping"),
         ({"grppo": 1.0}, "unknown objective 'grppo'.*Did you mean 'grpo'"),
         ({"grpo": {"weigth": 1.0}}, "objective 'grpo' has no parameter 'weigth'"),
-        ({"grpo": {"weight": "much"}}, "the weight of grpo must be a number, not 'much'"),
+        ({"grpo": {"weight": "much"}}, "the weight of grpo must be a finite number, not 'much'"),
         ({"grpo": "abc"}, "grpo must be a weight, or {weight: ..., parameter: value}, not 'abc'"),
         ({"grpo": None}, "grpo must be a weight"),
         ({"grpo": {"surrogate": "ppo_clp"}}, "unknown surrogate 'ppo_clp'.*Did you mean 'ppo_clip'"),

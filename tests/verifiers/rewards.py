@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import time
 
 
@@ -91,3 +92,48 @@ def columns_seen(prompts, completions, **columns):
     assert columns["ground_truth"] == columns["answer"]
     assert columns["extra_info"] == [{"level": "hard"}] * len(prompts)
     return [float(len(prompts))] * len(prompts)
+
+
+def forks(response, prompt):
+    """The copy returns, too."""
+    os.fork()
+    return float(response)
+
+
+def leaves_processes(response, prompt):
+    """A program and a fork, whose ids it writes down; `response` is the file, and what it does then."""
+    file, _, then = response.partition(" ")
+    program = subprocess.Popen(["sleep", "300"])
+    copy = os.fork()
+    if copy == 0:
+        time.sleep(300)
+    with open(file, "a") as ids:
+        ids.write(f"{os.getpid()} {program.pid} {copy} ")
+    if then == "hang":
+        time.sleep(300)
+    return 1.0
+
+
+def short_verl(solution_str, ground_truth, method="strict"):
+    assert method == "strict"
+    return float(solution_str == ground_truth)
+
+
+async def later_ours(response, prompt):
+    return float(response == prompt.answer)
+
+
+async def later_verl(data_source, solution_str, ground_truth, extra_info=None):
+    return {"score": float(solution_str == ground_truth)}
+
+
+def other_verl(model_output, ground_truth, timeout_score=0):
+    return 1.0
+
+
+def by_position(completions, /, **kwargs):
+    return [1.0 for _ in completions]
+
+
+def huge(response, prompt):
+    return float(response)

@@ -62,6 +62,25 @@ def test_components_of_a_composite_are_named_below_its_source(mixed) -> None:
     assert values(components)["a/exact"] == [["-", "-"], [0, 1]]
 
 
+def test_keys_of_one_short_form_keep_their_own_metrics(mixed) -> None:
+    never = {"name": "regex", "pattern": "x"}
+    verifier = by_source({"se": "numeric", "se/*": "exact", "other": never, "mean*": "exact"}, default="numeric")
+    rewards, components = judge(verifier, mixed("se", "se/a", "other", "elsewhere", "mean"))
+    assert rewards.tolist() == [[1, 1], [0, 1], [0, 0], [1, 1], [0, 1]]
+    assert {name: scores.nansum().item() for name, scores in components.items()} == {
+        "se": 2,
+        "se/*": 1,
+        "other": 0,
+        "mean*": 1,
+        "*": 2,
+    }
+
+
+def test_two_verifiers_for_all_others_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"sources has '\*', for all others, and default is set"):
+        by_source({"*": "exact"}, default="numeric")
+
+
 def test_an_unknown_source_is_an_error_that_names_it(mixed) -> None:
     with pytest.raises(ConfigError, match="none for data source 'number'; it has numbers. .* Did you mean 'numbers'?"):
         judge(by_source({"numbers": "numeric"}), mixed("number"))
@@ -73,6 +92,8 @@ def test_an_unknown_source_is_an_error_that_names_it(mixed) -> None:
         ({}, "sources must be a mapping"),
         ("exact", "sources must be a mapping"),
         ({"a": "exct"}, "unknown verifier 'exct'"),
+        ({"mean": "exact"}, r"a source cannot be called 'mean': reward/mean is a metric already; write 'mean\*'"),
+        ({"std": "exact"}, "a source cannot be called 'std'"),
     ],
 )
 def test_impossible_sources(sources, message: str) -> None:

@@ -93,6 +93,42 @@ def test_verls_and_coroutines(rollouts) -> None:
         assert verifier.score(rollouts([["4", "5"]], ["5"])).tolist() == [[2, 2]]
 
 
+@pytest.mark.parametrize("name", ["short_verl", "later_verl", "later_ours"])
+def test_verls_with_fewer_parameters_and_coroutines_of_one_response(rollouts, name: str) -> None:
+    with function(name) as verifier:
+        assert verifier.check() == []
+        assert verifier.score(rollouts([["4", "5"], ["5", "5"]], ["5", "5"])).tolist() == [[0, 1], [1, 1]]
+
+
+def test_a_column_that_no_row_has_is_an_error_with_those_there_are(rollouts) -> None:
+    with (
+        function("accuracy_reward") as verifier,
+        pytest.raises(
+            ConfigError,
+            match=r"rewards.py:accuracy_reward requires solution, .* there are solutions, answer, ground_truth, "
+            r"data_source, completion_ids. .*solution=None. Did you mean 'solutions'\?",
+        ),
+    ):
+        verifier.score(rollouts([["4", "5"]], ["5"], chat=True, extra={"solutions": "5"}))
+
+
+def test_a_column_that_some_rows_have_is_none_in_others(rollouts) -> None:
+    made = rollouts([["4"], ["5"]], ["", ""], chat=True)
+    made.prompts[1] = dataclasses.replace(made.prompts[1], extra={"solution": "5"})
+    for workers in (1, 2):  # in one call, and in two
+        verifier = Function(path=f"{REWARDS}:accuracy_reward", workers=workers)
+        rewards, components = judge(verifier, made)
+        verifier.close()
+        assert (rewards.tolist(), components["failed"].tolist()) == ([[0], [1]], [[0], [0]])
+
+
+def test_a_score_beyond_float32_counts_as_failed(rollouts) -> None:
+    with function("huge") as verifier:
+        rewards, components = judge(verifier, rollouts([["1e300", "-1e39", "1e38"]], [""]))
+    assert rewards.tolist() == [[0, 0, pytest.approx(1e38)]]
+    assert components["failed"].tolist() == [[1, 1, 0]]
+
+
 @pytest.mark.parametrize("name", ["dangerous", "dangerous_trl"])
 def test_an_answer_on_which_it_fails_costs_itself_alone(rollouts, name: str) -> None:
     texts = ["5", "crash", "exit", "nan", "nothing readable", "4", "5"]
@@ -100,6 +136,11 @@ def test_an_answer_on_which_it_fails_costs_itself_alone(rollouts, name: str) -> 
         rewards, components = judge(verifier, rollouts([texts], ["5"]))
     assert rewards.tolist() == [[1, 0, 0, 0, 0, 0, 1]]
     assert components["failed"].tolist() == [[0, 1, 1, 1, 1, 0, 0]]
+
+
+def test_a_fork_of_the_worker_does_not_answer_in_its_name(rollouts) -> None:
+    with function("forks") as verifier:
+        assert verifier.score(rollouts([["1", "2"], ["3", "4"]], ["", ""])).tolist() == [[1, 2], [3, 4]]
 
 
 def test_a_function_that_always_fails_is_an_error(rollouts) -> None:
@@ -110,6 +151,26 @@ def test_a_function_that_always_fails_is_an_error(rollouts) -> None:
         ),
     ):
         verifier.score(rollouts([["4", "5"]], ["5"]))
+
+
+def test_what_a_file_defines_can_be_pickled(rollouts, tmp_path: Path) -> None:
+    """Whatever way processes start; and the name of a module that the file imports is not taken from that."""
+    for name in ("mine", "json"):
+        (tmp_path / f"{name}.py").write_text(
+            "import json, multiprocessing, pickle\n"
+            "from concurrent.futures import ProcessPoolExecutor\n"
+            "class Point: x = 2\n"
+            "def work(point): return point.x\n"
+            "def score(response, prompt):\n"
+            "    assert json.loads('[1]') == [1]\n"
+            "    with ProcessPoolExecutor(1, multiprocessing.get_context(response)) as pool:\n"
+            "        return pool.submit(work, Point()).result()\n"
+        )
+    for name, ways in (("mine", ["fork", "spawn"]), ("json", ["fork"])):
+        verifier = Function(path=f"{tmp_path}/{name}.py:score", workers=1)
+        rewards = verifier.score(rollouts([ways], [""]))
+        verifier.close()
+        assert rewards.tolist() == [[2] * len(ways)]
 
 
 def test_a_module_on_the_trainers_path(rollouts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +194,8 @@ def test_a_module_on_the_trainers_path(rollouts, tmp_path: Path, monkeypatch: py
             f"{REWARDS}:needs_the_trainer",
             "requires trainer_state and log_metric, .*; give a default, trainer_state=None",
         ),
+        (f"{REWARDS}:other_verl", "requires model_output, and verl's are given data_source, solution_str, .*=None"),
+        (f"{REWARDS}:by_position", "completions cannot be given by name: take the / out of its parameters"),
         (f"{REWARDS}:no_signature", r"its parameters must be \(response, prompt\), TRL's .* not \(text\)"),
     ],
 )

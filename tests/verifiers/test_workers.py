@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dsrl.errors import DSRLError
-from dsrl.verifiers import Math, mathematical
+from dsrl.verifiers import Function, Math, mathematical
 from dsrl.verifiers.contract import children
 from dsrl.verifiers.workers import Worker
 
@@ -118,6 +118,38 @@ verifier.score(make_rollouts([[{TOWER!r}]], ["1"]))
     with trainer:
         trainer.kill()
     assert within(5, lambda: not any(map(running, workers)))
+
+
+REWARDS = ROOT / "tests" / "verifiers" / "rewards.py"
+
+
+@pytest.mark.parametrize("then", ["return", "hang"])
+def test_nothing_that_a_function_starts_outlives_its_worker(make_rollouts, tmp_path: Path, then: str) -> None:
+    verifier = Function(path=f"{REWARDS}:leaves_processes", timeout=1.0, workers=1)
+    reward = float(then == "return")
+    assert verifier.score(make_rollouts([[f"{tmp_path}/ids {then}"]], [""])).tolist() == [[reward]]
+    verifier.close()
+    ids = (tmp_path / "ids").read_text().split()
+    assert len(ids) == 3
+    assert within(5, lambda: not any(running(int(pid)) for pid in ids))
+
+
+@pytest.mark.parametrize("then", ["return", "hang"])
+def test_nor_a_killed_trainer(tmp_path: Path, then: str) -> None:
+    script = f"""
+import sys; sys.path.insert(0, {str(ROOT / "tests" / "verifiers")!r})
+import conftest, time
+from dsrl.verifiers import Function
+verifier = Function(path={f"{REWARDS}:leaves_processes"!r}, timeout=3.0, workers=1)
+verifier.score(conftest.make_rollouts.__wrapped__()([[{f"{tmp_path}/ids {then}"!r}]], [""]))
+time.sleep(300)
+"""
+    trainer = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    ids = tmp_path / "ids"
+    assert within(60, lambda: ids.exists() and len(ids.read_text().split()) == 3)
+    with trainer:
+        trainer.kill()
+    assert within(10, lambda: not any(running(int(pid)) for pid in ids.read_text().split()))
 
 
 def test_workers_that_cannot_start_are_an_error_and_not_a_reward(
