@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,10 @@ from dsrl.verifiers.verifier import column, ground_truth
 from dsrl.verifiers.workers import Worker
 
 PROGRAM = Path(__file__).with_name("python_worker.py")
-FENCE = re.compile(r"^[ \t]*```(?:python|py|python3)?[ \t]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+FENCE = re.compile(  # a block of any language, told by the first word: python title="a.py", {.python}
+    r"^[ \t]*(`{3,}|~{3,})[ \t{.]*+(\w*+)[^\n`~]*+\n(.*?)^[ \t]*\1", re.DOTALL | re.MULTILINE
+)
+PYTHON = {"", "python", "python3", "py", "py3"}
 MIB = 2**20
 PROBE = "import decimal\nprint(2)"
 HELP = (
@@ -99,8 +103,10 @@ class Python(PooledVerifier):
 
     def answer(self, response: str) -> str:
         """The code."""
-        blocks = FENCE.findall(response)
-        return str(blocks[-1] if blocks else response).strip()
+        blocks = FENCE.findall(response.replace("\r\n", "\n"))
+        codes = [code for _, language, code in blocks if language.lower() in PYTHON]
+        code = str(codes[-1] if codes else response).strip("\n")
+        return (textwrap.dedent(code) if code[:1].isspace() else code).strip()  # of a list's item it is indented
 
     def _cases(self, prompt: Prompt) -> list[Case]:
         if self.tests is not None:

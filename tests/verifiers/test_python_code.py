@@ -43,6 +43,15 @@ def verifier() -> Iterator[Python]:
         ("x = 1\n", "x = 1"),
         ("1. So\n   ```python\nx = 1\n   ```", "x = 1"),
         ("```python\n```", ""),
+        ("```python\r\nx = 1\r\ny = 2\r\n```\r\nDone.", "x = 1\ny = 2"),
+        ('```python title="a.py"\nx = 1\n```', "x = 1"),
+        ("```{python}\nx = 1\n```", "x = 1"),
+        ("~~~python\nx = '```'\n~~~", "x = '```'"),
+        ("````python\nx = 1\n```\n````", "x = 1\n```"),
+        ("1. So\n   ```python\n   if x:\n       y = 1\n   ```", "if x:\n    y = 1"),
+        ("```python\nx = 1\n```\nprints\n```text\n3\n```\nand\n```cpp\ny\n```", "x = 1"),
+        ("```text\n3\n```\nfrom\n```python\nx = 1\n```", "x = 1"),
+        ("```" + " " * 100_000 + "`", "```" + " " * 100_000 + "`"),
     ],
 )
 def test_the_code_is_the_last_fenced_block_else_everything(response: str, code: str) -> None:
