@@ -123,7 +123,9 @@ DOUBLE = "print(int(input()) * 2)"
         f"import threading, time\ndef main(): time.sleep(0.1); {DOUBLE}\nthreading.Thread(target=main).start()",
         "import atexit, sys\natexit.register(lambda: sys.stdout.write(str(int(input()) * 2)))",
         "w = open(1, 'w')\nw.write(str(int(input()) * 2))",
+        "class Ring: pass\nr = Ring()\nr.r, r.w = r, open(1, 'w')\nr.w.write(str(int(input()) * 2))",
         f"import sys\n{DOUBLE}\nsys.stdout.close()",
+        f"import sys\n{DOUBLE}\nsys.stdout = None\nsys.exit()",
         "import os\nprint(int(input()) * 2, flush=True)\nos._exit(0)",
     ],
 )
