@@ -8,7 +8,7 @@
     length.py        `length`: DAPO's soft overlong penalty
     mathematical.py  `math`: math-verify
     procedural.py    `reasoning_gym`: the task's own scorer
-    python_code.py   `python`: code against tests (python_tests.py), in sandbox.py
+    python_code.py   `python`: code against tests (python_tests.py, fingerprint.py), in sandbox.py (seccomp.py)
     function.py      `function`: a plain callable, ours, TRL's or verl's
     composite.py     `composite`: a weighted sum of others
     by_source.py     `by_source`: another for each data source

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.registry import register
 from dsrl.types import Prompt
+from dsrl.verifiers import fingerprint
 from dsrl.verifiers.pooled import PooledVerifier
 from dsrl.verifiers.python_tests import Case, read_tests
 from dsrl.verifiers.verifier import column, ground_truth
 from dsrl.verifiers.workers import Worker
 
 PROGRAM = Path(__file__).with_name("python_worker.py")
-FENCE = re.compile(r"^[ \t]*```(?:python|py|python3)?[ \t]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+FENCE = re.compile(  # a block of any language, told by the first word: python title="a.py", {.python}
+    r"^[ \t]*(`{3,}|~{3,})[ \t{.]*+(\w*+)[^\n`~]*+\n(.*?)^[ \t]*\1", re.DOTALL | re.MULTILINE
+)
+PYTHON = {"", "python", "python3", "py", "py3"}
 MIB = 2**20
 PROBE = "import decimal\nprint(2)"
+ENOUGH = 10.0  # seconds for it on any machine
 HELP = (
     "It is made of Linux namespaces: run as root with CAP_SYS_ADMIN, or as a user who may make user namespaces "
     "(kernel 5.14 or newer; in a container, --cap-add SYS_ADMIN or a seccomp profile that allows unshare and mount)"
@@ -37,7 +43,8 @@ class Python(PooledVerifier):
     tests, in any form of `read_tests`; null: the ground truth. `prelude` is code that runs before the answer's.
 
     All tests of an answer have `timeout` seconds together, of wall time and of CPU time. memory, file_size: MiB, a
-    process and a file (and all files together); processes: at once, that of the answer included. See sandbox.py.
+    process and a file (and all files together); processes: at once, that of the answer included, and each thread is
+    one. See sandbox.py.
     """
 
     timeout: float = 10.0
@@ -61,18 +68,36 @@ class Python(PooledVerifier):
             raise ConfigError("verifier python needs Linux, whose namespaces its sandbox is made of")
 
     def check(self) -> list[str]:
-        """Why the sandbox cannot be had on this machine, if so."""
+        """Why no answer could be right on this machine, if so: the sandbox, the prelude or the time."""
+        alone = replace(self, prelude="", timeout=max(self.timeout, ENOUGH))
+        try:
+            if why := alone._fails():
+                return [f"verifier python: the sandbox cannot be had here: {why}. {HELP}"]
+            if replace(alone, prelude=self.prelude)._fails():
+                return [
+                    "verifier python: prelude must be code that runs alone in the sandbox and prints nothing; "
+                    f"this one does not: {self.prelude!r}"
+                ]
+            if self._fails():
+                return [
+                    f"verifier python: timeout={self.timeout} is too short here for prelude and a program that prints 2"
+                ]
+        except DSRLError as error:  # of a process that does not start
+            return [str(error)]
+        return []
+
+    def _fails(self) -> str | None:
+        """Why a program that prints 2 is not right, if so."""
         worker = self.worker()
         try:
             reply = worker.ask(self._request(PROBE, [{"stdin": ""}]))
-        except DSRLError as error:
-            return [str(error)]
         finally:
             worker.stop()
-        why = reply.get("refused") if reply else "its process was lost"
-        if why is None and reply["outputs"] != ["2\n"]:
-            why = "a program that prints 2 fails in it (is Python's folder readable by all users?)"
-        return [f"verifier python: the sandbox cannot be had here: {why}. {HELP}"] if why else []
+        if not reply or "refused" in reply:
+            return str(reply["refused"]) if reply else "its process was lost"
+        if reply["outputs"] == [fingerprint.of_lines("2")]:
+            return None
+        return "a program that prints 2 fails in it (is Python's folder readable by all users?)"
 
     def worker(self) -> Worker:
         """One that locks a process up for each request."""
@@ -99,8 +124,10 @@ class Python(PooledVerifier):
 
     def answer(self, response: str) -> str:
         """The code."""
-        blocks = FENCE.findall(response)
-        return str(blocks[-1] if blocks else response).strip()
+        blocks = FENCE.findall(response.replace("\r\n", "\n"))
+        codes = [code for _, language, code in blocks if language.lower() in PYTHON]
+        code = str(codes[-1] if codes else response).strip("\n")
+        return (textwrap.dedent(code) if code[:1].isspace() else code).strip()  # of a list's item it is indented
 
     def _cases(self, prompt: Prompt) -> list[Case]:
         if self.tests is not None:

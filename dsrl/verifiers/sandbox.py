@@ -6,6 +6,7 @@
     writes   to /tmp, which is memory of a bounded size and is gone afterwards
     reaches  no network, not that of the machine itself, either, and no process outside
     is       nobody: without capabilities or ways to gain them, where the trainer is root under a user id of its own
+    calls    the kernel for what is not refused in seccomp.py
     ends     together: the process is the first of its own PID namespace, and the kernel kills the rest with it
 
 Where the kernel refuses one of these, SandboxError says which; nothing runs with less. It imports nothing of dsrl.
@@ -20,6 +21,7 @@ import json
 import os
 import platform
 import resource
+import runpy
 import select
 import signal
 import sys
@@ -28,6 +30,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+SECCOMP = runpy.run_path(str(Path(__file__).with_name("seccomp.py")))
 LIBC = ctypes.CDLL(None, use_errno=True)
 ROOT = "/proc"  # where the new root is mounted before it is entered: always there, and holds nothing that goes into it
 SHARED = ("/usr", "/bin", "/lib", "/lib64", sys.base_prefix, sys.prefix, "/etc/ld.so.cache", "/etc/localtime")
@@ -122,6 +125,8 @@ def _inside(task: Callable[[], Any], write_end: int, uid: int | None) -> None:
     _call("prctl", PR_SET_DUMPABLE, 0)  # so that what it starts cannot look into it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # nor end it: what has no handler does not reach a first process
     os.environ.clear()
+    os.environ["OMP_NUM_THREADS"] = "1"  # else numpy starts a thread a core, more than `processes`, and is killed
+    SECCOMP["install"]()
     try:
         returned = task()
     except Exception:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +47,15 @@ def verifier() -> Iterator[Python]:
         ("x = 1\n", "x = 1"),
         ("1. So\n   ```python\nx = 1\n   ```", "x = 1"),
         ("```python\n```", ""),
+        ("```python\r\nx = 1\r\ny = 2\r\n```\r\nDone.", "x = 1\ny = 2"),
+        ('```python title="a.py"\nx = 1\n```', "x = 1"),
+        ("```{python}\nx = 1\n```", "x = 1"),
+        ("~~~python\nx = '```'\n~~~", "x = '```'"),
+        ("````python\nx = 1\n```\n````", "x = 1\n```"),
+        ("1. So\n   ```python\n   if x:\n       y = 1\n   ```", "if x:\n    y = 1"),
+        ("```python\nx = 1\n```\nprints\n```text\n3\n```\nand\n```cpp\ny\n```", "x = 1"),
+        ("```text\n3\n```\nfrom\n```python\nx = 1\n```", "x = 1"),
+        ("```" + " " * 100_000 + "`", "```" + " " * 100_000 + "`"),
     ],
 )
 def test_the_code_is_the_last_fenced_block_else_everything(response: str, code: str) -> None:
@@ -77,6 +90,90 @@ def test_the_code_is_the_last_fenced_block_else_everything(response: str, code: 
 )
 def test_rewards(verifier: Python, make_rollouts, code: str, tests: str, reward: float) -> None:
     assert verifier.score(make_rollouts([[f"```python\n{code}\n```"]], [tests])).item() == reward
+
+
+READS_FAST = """
+import os, sys
+from io import BytesIO, IOBase
+class Fast(IOBase):
+    def __init__(self, file):
+        self.number, self.buffer, self.write = file.fileno(), BytesIO(), None
+        if "r" not in file.mode:
+            self.write = lambda text: self.buffer.write(text.encode())
+    def readline(self):
+        return os.read(self.number, 1 << 16).decode()
+    def flush(self):
+        if self.write:
+            os.write(self.number, self.buffer.getvalue())
+            self.buffer.truncate(0), self.buffer.seek(0)
+sys.stdin, sys.stdout = Fast(sys.stdin), Fast(sys.stdout)
+print(int(sys.stdin.readline()) * 2)
+"""
+DOUBLE = "print(int(input()) * 2)"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"import sys\nsys.stdout = open(1, 'w')\n{DOUBLE}",
+        f"import sys\nsys.stdin = open(0)\n{DOUBLE}",
+        f"import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer)\n{DOUBLE}",
+        f"import sys, io\nsys.stdout = io.StringIO()\nprint('debug')\nsys.stdout = sys.__stdout__\n{DOUBLE}",
+        READS_FAST,
+        f"import threading, time\ndef main(): time.sleep(0.1); {DOUBLE}\nthreading.Thread(target=main).start()",
+        "import atexit, sys\natexit.register(lambda: sys.stdout.write(str(int(input()) * 2)))",
+        "w = open(1, 'w')\nw.write(str(int(input()) * 2))",
+        "class Ring: pass\nr = Ring()\nr.r, r.w = r, open(1, 'w')\nr.w.write(str(int(input()) * 2))",
+        f"import sys\n{DOUBLE}\nsys.stdout.close()",
+        f"import sys\n{DOUBLE}\nsys.stdout = None\nsys.exit()",
+        "import os\nprint(int(input()) * 2, flush=True)\nos._exit(0)",
+    ],
+)
+def test_a_program_begins_and_ends_as_in_python(verifier: Python, make_rollouts, code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], input="21", capture_output=True, text=True)
+    assert done.stdout.strip() == "42"
+    tests = json.dumps({"inputs": ["21", "4"], "outputs": ["42", "8"]})
+    assert verifier.score(make_rollouts([[code]], [tests])).item() == 1
+
+
+def test_an_end_that_takes_too_long_is_a_failure(make_rollouts) -> None:
+    verifier = Python(timeout=1.0, workers=1)
+    if problems := verifier.check():
+        pytest.skip(problems[0])
+    waits = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\nprint(3)"
+    crashes = "import atexit, os\natexit.register(os.abort)\nprint(3)"
+    tests = json.dumps({"inputs": [""], "outputs": ["3"]})
+    assert verifier.score(make_rollouts([[waits, crashes, "print(3)"]], [tests])).tolist() == [[0, 0, 1]]
+    verifier.close()
+
+
+def test_long_outputs_are_bounded_by_file_size_and_cost_little(verifier: Python, make_rollouts) -> None:
+    tests = {"inputs": ["1500000"] * 20, "outputs": ["\x01" * 1_500_000] * 20}
+    started = time.monotonic()
+    code = "print(chr(1) * int(input()))"
+    assert verifier.score(make_rollouts([[code]], [json.dumps(tests)])).item() == 1
+    assert time.monotonic() - started < 4
+    too_long = json.dumps({"inputs": [""], "outputs": ["x" * (17 << 20)]})
+    assert verifier.score(make_rollouts([["print('x' * (17 << 20))"]], [too_long])).item() == 0
+
+
+def test_a_result_too_deep_to_be_read_is_a_failure(verifier: Python, make_rollouts) -> None:
+    code = "import os\ndef add(a, b):\n    os.write(3, b'[' * 100_000)\n    os._exit(0)"
+    assert verifier.score(make_rollouts([[code]], [CALLS])).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"prelude": "import nosuch"}, "prelude must be code that runs .* this one does not: 'import nosuch'"),
+        ({"prelude": "("}, "prelude must be code that runs .* this one does not: '\\('"),
+        ({"timeout": 0.001}, "timeout=0.001 is too short here for prelude and a program that prints 2"),
+    ],
+)
+def test_what_makes_every_answer_wrong_is_named(verifier: Python, parameters: dict[str, object], message: str) -> None:
+    (problem,) = build("verifier", {"name": "python", **parameters}).check()
+    assert re.search(message, problem)
+    assert "sandbox cannot be had" not in problem
 
 
 def test_partial_is_the_share_of_tests_that_pass(make_rollouts) -> None:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from dsrl.errors import ConfigError
+from dsrl.verifiers import fingerprint
 from dsrl.verifiers.python_tests import read_tests
 
 
@@ -57,7 +58,7 @@ ASSERTION = "assert add(1, 2) == 3"
 def test_statements_leave_a_token_that_cannot_be_guessed(given) -> None:
     (case,), (again,) = read_tests(given), read_tests(given)
     assert case.request["tests"] == ASSERTION
-    assert case.passes(case.request["token"]) and not case.passes("") and not case.passes(None)
+    assert case.passes(fingerprint.of_lines(case.request["token"])) and not case.passes("") and not case.passes(None)
     assert case.request["token"] != again.request["token"]
 
 
@@ -99,12 +100,15 @@ def test_what_cannot_be_read(given, message: str) -> None:
         ("1\n2", "1 2", False),
         ("1", "1.0", False),
         ("", "", True),
-        ("1", None, False),
+        ("", "1", False),
+        ("\n1", "1", False),
+        ("1\n2", "1\r\n2\t\x0c", True),
     ],
 )
-def test_output_is_compared_line_by_line_without_trailing_space(expected: str, output, passes: bool) -> None:
+def test_output_is_compared_line_by_line_without_trailing_space(expected: str, output: str, passes: bool) -> None:
     (case,) = read_tests({"inputs": [""], "outputs": [expected]})
-    assert case.passes(output) == passes
+    assert case.passes(fingerprint.of_lines(output)) == passes
+    assert not case.passes(None)
 
 
 @pytest.mark.parametrize(
@@ -119,10 +123,12 @@ def test_output_is_compared_line_by_line_without_trailing_space(expected: str, o
         ("x", '"x"', True),
         ("(1, 2)", "[1, 2]", True),
         ("{1: 'a'}", '{"1": "a"}', True),
-        (3, "", False),
-        (3, "3]", False),
+        ({"a": 1, "b": 2}, '{"b": 2.0, "a": true}', True),
+        (3, '"3"', False),
+        (0.5, "0.25", False),
     ],
 )
 def test_results_are_compared_as_json(expected, output: str, passes: bool) -> None:
     (case,) = read_tests([{"input": [], "output": expected, "fn_name": "f"}])
-    assert case.passes(output) == passes
+    assert case.passes(fingerprint.of_value(json.loads(output))) == passes
+    assert not case.passes(None)
