@@ -22,7 +22,7 @@ from dsrl.errors import ConfigError, DSRLError
 
 
 def main() -> None:
-    """Run the command line. What the user can mend ends with one message and exit code 2."""
+    """Run the command line. What the user can mend ends with one message and exit code 2, Ctrl-C with 130."""
     parser = get_args_parser()
     parser.usage = "%(prog)s [KEY=VALUE ...] [--multirun | --cfg job [--resolve] | --help]"
     arguments = parser.parse_intermixed_args()
@@ -31,9 +31,12 @@ def main() -> None:
     except DSRLError as error:
         sys.exit(_complaint(error))
     setbase("1.3")
-    _run_hydra(
-        args=arguments, args_parser=parser, task_function=_job, config_path=str(config_dir()), config_name="train"
-    )
+    try:
+        _run_hydra(
+            args=arguments, args_parser=parser, task_function=_job, config_path=str(config_dir()), config_name="train"
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _checked(arguments: Namespace) -> list[str]:
@@ -68,6 +71,10 @@ def _job(composed: DictConfig) -> None:
         fit(RunConfig.of(composed))
     except DSRLError as error:  # here, since Hydra would add a traceback
         sys.exit(_complaint(error))
+    except SystemExit as end:  # Lightning's, which takes Ctrl-C for a failure
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise end.__context__ from None
+        raise
     finally:
         gc.unfreeze()
 
