@@ -5,28 +5,37 @@
     python -m dsrl.evaluate model=RUN/checkpoints/X.ckpt               a checkpoint
     python -m dsrl.evaluate model=FOLDER data.val=[aime24,mine.jsonl]  a Hugging Face folder, or a name on the hub
     python -m dsrl.evaluate resume=EVALUATION                          go on where it was interrupted
-    python -m dsrl.evaluate compare=[EVALUATION,EVALUATION]            the second less the first, paired by question
+    python -m dsrl.evaluate compare=[EVALUATION,EVALUATION]            the second less the first, paired by question;
+                                                                       with run_dir=FOLDER as comparison.json, too
 
-Other keys: k, limit, sampler, verifier, sampling.*, seed, run_dir, questions_per_batch, accelerator; --cfg prints all.
+Other keys: k, limit, sampler, verifier, sampling.*, seed, run_dir, questions_per_batch, accelerator; `--cfg job` prints
+all, with --resolve references as their values.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from dsrl.config.checks import folder_problem
 from dsrl.config.compose import compose_evaluation
 from dsrl.errors import ConfigError, DSRLError
 
 
 def main() -> None:
-    """Run the command line. What the user can mend ends with one message and exit code 2."""
+    """Run the command line. What the user can mend ends with one message and exit code 2, Ctrl-C with 130."""
     try:
         run(sys.argv[1:], _console())
+    except KeyboardInterrupt as interrupt:
+        print(*interrupt.args or ["interrupted"], file=sys.stderr)
+        sys.exit(130)
     except DSRLError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
@@ -34,31 +43,63 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str], console: Console) -> None:
-    """What the arguments ask for. Raises DSRLError."""
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
-    flags = [argument for argument in arguments if argument.startswith("-")]
-    if unknown := [flag for flag in flags if flag not in ("-h", "--help", "--cfg")]:
-        raise ConfigError(f"{unknown[0]}: no such option; there are --help and --cfg")
-    if "--cfg" in flags:
-        print(OmegaConf.to_yaml(compose_evaluation(overrides)))
-    elif flags:
+    """What the arguments ask for. Raises DSRLError, and KeyboardInterrupt with what goes on after it."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--cfg", choices=["job"])
+    parser.add_argument("--resolve", action="store_true")
+    given = parser.parse_intermixed_args(arguments)
+    if given.help:
         print(__doc__)
-    elif pair := [text for text in overrides if text.startswith("compare=")]:
-        _compare(pair[0].removeprefix("compare="), overrides, console)
+    elif given.cfg:
+        print(OmegaConf.to_yaml(compose_evaluation(given.overrides), resolve=given.resolve))
+    elif any(text.startswith("compare=") for text in given.overrides):
+        _compare(given.overrides, console)
     else:
-        from dsrl.evaluation import EvaluationConfig, evaluate  # heavy imports only for what runs
-
-        evaluate(EvaluationConfig.of(overrides), console)
+        _evaluate(given.overrides, console)
 
 
-def _compare(given: str, overrides: Sequence[str], console: Console) -> None:
-    folders = [Path(part.strip()).expanduser() for part in given.strip("[]").split(",") if part.strip()]
-    if len(folders) != 2 or len(overrides) > 1:
-        raise ConfigError(f"compare={given}: must be two evaluations, compare=[FIRST,SECOND], and nothing else")
-    from dsrl.evaluation.comparison import compare, table_of
+def _evaluate(overrides: Sequence[str], console: Console) -> None:
+    from dsrl.evaluation import EvaluationConfig, evaluate  # heavy imports only for what runs
+
+    config = EvaluationConfig.of(overrides)
+    try:
+        evaluate(config, console)
+    except KeyboardInterrupt as error:
+        begun = (config.run_dir / "config.yaml").exists()
+        after = f"; resume={config.run_dir} goes on" if begun else " before the first samples"
+        raise KeyboardInterrupt(f"interrupted{after}") from error
+
+
+def _compare(overrides: Sequence[str], console: Console) -> None:
+    given = [text.partition("=")[2] for text in overrides if text.startswith("compare=")]
+    targets = [text.partition("=")[2] for text in overrides if text.startswith("run_dir=")]
+    folders = [Path(part.strip()).expanduser() for part in given[0].strip("[]").split(",") if part.strip()]
+    if len(folders) != 2 or len(given) > 1 or len(targets) > 1 or len(overrides) > len(given + targets):
+        raise ConfigError(
+            f"compare={given[0]}: must be two evaluations, compare=[FIRST,SECOND], and nothing else but run_dir=FOLDER"
+        )
+    if problem := next(filter(None, map(folder_problem, targets)), None):
+        raise ConfigError(problem)
+    from dsrl.evaluation.comparison import compare, plain, table_of
 
     found = compare(*folders)
     console.print(table_of(found, *folders))
+    for target in targets:
+        path = Path(target).expanduser() / "comparison.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first, second = map(str, folders)
+        written = {"first": first, "second": second, "results": plain(found)}
+        path.write_text(json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong as everything else here is said."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError."""
+        raise ConfigError(f"{message}; there are --help, --cfg job and --resolve")
 
 
 def _console() -> Console:

@@ -71,6 +71,10 @@ def _job(composed: DictConfig) -> None:
         fit(RunConfig.of(composed))
     except DSRLError as error:  # here, since Hydra would add a traceback
         sys.exit(_complaint(error))
+    except SystemExit as end:  # Lightning's, which takes Ctrl-C for a failure
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise end.__context__ from None
+        raise
     finally:
         gc.unfreeze()
 

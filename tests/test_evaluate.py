@@ -1,8 +1,10 @@
 """The command as a user meets it: what may be evaluated, messages, comparison."""
 
 import json
+import re
 import sys
 
+import lightning as L
 import pytest
 from rich.console import Console
 
@@ -10,7 +12,9 @@ from dsrl.config.compose import compose_evaluation
 from dsrl.errors import ConfigError
 from dsrl.evaluate import main, run
 from dsrl.evaluation import EvaluationConfig
+from dsrl.samplers.hf import HFSampler
 
+SMALL = ("k=2", "limit=2", "questions_per_batch=1", "sampling.max_new_tokens=8")
 pytestmark = pytest.mark.usefixtures("registry_stored_once")
 
 
@@ -82,6 +86,12 @@ def test_what_a_run_says_where_the_command_line_is_silent(tmp_path):
         ("data.val=[aime24]", "math"),
         ("data.val=[aime24] verifier=exact", "exact"),
         ("model=some/name data.val=x.jsonl", "math"),
+        ("data.val=[arithmetic]", "exact"),
+        ("data.val={name:arithmetic}", "exact"),
+        ("data.val=[{name:reasoning_gym,tasks:[chain_sum]}]", "reasoning_gym"),
+        ("data=reasoning_gym data.tasks=[chain_sum]", "reasoning_gym"),
+        ("data.val=[{path:x.jsonl,set:y},aime24]", "math"),
+        ("data.val=[arithmetic,x.jsonl] verifier=exact", "exact"),
     ],
 )
 def test_the_verifier_fits_the_questions(line, verifier):
@@ -106,10 +116,16 @@ def test_the_verifier_fits_the_questions(line, verifier):
         ("data.val=nope.jsonl", "data.val=nope.jsonl: no such file"),
         ("data.val=aimee24", "Did you mean 'aime24'?"),
         ("run_dir=/etc/passwd", "cannot be made, since a file is in its way"),
-        ("resume=/nope", "resume=/nope: no evaluation there (no config.yaml)"),
+        ("resume=/nope", "resume=/nope: no evaluation there (no config.yaml, which"),
         ("compare=a", "compare=a: must be two evaluations, compare=[FIRST,SECOND], and nothing else"),
         ("compare=[/a,/b]", "/a: no evaluation there (no samples.jsonl)"),
-        ("--config-dir", "--config-dir: no such option; there are --help and --cfg"),
+        ("compare=[/a,/b] k=2", "compare=[/a,/b]: must be two evaluations, compare=[FIRST,SECOND], and nothing else"),
+        ("compare=[/a,/b] run_dir=/etc/passwd", "cannot be made, since a file is in its way"),
+        ("--config-dir", "unrecognized arguments: --config-dir; there are --help, --cfg job and --resolve"),
+        ("k=2,4", "k=2,4: one value is needed; a list is written [a,b]"),
+        ("resume=/a resume=/b", "resume is given 2 times: /a, /b; give it once"),
+        ("model=nowhere", "model=nowhere: no such run, checkpoint or folder; a name on the hub is written owner/name"),
+        ("model=null", "model=null: must be a run, a checkpoint, a folder or a name"),
     ],
 )
 def test_messages(line, message, monkeypatch, capsys):
@@ -121,6 +137,60 @@ def test_messages(line, message, monkeypatch, capsys):
     assert message in err and err.startswith("error: ") and "Traceback" not in err
 
 
+def test_questions_of_different_verifiers():
+    message = "different verifiers check (exact for arithmetic, math for x.jsonl): evaluate them one by one, or choose"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        composed("data.val=[arithmetic,x.jsonl]")
+
+
+def test_an_evaluation_is_no_model(tmp_path):
+    (tmp_path / "config.yaml").write_text("k: 3\n")
+    with pytest.raises(ConfigError, match=r"is not that of a run; an evaluation goes on by resume=/"):
+        composed(f"model={tmp_path}")
+
+
+def test_a_run_that_goes_on_after_its_end_is_evaluated_at_its_newest(fit, tmp_path):
+    fit("iterations=1")
+    assert composed(f"model={tmp_path}/run").model.name == f"{tmp_path}/run/hf"
+
+    class Killed(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if trainer.current_epoch == 2:
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fit("iterations=9", "resume=last", "checkpoint.every=1", callbacks=(Killed(),))
+    own = composed(f"model={tmp_path}/run")
+    assert (own.model.name, own.checkpoint) == ("tiny", f"{tmp_path}/run/checkpoints/iteration1.ckpt")
+
+
+def test_interrupted(tmp_path, monkeypatch, capsys):
+    def stop(sampler, prompts, params):
+        raise KeyboardInterrupt
+
+    whole = HFSampler.sample
+    monkeypatch.setattr(sys, "argv", ["evaluate", *SMALL, f"run_dir={tmp_path}/x"])
+    monkeypatch.setattr(HFSampler, "sample", stop)
+    with pytest.raises(SystemExit, match="130"):
+        main()
+    assert capsys.readouterr().err == "interrupted before the first samples\n"
+    monkeypatch.setattr(
+        HFSampler, "sample", lambda *given: whole(*given) if given[1][0].position == 0 else stop(*given)
+    )
+    with pytest.raises(SystemExit, match="130"):
+        main()
+    assert capsys.readouterr().err == f"interrupted; resume={tmp_path}/x goes on\n"
+
+
+def test_a_comparison_as_json(tmp_path):
+    for name in "ab":
+        printed(*SMALL, f"run_dir={tmp_path}/{name}")
+    printed(f"compare=[{tmp_path}/a,{tmp_path}/b]", f"run_dir={tmp_path}/both")
+    found = json.loads((tmp_path / "both" / "comparison.json").read_text())
+    assert (found["first"], found["second"]) == (f"{tmp_path}/a", f"{tmp_path}/b")
+    assert found["results"]["arithmetic"]["metrics"]["avg"]["difference"] == 0
+
+
 def test_nothing_to_evaluate(tmp_path):
     with pytest.raises(ConfigError, match=r"data\.val is not set: give what is to be evaluated"):
         printed("data.val=null", f"run_dir={tmp_path}/x")
@@ -129,6 +199,8 @@ def test_nothing_to_evaluate(tmp_path):
 def test_help_and_configuration(capsys):
     run(["--help"], Console())
     assert "python -m dsrl.evaluate model=RUN k=32" in capsys.readouterr().out
-    run(["--cfg", "k=3"], Console())
+    run(["--cfg", "job", "k=3"], Console())
     assert "\nk: 3\n" in capsys.readouterr().out
+    run(["k=4", "--cfg=job", "--resolve"], Console())
+    assert "\nk: 4\n" in capsys.readouterr().out
     assert EvaluationConfig.of(["k=3"]).k == 3

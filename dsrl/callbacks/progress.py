@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
@@ -36,7 +37,7 @@ class Progress(L.Callback):
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[status]}", markup=False),
             console=self.console,
             transient=True,
         )
@@ -52,9 +53,9 @@ class Progress(L.Callback):
         if trainer.is_global_zero:
             config = module.config
             self.console.print(
-                f"[bold]dsrl[/]  {config.model.name} ({size / 1e6:.1f}M parameters) on {module.device.type}, "
+                f"[bold]dsrl[/]  {escape(config.model.name)} ({size / 1e6:.1f}M parameters) on {module.device.type}, "
                 f"{config.iterations} iterations of {config.prompts_per_iteration} prompts x "
-                f"{config.responses_per_prompt} responses\nrun folder: {self.folder}"
+                f"{config.responses_per_prompt} responses\nrun folder: {escape(str(self.folder))}"
             )
             self.bar.start()
             self.task = self.bar.add_task("validation", total=self.iterations, status="")
@@ -98,7 +99,7 @@ class Progress(L.Callback):
             return
         done = module.validated_at
         self.validations.append((done, module.phase.number, dict(module.validated)))
-        numbers = "  ".join(f"{key.removeprefix('val/')} [bold]{value:.3f}[/]" for key, value in _shown(module))
+        numbers = "  ".join(f"{escape(key.removeprefix('val/'))} [bold]{value:.3f}[/]" for key, value in _shown(module))
         self.console.print(f"[cyan]validation after {done} iterations:[/] {numbers}")
         self.bar.update(self.task, description="training")
 
@@ -110,7 +111,7 @@ class Progress(L.Callback):
         if self.validations:
             table = Table(title="held-out accuracy", title_justify="left")
             keys = list(self.validations[0][2])
-            for column in ("after iteration", "phase", *(key.removeprefix("val/") for key in keys)):
+            for column in ("after iteration", "phase", *(escape(key.removeprefix("val/")) for key in keys)):
                 table.add_column(column, justify="right")
             for done, phase, metrics in self.validations:
                 table.add_row(str(done), str(phase), *(f"{metrics[key]:.3f}" for key in keys))
@@ -122,12 +123,17 @@ class Progress(L.Callback):
         minutes, seconds = divmod(time.perf_counter() - self.began, 60)
         self.console.print(
             f"done in {minutes:.0f} min {seconds:.0f} s: {self.folder}/metrics.jsonl, samples.jsonl, "
-            f"hf/ (the policy, for AutoModelForCausalLM.from_pretrained)"
+            f"hf/ (the policy, for AutoModelForCausalLM.from_pretrained)",
+            markup=False,
         )
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leave the terminal as it was."""
+        """Leave the terminal as it was, and say what goes on after Ctrl-C."""
         self.bar.stop()
+        if self.task is not None and isinstance(exception, KeyboardInterrupt):
+            done = f"{trainer.current_epoch} of {self.iterations} iterations"
+            goes_on = f"run_dir={self.folder} resume=last goes on from the newest checkpoint"
+            self.console.print(f"interrupted after {done}; {goes_on}", markup=False)
 
 
 def _console() -> Console:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from omegaconf import OmegaConf
 
 from dsrl.export import write_hf
 from dsrl.module import DSRLModule
+from dsrl.verifiers.verifier import answers_of
 
 
 class RunFolder(L.Callback):
@@ -35,8 +38,10 @@ class RunFolder(L.Callback):
         self._cut(trainer, lambda line: False)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Drop lines of iterations that are about to run (again); a validation's line belongs to the one before it."""
+        """Drop hf/, and lines of iterations that are about to run (again); a validation's belongs to the one before."""
         first = trainer.current_epoch
+        if trainer.is_global_zero:  # of a run that was finished and goes on: no longer the newest policy
+            shutil.rmtree(self.folder / "hf", ignore_errors=True)
         self._cut(
             trainer, lambda line: line["iteration"] < first + ("reward/mean" not in line and "prompt" not in line)
         )
@@ -51,7 +56,7 @@ class RunFolder(L.Callback):
         head = {"iteration": iteration, "phase": phase.number, "objective": phase.name}
         self._append(trainer, "metrics.jsonl", {**head, **module.metrics})
         rollouts, rewards = module.experience.rollouts, module.experience.rewards.reshape(-1)
-        answer: Callable[[str], str] = getattr(module.verifier, "answer", lambda text: text)
+        answers = answers_of(module.verifier, rollouts)
         stride = max(1, len(rollouts.texts) // max(1, self.samples))
         for row in range(0, len(rollouts.texts), stride)[: self.samples]:
             prompt = rollouts.prompt_of(row)
@@ -60,7 +65,7 @@ class RunFolder(L.Callback):
                 "prompt": prompt.text,
                 "response": rollouts.texts[row],
                 "reward": float(rewards[row]),
-                "answer": answer(rollouts.texts[row]),
+                "answer": answers[row],
                 "ground_truth": prompt.answer,
                 "finish_reason": rollouts.finish_reasons[row],
                 "data_source": prompt.data_source,
@@ -86,8 +91,12 @@ class RunFolder(L.Callback):
 
     def _append(self, trainer: L.Trainer, name: str, line: Mapping[str, Any]) -> None:
         if trainer.is_global_zero:
+            strict = {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in line.items()
+            }
             with (self.folder / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.write(json.dumps(strict, ensure_ascii=False, allow_nan=False) + "\n")
 
     def _cut(self, trainer: L.Trainer, keep: Callable[[Mapping[str, Any]], bool]) -> None:
         """Rewrite both files with the lines to keep, atomically; a last line that a kill cut short is dropped."""

@@ -13,6 +13,8 @@ from dsrl.config.command_line import read, text_of
 from dsrl.errors import ConfigError
 from dsrl.resume import newest_checkpoint
 
+FITTING = {"arithmetic": "exact", "reasoning_gym": "reasoning_gym"}
+"""Data sources whose questions need a verifier of their own; all others are mathematics."""
 ASKED_ALIKE = ("system_prompt", "template", "max_prompt_tokens")
 """What a model that was trained with it is asked with on other data, too."""
 
@@ -24,13 +26,16 @@ def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]
     answers may be, and, unless `data` is given, the data and the verifier. Raises ConfigError for a path that is none
     of these.
     """
-    given = {override.key_or_group: override.value() for override in read(overrides)}
-    others = [
-        text for text, override in zip(overrides, read(overrides), strict=True) if override.key_or_group != "model"
-    ]
+    parsed = read(overrides)
+    if swept := [override.input_line for override in parsed if override.is_sweep_override()]:
+        raise ConfigError("\n".join(f"{text}: one value is needed; a list is written [a,b]" for text in swept))
+    given = {override.key_or_group: override.value() for override in parsed}
+    others = [text for text, override in zip(overrides, parsed, strict=True) if override.key_or_group != "model"]
     data_given = "data" in given or "data.val" in given
     spelled: list[str] = []
-    model = str(given.get("model", "tiny"))
+    model = given.get("model", "tiny")
+    if not isinstance(model, str) or not model:
+        raise ConfigError(f"model={text_of(model)}: must be a run, a checkpoint, a folder or a name")
     if model in known_models:
         spelled.append(f"model={model}")
     else:
@@ -51,11 +56,22 @@ def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]
     if not data_given:
         spelled.append("data.val=arithmetic")
     if "verifier" not in given:
-        asked = ["arithmetic"] if not data_given else [given.get("data"), given.get("data.val")]
-        fitting = {"arithmetic": "exact", "reasoning_gym": "reasoning_gym"}
-        named = [verifier for data, verifier in fitting.items() if data in asked]
-        spelled.append(f"verifier={named[0] if named else 'math'}")
+        asked = given.get("data.val", given.get("data")) if data_given else "arithmetic"
+        spelled.append(f"verifier={_fitting_verifier(asked if isinstance(asked, list) else [asked])}")
     return [*spelled, *others]
+
+
+def _fitting_verifier(entries: Sequence[Any]) -> str:
+    """The verifier of the questions that `data.val` asks. Raises ConfigError where they need different ones."""
+    named = [entry.get("name", entry.get("path")) if isinstance(entry, Mapping) else entry for entry in entries]
+    fitting = {str(name): FITTING.get(str(name), "math") for name in named}
+    if len({*fitting.values()}) > 1:
+        needs = ", ".join(f"{verifier} for {name}" for name, verifier in fitting.items())
+        raise ConfigError(
+            f"data.val asks what different verifiers check ({needs}): evaluate them one by one, or choose one by "
+            "verifier=NAME (by_source takes another for each data source)"
+        )
+    return next(iter(fitting.values()), "math")
 
 
 def _found(model: str) -> tuple[dict[str, Any], Path | None, dict[str, Any]]:
@@ -70,6 +86,10 @@ def _found(model: str) -> tuple[dict[str, Any], Path | None, dict[str, Any]]:
         return run["model"], path, run
     if (path / "config.yaml").is_file() and not (path / "config.json").is_file():
         run = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
+        if not isinstance(run, dict) or "validation" not in run:
+            raise ConfigError(
+                f"model={model}: its config.yaml is not that of a run; an evaluation goes on by resume={model}"
+            )
         if (path / "hf" / "config.json").is_file():  # adapters are merged into it
             settings = {key: value for key, value in run["model"].items() if key != "lora"}
             return {**settings, "name": str(path / "hf")}, None, run
@@ -79,6 +99,8 @@ def _found(model: str) -> tuple[dict[str, Any], Path | None, dict[str, Any]]:
         return run["model"], checkpoint, run
     if path.is_dir() and not (path / "config.json").is_file():
         raise ConfigError(f"model={model}: the folder holds neither a run (config.yaml) nor a model (config.json)")
+    if not path.is_dir() and model.count("/") != 1:
+        raise ConfigError(f"model={model}: no such run, checkpoint or folder; a name on the hub is written owner/name")
     return {"name": model}, None, {}
 
 

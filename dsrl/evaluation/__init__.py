@@ -1,7 +1,7 @@
 """What `python -m dsrl.evaluate` computes.
 
 config.py      the checked configuration
-run.py         questions -> samples -> rewards, batch by batch
+evaluation.py  questions -> samples -> rewards, batch by batch
 samples.py     all samples on disk, and where an interrupted evaluation goes on
 statistics.py  avg@k, pass@j, maj@k of each question; their means and bootstrap intervals
 results.py     the numbers of an evaluation, as JSON, as a table, as a line

@@ -53,10 +53,13 @@ class EvaluationConfig:
 
         Raises ConfigError with every problem found, one a line.
         """
-        resume = next((text.partition("=")[2] for text in overrides if text.startswith("resume=")), None)
-        if resume in (None, "null"):
+        given = [text.partition("=")[2] for text in overrides if text.startswith("resume=")]
+        if len(given) > 1:
+            raise ConfigError(f"resume is given {len(given)} times: {', '.join(given)}; give it once")
+        if given in ([], ["null"]):
             return cls._of(compose_evaluation(overrides))
-        folder = Path(str(resume)).expanduser()
+        (resume,) = given
+        folder = Path(resume).expanduser()
         saved = _saved(folder)
         others = [text for text in overrides if not text.startswith("resume=")]
         if others:
@@ -71,7 +74,7 @@ class EvaluationConfig:
                     f"resume={resume}: it was begun with another configuration; resume={resume} alone goes on with it"
                 )
                 raise ConfigError("\n".join([head, *changed]))
-        saved.run_dir, saved.resume = str(folder), str(resume)
+        saved.run_dir, saved.resume = str(folder), resume
         return cls._of(saved)
 
     @property
@@ -98,7 +101,9 @@ def _saved(folder: Path) -> DictConfig:
         saved = OmegaConf.load(folder / "config.yaml")
         merged = OmegaConf.merge(OmegaConf.structured(EvaluateConfig), saved)
     except FileNotFoundError as error:
-        raise ConfigError(f"resume={folder}: no evaluation there (no config.yaml)") from error
+        raise ConfigError(
+            f"resume={folder}: no evaluation there (no config.yaml, which is written with the first samples)"
+        ) from error
     except (OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"resume={folder}: its config.yaml is not that of an evaluation") from error
     assert isinstance(merged, DictConfig)
@@ -123,7 +128,9 @@ def _problems(config: EvaluationConfig) -> Iterator[str]:
     if problem := folder_problem(config.resolved["run_dir"]):
         yield problem
     elif config.resume is None and (config.run_dir / "config.yaml").exists():
-        yield (
-            f"run_dir={config.run_dir}: is in use; choose another, or go on with the evaluation there by "
-            f"resume={config.run_dir}"
-        )
+        yield in_use(config.run_dir)
+
+
+def in_use(run_dir: Path) -> str:
+    """What is said of a folder that another evaluation has."""
+    return f"run_dir={run_dir}: is in use; choose another, or go on with the evaluation there by resume={run_dir}"

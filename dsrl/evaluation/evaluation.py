@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 import transformers
 from omegaconf import OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PreTrainedModel
 
@@ -21,15 +23,16 @@ from dsrl.data.encoding import PromptEncoder
 from dsrl.data.source import Row
 from dsrl.draws import seed_of
 from dsrl.errors import ConfigError
-from dsrl.evaluation.config import EvaluationConfig
+from dsrl.evaluation.config import EvaluationConfig, in_use
 from dsrl.evaluation.results import line_of, summarise, table_of
-from dsrl.evaluation.samples import SampleFile, read_samples
+from dsrl.evaluation.samples import Asked, SampleFile, read_samples
 from dsrl.evaluation.statistics import questions_of
 from dsrl.export import policy_weights
 from dsrl.models.loading import load_model
 from dsrl.policy import Policy
 from dsrl.types import Prompt, Rollouts, SamplingParams
 from dsrl.verifiers import judge
+from dsrl.verifiers.verifier import answers_of, close_all
 
 K = 8
 
@@ -55,22 +58,26 @@ def evaluate(config: EvaluationConfig, console: Console) -> dict[str, Any]:
     if not sets:
         raise ConfigError("data.val is not set: give what is to be evaluated, data.val=PATH or a benchmark's name")
     batches = list(_batches(sets, config))
-    config.run_dir.mkdir(parents=True, exist_ok=True)
-    kept = {**config.resolved, "resume": None}
-    (config.run_dir / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(kept)))
-    with SampleFile(config.run_dir / "samples.jsonl", [batch.questions * batch.k for batch in batches]) as file:
-        _greet(config, sets, batches[: file.batches], console)
-        if file.batches < len(batches):
-            _draw(config, sets, batches, file, console)
+    encoder = PromptEncoder.of(config.model, config.data)
+    size = config.questions_per_batch
+    prompts = {name: IterationBatches(rows, encoder, batch=size, seed=None) for name, rows in sets.items()}
+    with SampleFile(config.run_dir / "samples.jsonl") as file:
+        if config.resume is None and not file.empty:  # by another process, since the configuration was checked
+            raise ConfigError(in_use(config.run_dir))
+        done = file.keep(_asked(batch, prompts[batch.set]) for batch in batches)
+        _greet(config, sets, batches[:done], console)
+        if done < len(batches):
+            _draw(config, prompts, encoder, batches, done, file, console)
     summary = summarise(questions_of(read_samples(config.run_dir)))
-    results = {"model": config.label, **summary, "config": kept}
-    (config.run_dir / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    results = {"model": config.label, **summary, "config": _kept(config)}
+    written = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
+    (config.run_dir / "results.json").write_text(written + "\n")
     console.print(table_of(summary["results"], "by set"))
     if summary["sources"]:
         console.print(table_of(summary["sources"], "by data source"))
     label = f"{config.label} (temperature {config.sampling.temperature:g}, seed {config.seed})"
-    console.print(line_of(label, summary["results"]), soft_wrap=True)
-    console.print(f"[dim]{config.run_dir}/results.json, samples.jsonl[/]", soft_wrap=True)
+    console.print(line_of(label, summary["results"]), soft_wrap=True, markup=False)
+    console.print(f"{config.run_dir}/results.json, samples.jsonl", style="dim", soft_wrap=True, markup=False)
     return results
 
 
@@ -83,13 +90,24 @@ def _batches(sets: Mapping[str, Sequence[Row]], config: EvaluationConfig) -> Ite
             yield Batch(set=name, number=number, questions=min(size, len(rows) - first), k=k)
 
 
+def _asked(batch: Batch, prompts: IterationBatches) -> Iterator[Asked]:
+    """What the samples of a batch say of themselves, in order."""
+    for prompt in prompts[batch.number]:
+        yield from ((batch.set, prompt.position, number, prompt.text, prompt.answer) for number in range(batch.k))
+
+
+def _kept(config: EvaluationConfig) -> dict[str, Any]:
+    """The configuration as it is written down."""
+    return {**config.resolved, "resume": None}
+
+
 def _greet(
     config: EvaluationConfig, sets: Mapping[str, Sequence[Row]], done: Sequence[Batch], console: Console
 ) -> None:
     parts = ", ".join(f"{name} ({len(rows)} questions)" for name, rows in sets.items())
     verifier = config.resolved["verifier"]
     console.print(
-        f"[bold]dsrl[/]  {config.label}: {parts}; temperature {config.sampling.temperature:g}, verifier "
+        f"[bold]dsrl[/]  {escape(f'{config.label}: {parts}')}; temperature {config.sampling.temperature:g}, verifier "
         f"{verifier if isinstance(verifier, str) else verifier['name']}",
         soft_wrap=True,
     )
@@ -99,44 +117,45 @@ def _greet(
 
 def _draw(
     config: EvaluationConfig,
-    sets: Mapping[str, Sequence[Row]],
+    prompts: Mapping[str, IterationBatches],
+    encoder: PromptEncoder,
     batches: Sequence[Batch],
+    done: int,
     file: SampleFile,
     console: Console,
 ) -> None:
-    encoder = PromptEncoder.of(config.model, config.data)
+    """Draw the batches after the first `done`. config.yaml is written with the first samples: what fails before leaves
+    a folder that can be used again.
+    """
     stop = tuple(encoder.token_id(token) for token in config.sampling.stop)
     policy = Policy(_model(config)).to(_device(config.accelerator)).requires_grad_(False).eval()
     encoder.leave_room(policy.model, config.sampling.max_new_tokens, config.sampler.max_length)
-    prompts = {
-        name: IterationBatches(rows, encoder, batch=config.questions_per_batch, seed=None)
-        for name, rows in sets.items()
-    }
     bar = Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
+        TextColumn("{task.fields[status]}", markup=False),
         console=console,
         transient=True,
     )
-    done = sum(batch.questions for batch in batches[: file.batches])
     right = samples = 0.0
     try:
         config.sampler.setup(policy, encoder)
         with bar:
-            total = sum(batch.questions for batch in batches)
-            task = bar.add_task("questions", total=total, completed=done, status="")
-            for batch in batches[file.batches :]:
+            total, before = (sum(batch.questions for batch in some) for some in (batches, batches[:done]))
+            task = bar.add_task("questions", total=total, completed=before, status="")
+            for batch in batches[done:]:
                 rollouts = config.sampler.sample(prompts[batch.set][batch.number], _params(config, batch, stop))
                 lines = _lines(batch.set, rollouts, config.verifier)
+                if file.empty:
+                    (config.run_dir / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(_kept(config))))
                 file.append(lines)
                 right, samples = right + sum(line["reward"] for line in lines), samples + len(lines)
                 bar.update(task, advance=batch.questions, status=f"{batch.set}  reward {right / samples:.3f}")
     finally:
         config.sampler.close()
-        getattr(config.verifier, "close", lambda: None)()
+        close_all([config.verifier])
 
 
 def _model(config: EvaluationConfig) -> PreTrainedModel:
@@ -164,7 +183,7 @@ def _params(config: EvaluationConfig, batch: Batch, stop: tuple[int, ...]) -> Sa
 def _lines(name: str, rollouts: Rollouts, verifier: Any) -> list[dict[str, Any]]:
     """What is written of each of N samples, question by question."""
     rewards, components = judge(verifier, rollouts)
-    answer = getattr(verifier, "answer", lambda text: text)
+    answers = answers_of(verifier, rollouts)
     count = rollouts.responses_per_prompt
     parts = {key: values.reshape(-1).tolist() for key, values in components.items()}
     lengths = rollouts.lengths.tolist()
@@ -178,10 +197,12 @@ def _lines(name: str, rollouts: Rollouts, verifier: Any) -> list[dict[str, Any]]
                 "sample": row % count,
                 "prompt": prompt.text,
                 "response": rollouts.texts[row],
-                "answer": answer(rollouts.texts[row]),
+                "answer": answers[row],
                 "ground_truth": prompt.answer,
                 "reward": reward,
-                "components": {key: values[row] for key, values in parts.items()},
+                "components": {  # those that are applicable
+                    key: values[row] for key, values in parts.items() if not math.isnan(values[row])
+                },
                 "length": lengths[row],
                 "finish_reason": rollouts.finish_reasons[row],
                 "data_source": prompt.data_source,

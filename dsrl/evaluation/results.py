@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from dsrl.evaluation.statistics import Question, estimates
@@ -32,7 +36,7 @@ def table_of(groups: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     for name, group in groups.items():
         own = int(group["k"])
         table.add_row(
-            name,
+            escape(name),
             str(group["questions"]),
             str(own),
             _cell(group, f"avg@{own}"),
@@ -46,12 +50,12 @@ def table_of(groups: Mapping[str, Mapping[str, Any]], title: str) -> Table:
 
 
 def line_of(label: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
-    """`LABEL | SET: avg@8 0.271 ± 0.018, pass@8 0.930, maj@8 0.420 | ...`, with standard errors."""
+    """`LABEL | SET: avg@8 0.271 ± 0.018, pass@8 0.930 ± 0.020, maj@8 0.420 ± 0.021 | ...`, with standard errors."""
     parts = [label]
     for name, group in groups.items():
         k = int(group["k"])
         numbers = ", ".join(
-            f"{key} {group[key]:.3f} ± {group[f'{key}_stderr']:.3f}"
+            f"{key} {group[key]:.3f}" + (f" ± {group[f'{key}_stderr']:.3f}" if f"{key}_stderr" in group else "")
             for key in dict.fromkeys((f"avg@{k}", f"pass@{k}", f"maj@{k}"))
         )
         parts.append(f"{name}: {numbers}")
@@ -59,13 +63,14 @@ def line_of(label: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _numbers(questions: Sequence[Question]) -> dict[str, Any]:
-    """`NAME`, `NAME_stderr` and `NAME_ci95` of every metric; how many questions and samples; k; and of how many
-    questions 0, 1, ..., k answers are right.
+    """`NAME` of every metric, `NAME_stderr` and `NAME_ci95` where it has more than one question; how many questions and
+    samples; k, which all questions share; and of how many questions 0, 1, ..., k answers are right.
     """
     metrics = [question.metrics() for question in questions]
     k = len(questions[0].samples)
-    shared = [name for name in metrics[0] if all(name in own for own in metrics)]
-    found = estimates({name: [own[name] for own in metrics] for name in shared})
+    found = estimates(
+        {name: [own[name] for own in metrics if name in own] for name in dict.fromkeys(chain.from_iterable(metrics))}
+    )
     numbers: dict[str, Any] = {
         "questions": len(questions),
         "samples": sum(len(question.samples) for question in questions),
@@ -74,19 +79,19 @@ def _numbers(questions: Sequence[Question]) -> dict[str, Any]:
     }
     for name, estimate in found.items():
         key = f"{name}@{k}" if name in ("avg", "maj") else name
-        numbers |= {
-            key: estimate.value,
-            f"{key}_stderr": estimate.stderr,
-            f"{key}_ci95": [estimate.low, estimate.high],
-        }
+        numbers[key] = estimate.value
+        if not math.isnan(estimate.stderr):
+            numbers |= {f"{key}_stderr": estimate.stderr, f"{key}_ci95": [estimate.low, estimate.high]}
     return numbers
 
 
 def _grouped(questions: Sequence[Question], by: str) -> dict[str, list[Question]]:
-    groups: dict[str, list[Question]] = {}
+    """Questions by set or data source; where theirs have different numbers of samples, by those, too."""
+    groups: dict[tuple[str, int], list[Question]] = {}
     for question in questions:
-        groups.setdefault(getattr(question, by), []).append(question)
-    return groups
+        groups.setdefault((getattr(question, by), len(question.samples)), []).append(question)
+    times = Counter(name for name, _ in groups)
+    return {name if times[name] == 1 else f"{name} (k={k})": own for (name, k), own in groups.items()}
 
 
 def _some_up_to(k: int) -> list[int]:
@@ -97,7 +102,7 @@ def _some_up_to(k: int) -> list[int]:
 def _histogram(questions: Sequence[Question], k: int) -> list[int]:
     counts = [0] * (k + 1)
     for question in questions:
-        counts[min(k, question.right)] += 1
+        counts[question.right] += 1
     return counts
 
 
@@ -112,5 +117,8 @@ def _bars(counts: Sequence[int]) -> str:
 def _cell(group: Mapping[str, Any], key: str, form: str = "{:.3f}") -> str:
     if key not in group:
         return ""
+    value = form.format(group[key])
+    if f"{key}_ci95" not in group:
+        return value
     low, high = group[f"{key}_ci95"]
-    return f"{form.format(group[key])} [dim]± {form.format((high - low) / 2)}[/]"
+    return f"{value} [dim]± {form.format((high - low) / 2)}[/]"

@@ -5,23 +5,30 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from dsrl.errors import ConfigError
 
+ASKED = {"set": str, "question": int, "sample": int, "prompt": str, "ground_truth": str}
+"""Fields that say which answer a sample is, to which question, and their types."""
+GIVEN = {"answer": str, "reward": float, "components": dict, "length": int, "finish_reason": str, "data_source": str}
+"""Fields that results are made of."""
+
+Asked = tuple[str, int, int, str, str]
+
 
 class SampleFile:
     """`samples.jsonl`: batch after batch in a fixed order, each written whole before the next is drawn.
 
-    A batch that a kill cut short is taken off on opening and drawn again, with the same prompts beside each other, so
-    that its samples are bit for bit those that were lost. What is on disk is never drawn again.
+    A batch that a kill cut short is taken off and drawn again, with the same prompts beside each other, so that its
+    samples are bit for bit those that were lost. What is on disk is never drawn again.
     """
 
-    def __init__(self, path: Path, sizes: Sequence[int]) -> None:
-        """sizes: samples of each batch, in order. Raises ConfigError where another process writes the file."""
+    def __init__(self, path: Path) -> None:
+        """Lock the file. Raises ConfigError where another process writes it."""
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab+")
@@ -30,30 +37,51 @@ class SampleFile:
         except OSError as error:
             self._file.close()
             raise ConfigError(f"{path}: another process is writing it") from error
-        self.batches = self._cut(sizes)
 
-    def append(self, samples: Iterable[Mapping[str, Any]]) -> None:
-        """Write a batch; once this returns it survives a kill."""
-        lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
-        self._file.write(lines.encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.batches += 1
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is written yet."""
+        return self.path.stat().st_size == 0
 
-    def _cut(self, sizes: Sequence[int]) -> int:
-        """Take off what follows the last whole batch; the number of whole ones."""
+    def keep(self, batches: Iterable[Iterable[Asked]]) -> int:
+        """Take off what follows the last whole batch; the number of whole ones.
+
+        batches: what is asked, as in ASKED, sample by sample. Raises ConfigError where the file holds anything else.
+        """
         self._file.seek(0)
         ends = [0]
         for line in self._file:
             if line.endswith(b"\n"):
                 ends.append(ends[-1] + len(line))
-        whole = lines = 0
-        for size in sizes:
-            if lines + size >= len(ends):
-                break
-            whole, lines = whole + 1, lines + size
-        self._file.truncate(ends[lines])
+        self._file.seek(0)
+        lines = _samples(self._file, self.path)
+        whole = kept = read = 0
+        for batch in batches:
+            for asked in batch:
+                if (sample := next(lines, None)) is None:
+                    self._file.truncate(ends[kept])
+                    return whole
+                read += 1
+                if tuple(sample[name] for name in ASKED) != asked:
+                    raise self._other_data(read)
+            whole, kept = whole + 1, read
+        if next(lines, None) is not None:
+            raise self._other_data(read + 1)
+        self._file.truncate(ends[kept])
         return whole
+
+    def append(self, samples: Iterable[Mapping[str, Any]]) -> None:
+        """Write a batch; once this returns it survives a kill."""
+        lines = "".join(json.dumps(sample, ensure_ascii=False, allow_nan=False) + "\n" for sample in samples)
+        self._file.write(lines.encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _other_data(self, line: int) -> ConfigError:
+        return ConfigError(
+            f"{self.path}, line {line}: another question than is asked now: the data has changed since. Evaluate it "
+            "into a new run_dir, or bring the data back as it was"
+        )
 
     def __enter__(self) -> SampleFile:
         return self
@@ -69,10 +97,30 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     path = folder / "samples.jsonl"
     if not path.is_file():
         raise ConfigError(f"{folder}: no evaluation there (no samples.jsonl)")
+    found: dict[tuple[str, int, int], int] = {}
     samples = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
-        try:
-            samples.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{path}, line {number}: not JSON: {error}") from error
+    with path.open("rb") as file:
+        for number, sample in enumerate(_samples(file, path), start=1):
+            key = sample["set"], sample["question"], sample["sample"]
+            if key in found:
+                raise ConfigError(f"{path}, line {number}: the sample of line {found[key]} once more; take one away")
+            found[key] = number
+            samples.append(sample)
+    if not samples:
+        raise ConfigError(f"{path}: holds no samples yet")
     return samples
+
+
+def _samples(lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:
+    """The sample of each line; a last one without an end is one that is being written."""
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            sample = json.loads(line)
+        except ValueError as error:  # neither UTF-8 nor JSON
+            raise ConfigError(f"{path}, line {number}: damaged, evaluate anew: {error}") from error
+        for name, kind in {**ASKED, **GIVEN}.items():
+            if not isinstance(sample, dict) or not isinstance(sample.get(name), kind):
+                raise ConfigError(f"{path}, line {number}: not a sample of an evaluation, without a fitting '{name}'")
+        yield sample

@@ -41,26 +41,30 @@ class Question:
         return sum(sample["reward"] > RIGHT for sample in self.samples)
 
     def metrics(self) -> dict[str, float]:
-        """avg, pass@j for j to K, maj, length (tokens), truncated, and the mean of each component of the reward."""
+        """avg, pass@j for j to K, maj, length (tokens), truncated, and the mean of each component of the reward, over
+        the samples that have it.
+        """
         rewards = [float(sample["reward"]) for sample in self.samples]
         right, count = self.right, len(rewards)
-        components = self.samples[0].get("components", {})
+        components: dict[str, list[float]] = {}
+        for sample in self.samples:
+            for name, value in sample["components"].items():
+                components.setdefault(name, []).append(value)
         return {
             "avg": sum(rewards) / count,
             **{f"pass@{j}": pass_at(j, count, right) for j in range(1, count + 1)},
             "maj": majority([str(sample["answer"]) for sample in self.samples], rewards),
             "length": sum(sample["length"] for sample in self.samples) / count,
             "truncated": sum(sample["finish_reason"] == "length" for sample in self.samples) / count,
-            **{
-                f"reward/{name}": sum(sample["components"][name] for sample in self.samples) / count
-                for name in components
-            },
+            **{f"reward/{name}": sum(values) / len(values) for name, values in components.items()},
         }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """A mean over questions, its standard error, and its confidence interval, both by bootstrap over questions."""
+    """A mean over questions, its standard error, and its confidence interval, both by bootstrap over questions; NaN of
+    a single question, which says nothing of others.
+    """
 
     value: float
     stderr: float
@@ -101,16 +105,20 @@ def majority(answers: Sequence[str], rewards: Sequence[float]) -> float:
 
 
 def estimates(values: Mapping[str, Sequence[float]], *, resamples: int = RESAMPLES) -> dict[str, Estimate]:
-    """The mean of each metric over questions: M sequences of Q values, all of the same questions."""
-    table = np.array(list(values.values()), dtype=np.float64).T
-    means = resampled_means(table, resamples)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    columns = zip(values, table.mean(0), means.std(0), low, high, strict=True)
-    return {
-        name: Estimate(value=float(value), stderr=float(error), low=float(least), high=float(most))
-        for name, value, error, least, most in columns
-    }
+    """The mean of each metric over the questions that have it: sequences of values, M of Q each or of others."""
+    found: dict[str, Estimate] = {}
+    for count in {len(own) for own in values.values()}:
+        names = [name for name, own in values.items() if len(own) == count]
+        table = np.array([values[name] for name in names], dtype=np.float64).T
+        means = resampled_means(table, resamples) if count > 1 else np.full((1, len(names)), np.nan)
+        tail = (1 - CONFIDENCE) / 2
+        low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+        columns = zip(names, table.mean(0), means.std(0), low, high, strict=True)
+        found |= {
+            name: Estimate(value=float(value), stderr=float(error), low=float(least), high=float(most))
+            for name, value, error, least, most in columns
+        }
+    return {name: found[name] for name in values}
 
 
 def resampled_means(table: Array, resamples: int, seed: int = 0) -> Array:

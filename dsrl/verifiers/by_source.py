@@ -13,7 +13,7 @@ from torch import Tensor
 from dsrl.errors import ConfigError, nearest
 from dsrl.registry import build, register
 from dsrl.types import Prompt, Rollouts
-from dsrl.verifiers.verifier import TAKEN, Verifier, close_all, judge, problems_of, rows_of
+from dsrl.verifiers.verifier import TAKEN, Verifier, answers_of, close_all, judge, problems_of, rows_of
 
 
 @register("verifier", "by_source")
@@ -69,6 +69,15 @@ class BySource(Verifier):
     def score(self, rollouts: Rollouts) -> Tensor:
         """Rewards [B, G]."""
         return self.judge(rollouts)[0]
+
+    def answers(self, rollouts: Rollouts) -> list[str]:
+        """As the verifier of each row reads them."""
+        single = [rows_of(rollouts, [row]) for row in range(len(rollouts.prompts))]
+        return [
+            answer
+            for prompt, group in zip(rollouts.prompts, single, strict=True)
+            for answer in answers_of(self._parts[self._key(prompt)], group)
+        ]
 
     def check(self) -> list[str]:
         """Problems of the verifiers."""

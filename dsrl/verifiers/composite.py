@@ -12,7 +12,7 @@ from torch import Tensor
 from dsrl.errors import ConfigError
 from dsrl.registry import register
 from dsrl.types import Rollouts
-from dsrl.verifiers.verifier import TAKEN, Verifier, answer_of, close_all, judge, problems_of
+from dsrl.verifiers.verifier import TAKEN, Verifier, answers_of, close_all, judge, problems_of
 from dsrl.weighted import build_weighted
 
 LABEL = re.compile(r"[\w-]+")
@@ -57,9 +57,9 @@ class Composite(Verifier):
         """Rewards [B, G]."""
         return self.judge(rollouts)[0]
 
-    def answer(self, response: str) -> str:
-        """As the first component reads it."""
-        return answer_of(next(iter(self._parts.values()))[1], response)
+    def answers(self, rollouts: Rollouts) -> list[str]:
+        """As the first component reads them."""
+        return answers_of(next(iter(self._parts.values()))[1], rollouts)
 
     def check(self) -> list[str]:
         """Problems of the components."""

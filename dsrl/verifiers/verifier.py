@@ -59,6 +59,10 @@ class Verifier:
         """What is taken for the answer in a response, for people to read."""
         return response.strip()
 
+    def answers(self, rollouts: Rollouts) -> list[str]:
+        """What is taken for the answer in each of N responses."""
+        return [self.answer(text) for text in rollouts.texts]
+
     def check(self) -> list[str]:
         """Problems that can be seen before anything is loaded, such as a missing file."""
         return []
@@ -94,10 +98,12 @@ def problems_of(verifier: Any) -> list[str]:
     return check()
 
 
-def answer_of(verifier: Any, response: str) -> str:
-    """What a verifier takes for the answer in a response; the response where it does not say."""
+def answers_of(verifier: Any, rollouts: Rollouts) -> list[str]:
+    """What a verifier takes for the answer in each of N responses; the response where it does not say."""
+    if isinstance(verifier, Verifier):
+        return verifier.answers(rollouts)
     read: Callable[[str], str] = getattr(verifier, "answer", str.strip)
-    return read(response)
+    return [read(text) for text in rollouts.texts]
 
 
 def close_all(verifiers: Iterable[Any]) -> None:

@@ -22,3 +22,10 @@ def test_a_resume_keeps_whole_lines_and_drops_what_runs_again(tmp_path):
     )
     left = [(tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").split("\n") for name in ("samples", "metrics")]
     assert [[json.loads(line) for line in lines if line] for lines in left] == [samples[:1], metrics]
+
+
+def test_a_number_that_is_not_finite_is_null(tmp_path):
+    """NaN is no JSON."""
+    folder, trainer = RunFolder(tmp_path, config={}, samples=1), SimpleNamespace(is_global_zero=True)
+    folder._append(trainer, "metrics.jsonl", {"iteration": 0, "loss": float("nan"), "lr": 0.5})
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"iteration": 0, "loss": null, "lr": 0.5}\n'

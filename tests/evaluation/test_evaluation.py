@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from dsrl.errors import ConfigError
-from dsrl.evaluation.samples import read_samples
+from dsrl.evaluation import EvaluationConfig, evaluate
+from dsrl.evaluation.samples import SampleFile, read_samples
 from dsrl.samplers.hf import HFSampler
 
 ROOT = Path(__file__).parents[2]
@@ -120,3 +122,90 @@ def test_greedy_answers_are_all_the_same(evaluated):
     folder, results, _ = evaluated(*SMALL, "sampling.temperature=0")
     assert all(len({line["response"] for line in read_samples(folder)[3 * q : 3 * q + 3]}) == 1 for q in range(6))
     assert results["results"]["arithmetic"]["right"][1:3] == [0, 0]
+
+
+def sums(path, *numbers, **fields):
+    return write(path, *({"prompt": f"10{i}+200=", "answer": f"{300 + i}", **fields} for i in numbers))
+
+
+def test_a_second_one_in_the_same_folder_changes_nothing_there(evaluated, tmp_path):
+    folder = tmp_path / "evaluation"
+    with SampleFile(folder / "samples.jsonl"):
+        with pytest.raises(ConfigError, match="another process is writing it"):
+            evaluated(*SMALL)
+        assert not (folder / "config.yaml").exists()
+
+
+def test_one_that_began_and_ended_since_the_configuration_was_checked(evaluated, tmp_path):
+    config = EvaluationConfig.of([*SMALL, f"run_dir={tmp_path}/evaluation", "k=2"])
+    folder, _, _ = evaluated(*SMALL)
+    before = (folder / "samples.jsonl").read_bytes(), (folder / "config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="is in use; choose another"):
+        evaluate(config, Console(quiet=True))
+    assert before == ((folder / "samples.jsonl").read_bytes(), (folder / "config.yaml").read_bytes())
+
+
+def test_what_fails_before_the_first_samples_can_be_tried_again(evaluated):
+    with pytest.raises(ConfigError, match="which a prompt shares"):
+        evaluated(*SMALL, "sampling.max_new_tokens=100000")
+    _, results, _ = evaluated(*SMALL)
+    assert results["results"]["arithmetic"]["questions"] == 6
+
+
+def test_samples_of_other_data_are_not_gone_on_with(evaluated, tmp_path):
+    path = tmp_path / "sums.jsonl"
+    folder, _, _ = evaluated(*SMALL, f"data.val={sums(path, 1, 2, 3)}", "verifier=exact")
+    before = (folder / "samples.jsonl").read_bytes()
+    for numbers in ((1, 3, 2), (1, 2)):
+        sums(path, *numbers)
+        with pytest.raises(ConfigError, match="another question than is asked now: the data has changed since"):
+            evaluated(f"resume={folder}")
+        assert (folder / "samples.jsonl").read_bytes() == before
+
+
+def test_another_verifier_for_each_source(evaluated, tmp_path):
+    """Answers are read by the verifier of their row, and a source's component is over its own questions alone, however
+    questions are drawn together.
+    """
+    files = [sums(tmp_path / f"{name}.jsonl", *numbers) for name, numbers in (("a", (1, 2)), ("b", (3, 4)))]
+    words = {"name": "exact", "marker": "+"}
+    verifier = ("verifier=by_source", f"verifier.sources={{a: exact, b: {json.dumps(words)}}}".replace('"', ""))
+    kept = {}
+    for size in (1, 4):
+        line = (*SMALL, f"questions_per_batch={size}", f"data.val=[{','.join(files)}]", *verifier)
+        folder, results, _ = evaluated(*line, folder=f"by{size}")
+        text = (folder / "samples.jsonl").read_text() + (folder / "results.json").read_text()
+        assert "NaN" not in text
+        samples = read_samples(folder)
+        for line in samples:
+            marker = "#" if line["set"] == "a" else "+"
+            assert line["answer"] == line["response"].rpartition(marker)[2].strip()
+            assert line["components"] == {line["set"]: line["reward"]}
+        kept[size] = [sorted(line) for line in samples], [[*line["components"]] for line in samples]
+        for name, numbers in results["results"].items():
+            assert numbers[f"reward/{name}"] == numbers["avg@3"] and ("reward/a" in numbers) == (name == "a")
+    assert kept[1] == kept[4]
+
+
+def test_a_name_is_no_markup(evaluated, tmp_path):
+    path = sums(tmp_path / "set[v2].jsonl", 1, 2, data_source="[/b]")
+    _, results, printed = evaluated(*SMALL, f"data.val='{path}'", "verifier=exact")
+    assert {*results["results"], *results["sources"]} == {"set[v2]", "[/b]"}
+    assert "set[v2] (2 questions)" in printed and "set[v2]: avg@3" in printed and "[/b]" in printed
+
+
+def test_a_source_of_two_sets_with_different_numbers_of_answers(evaluated, tmp_path):
+    files = [
+        sums(tmp_path / f"{name}.jsonl", *numbers, data_source="s")
+        for name, numbers in (("a", (1, 2) * 2), ("b", (3, 4) * 3))
+    ]
+    line = (f"data.val=[{','.join(files)}]", "verifier=exact", "sampling.max_new_tokens=8")
+    _, results, _ = evaluated(*line)
+    found = {name: (own["k"], own["samples"], len(own["right"])) for name, own in results["sources"].items()}
+    assert found == {"s (k=2)": (2, 4, 3), "s (k=3)": (3, 6, 4)}
+
+
+def test_one_question_has_no_interval(evaluated):
+    _, results, printed = evaluated(*SMALL, "limit=1")
+    assert not [name for name in results["results"]["arithmetic"] if name.endswith(("_ci95", "_stderr"))]
+    assert "avg@3 " in printed and "nan" not in printed and "avg@3 0.000 ±" not in printed

@@ -1,5 +1,6 @@
 """pass@j by enumeration of subsets, votes by hand, intervals against a distribution that is known."""
 
+import math
 from itertools import combinations
 from math import comb
 
@@ -58,6 +59,12 @@ def test_lengths_truncation_and_components():
     assert (metrics["length"], metrics["truncated"], metrics["reward/format"]) == (5.0, 0.5, 0.5)
 
 
+def test_a_component_counts_where_it_is_applicable():
+    samples = [sample(1.0, components={"a": 1.0, "b": 0.0}), sample(0.0, components={"a": 0.0})]
+    metrics = Question(set="s", data_source="d", prompt="p", ground_truth="a", samples=samples).metrics()
+    assert (metrics["reward/a"], metrics["reward/b"]) == (0.5, 0.0)
+
+
 def test_samples_are_gathered_by_set_and_question():
     samples = [sample(r, set=s, question=q) for s in "ab" for q in (0, 1) for r in (0.0, 1.0)]
     found = questions_of(samples)
@@ -87,6 +94,18 @@ def test_metrics_are_resampled_together_and_the_same_each_time():
     means = resampled_means(table, 50)
     assert np.allclose(means[:, 1] - means[:, 0], 10) and means[:, 0].std() > 0
     assert np.array_equal(means, resampled_means(table, 50))
+
+
+def test_each_metric_is_over_the_questions_that_have_it():
+    found = estimates({"whole": [0.0, 1.0, 1.0], "part": [0.0, 1.0], "other": [2.0, 3.0, 3.0], "one": [1.0]})
+    assert list(found) == ["whole", "part", "other", "one"]
+    assert [own.value for own in found.values()] == pytest.approx([2 / 3, 0.5, 8 / 3, 1.0])
+    assert found["other"].low - found["whole"].low == pytest.approx(2)
+
+
+def test_one_question_says_nothing_of_others():
+    found = estimates({"avg": [0.25]})["avg"]
+    assert found.value == 0.25 and all(map(math.isnan, (found.stderr, found.low, found.high)))
 
 
 def test_equal_questions_leave_no_doubt():

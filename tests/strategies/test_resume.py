@@ -92,3 +92,16 @@ def test_a_signal_saves_and_ends_well(number, start, train, train_once, tmp_path
     assert [line["iteration"] for line in metrics(folder)] == list(range(done))
     train(*settings, f"iterations={done + 2}", "resume=last", f"run_dir={folder}")  # after one, phase 2 is to begin
     assert [line["iteration"] for line in metrics(folder)] == list(range(done + 2))
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_what_goes_on(start, tmp_path):
+    folder = tmp_path / "run"
+    run = start(*FOUR, "iterations=400", "checkpoint.every=1", f"run_dir={folder}")
+    while not (folder / "checkpoints" / "iteration0.ckpt").exists():
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.1)
+    os.kill(run.pid, signal.SIGINT)
+    output, errors = run.communicate(timeout=60)
+    assert (run.returncode, errors) == (130, "")
+    assert f"run_dir={folder} resume=last goes on from the newest checkpoint" in output.replace("\n", " ")

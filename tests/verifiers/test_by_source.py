@@ -10,6 +10,7 @@ import pytest
 from dsrl.errors import ConfigError
 from dsrl.registry import build
 from dsrl.verifiers import judge
+from dsrl.verifiers.verifier import answers_of
 
 
 @pytest.fixture
@@ -79,6 +80,17 @@ def test_keys_of_one_short_form_keep_their_own_metrics(mixed) -> None:
 def test_two_verifiers_for_all_others_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"sources has '\*', for all others, and default is set"):
         by_source({"*": "exact"}, default="numeric")
+
+
+def test_the_answer_is_what_the_verifier_of_the_row_takes_for_it(mixed) -> None:
+    rollouts = mixed("a", "b", "c")
+    rollouts.texts = ["x # y = 1", "2", "x # y = 3", "4", "x # y = 5", " 6 "]
+    last = {"name": "exact", "marker": "="}
+    verifier = by_source({"a": "exact", "b": {"name": "composite", "components": {"last": {**last, "weight": 1.0}}}})
+    with pytest.raises(ConfigError, match="none for data source 'c'"):
+        answers_of(verifier, rollouts)
+    verifier = by_source({"a": "exact", "b": last}, default={"name": "length", "max_length": 9, "cache": 3})
+    assert answers_of(verifier, rollouts) == ["y = 1", "2", "3", "4", "x # y = 5", "6"]
 
 
 def test_an_unknown_source_is_an_error_that_names_it(mixed) -> None:

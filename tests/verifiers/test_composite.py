@@ -9,6 +9,7 @@ import pytest
 from dsrl.errors import ConfigError
 from dsrl.registry import build
 from dsrl.verifiers import judge
+from dsrl.verifiers.verifier import answers_of
 
 REWARDS = Path(__file__).with_name("rewards.py")
 
@@ -52,8 +53,9 @@ def test_a_component_that_is_not_applicable_adds_nothing(make_rollouts) -> None:
     assert components["function"][0, 1] == 4
 
 
-def test_the_answer_for_people_is_the_first_components() -> None:
-    assert composite(numeric=1.0, format=1.0).answer("so # 4 ") == "4"
+def test_the_answer_for_people_is_the_first_components(make_rollouts) -> None:
+    rollouts = make_rollouts([["so # 4 ", "5"]], ["4"])
+    assert answers_of(composite(numeric=1.0, format=1.0), rollouts) == ["4", "5"]
 
 
 def test_problems_of_components_are_found_before_the_run() -> None:
