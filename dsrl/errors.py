@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -12,6 +13,13 @@ class DSRLError(Exception):
 
 class ConfigError(DSRLError, ValueError):
     """What was asked cannot be done: the key, its value, what is allowed, and what to do."""
+
+
+def complain(error: DSRLError) -> int:
+    """Say it on stderr; the exit code. Lines that are indented belong to the one before."""
+    for line in str(error).splitlines():
+        print(line if line.startswith("  ") else f"error: {line}", file=sys.stderr)
+    return 2
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

@@ -24,9 +24,8 @@ from typing import NoReturn
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from dsrl.config.checks import folder_problem
 from dsrl.config.compose import compose_evaluation
-from dsrl.errors import ConfigError, DSRLError
+from dsrl.errors import ConfigError, DSRLError, complain
 
 
 def main() -> None:
@@ -37,9 +36,7 @@ def main() -> None:
         print(*interrupt.args or ["interrupted"], file=sys.stderr)
         sys.exit(130)
     except DSRLError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(complain(error))
 
 
 def run(arguments: Sequence[str], console: Console) -> None:
@@ -75,6 +72,8 @@ def _evaluate(overrides: Sequence[str], console: Console) -> None:
 def _compare(overrides: Sequence[str], console: Console) -> None:
     given = [text.partition("=")[2] for text in overrides if text.startswith("compare=")]
     targets = [text.partition("=")[2] for text in overrides if text.startswith("run_dir=")]
+    from dsrl.config.checks import folder_problem
+
     folders = [Path(part.strip()).expanduser() for part in given[0].strip("[]").split(",") if part.strip()]
     if len(folders) != 2 or len(given) > 1 or len(targets) > 1 or len(overrides) > len(given + targets):
         raise ConfigError(

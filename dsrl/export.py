@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 import dsrl
 from dsrl.checkpoint import read_checkpoint, read_tensors, tensors_in
 from dsrl.config.schema import LoraConfig, ModelConfig
-from dsrl.errors import ConfigError, DSRLError
+from dsrl.errors import ConfigError, DSRLError, complain
 from dsrl.models.loading import load_tokenizer
 from dsrl.models.lora import write_adapter
 from dsrl.models.sharded_loading import model_without_weights
@@ -35,8 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         export(given.checkpoint, given.out, adapter=given.adapter)
     except DSRLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(complain(error))
     print(f"{given.out}: the policy of {given.checkpoint}")
 
 

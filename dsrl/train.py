@@ -18,7 +18,7 @@ from dsrl.config.command_line import search_path
 from dsrl.config.compose import check_command_line
 from dsrl.config.run_config import RunConfig
 from dsrl.config.store import config_dir
-from dsrl.errors import ConfigError, DSRLError
+from dsrl.errors import ConfigError, DSRLError, complain
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     try:
         arguments.overrides = _checked(arguments)
     except DSRLError as error:
-        sys.exit(_complaint(error))
+        sys.exit(complain(error))
     setbase("1.3")
     try:
         _run_hydra(
@@ -70,7 +70,7 @@ def _job(composed: DictConfig) -> None:
     try:
         fit(RunConfig.of(composed))
     except DSRLError as error:  # here, since Hydra would add a traceback
-        sys.exit(_complaint(error))
+        sys.exit(complain(error))
     except SystemExit as end:  # Lightning's, which takes Ctrl-C for a failure
         if isinstance(end.__context__, KeyboardInterrupt):
             raise end.__context__ from None
@@ -92,9 +92,3 @@ def _run_dir() -> str:
         with suppress(OSError):  # a rank that composed by itself; the run's folder is rank 0's
             os.rmdir(folder)
     return str(folder)
-
-
-def _complaint(error: DSRLError) -> int:
-    for line in str(error).splitlines():
-        print(line if line.startswith("  ") else f"error: {line}", file=sys.stderr)  # what is indented belongs to it
-    return 2
