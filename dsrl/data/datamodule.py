@@ -63,6 +63,7 @@ class PromptData(L.LightningDataModule):
     def train_dataloader(self) -> PromptLoader:
         """One batch of this rank's prompts each time it is iterated, that of the epoch set on its sampler."""
         assert self._train is not None, "setup comes first"
+        self._warn_of_common(self._train)
         if self.source.overlong == "drop":
             self._train = self._fitting(self._train)
         rows = IterationBatches(
@@ -97,6 +98,16 @@ class PromptData(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore it."""
         self.curriculum.load_state_dict(state_dict)
+
+    def _warn_of_common(self, rows: Mixture) -> None:
+        """Say how many rows ask what validation asks, too: it may be meant, and is no held-out number then."""
+        for name, val in self._val.items():
+            asked = {row.asked for row in val}
+            common = sum(row.asked in asked for row in rows)
+            if common and self._shard()[0] == 0:
+                logger.warning(
+                    "data.train: %d of %d rows ask a question of the validation set %s", common, len(rows), name
+                )
 
     def _fitting(self, rows: Mixture) -> Mixture:
         """The rows whose prompts are read whole; how many are not is reported by rank 0."""

@@ -26,7 +26,7 @@ class Mixture(Sequence[Row]):
     def __init__(self, parts: Sequence[Sequence[Row]], weights: Sequence[float] | None = None) -> None:
         self.weights = weights
         sizes = [len(part) for part in parts]
-        self.places = sizes if weights is None else _apportion(sum(sizes), weights)
+        self.places = sizes if weights is None else apportion(sum(sizes), weights)
         for number, (places, size) in enumerate(zip(self.places, sizes, strict=True)):
             if size and not places:
                 raise ConfigError(f"data.train: weight {weights[number]:g} is less than one row in {sum(sizes)}")  # type: ignore[index]
@@ -67,7 +67,7 @@ class Mixture(Sequence[Row]):
         return self._rows[index]
 
 
-def _apportion(total: int, weights: Sequence[float]) -> list[int]:
+def apportion(total: int, weights: Sequence[float]) -> list[int]:
     """`total` in the proportion of the weights, rounded by largest remainder."""
     exact = [total * weight / sum(weights) for weight in weights]
     whole = [int(share) for share in exact]
