@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dsrl.config.compose import compose
-from dsrl.errors import DSRLError
+from dsrl.errors import ConfigError, DSRLError
 from dsrl.policy import Policy
 from dsrl.registry import register
 from dsrl.run import build_trainer
@@ -222,3 +222,23 @@ def test_a_curriculum_goes_on_after_a_resume(fit, tmp_path):
     assert first["curriculum/passed_over"] == 0 < last["curriculum/passed_over"]
     assert last["curriculum/always_right"] + last["curriculum/always_wrong"] > 12
     assert first["group/all_wrong"] > 0 == last["group/all_wrong"] == last["group/all_right"]
+
+
+@pytest.mark.parametrize("change", ["another answer", "another order", "a row less"])
+def test_rows_that_have_changed_since_are_refused(change, fit, tmp_path):
+    """Verdicts of a curriculum, and the place in the order, are of rows by their number."""
+    rows = [json.dumps({"question": f"{i}000+1000=", "answer": f"{i + 1}000"}) for i in range(1, 5)]
+    other = {
+        "another answer": [*rows[:3], rows[3].replace("5", "6")],
+        "another order": rows[::-1],
+        "a row less": rows[1:],
+    }
+    path = tmp_path / "rows.jsonl"
+    line = ("data=questions", f"data.train={path}", "resume=last")
+    path.write_text("\n".join(rows))
+    fit(*line, "iterations=1")
+    path.write_text("\n".join(other[change]))
+    with pytest.raises(ConfigError, match=r"data\.train holds other rows .*: \d rows \(hash .*\) now, 4 rows \(hash"):
+        fit(*line, "iterations=2")
+    path.write_text("\n".join(rows) + "\n")
+    fit(*line, "iterations=2")
