@@ -72,7 +72,7 @@ class Mixture(Sequence[Row]):
 
 def apportion(total: int, weights: Sequence[float]) -> list[int]:
     """`total` in the proportion of the weights, rounded by largest remainder."""
-    exact = [total * weight / sum(weights) for weight in weights]
+    exact = [total * (weight / sum(weights)) for weight in weights]
     whole = [int(share) for share in exact]
     by_remainder = sorted(range(len(exact)), key=lambda number: (whole[number] - exact[number], number))
     for number in by_remainder[: total - sum(whole)]:

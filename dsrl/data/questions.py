@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +83,9 @@ class RecordSet:
         """Why it certainly cannot be read, seen without reading it."""
         path = Path(self.path).expanduser()
         if self.is_file:
-            if not path.is_file():
+            if path.exists() and not path.is_file():
+                return "is not a file"
+            if not path.exists():
                 return f"no such file (relative paths start at {Path.cwd()})"
             if given := [key for key in ("split", "config", "revision") if getattr(self, key) is not None]:
                 return f"a file has no {' or '.join(given)}"
@@ -90,7 +93,10 @@ class RecordSet:
             return f"expected one of {', '.join(SUFFIXES)}, or a folder"
         elif path.is_dir():
             if not is_dataset(path):
-                return f"expected one of {', '.join(SUFFIXES)}, or a folder that `save_to_disk` wrote"
+                return (
+                    f"expected one of {', '.join(SUFFIXES)}, a folder that `save_to_disk` wrote, or a downloaded copy "
+                    "of a repository of the hub"
+                )
         elif not HUB_NAME.fullmatch(self.path):
             known = [*BENCHMARKS, *names("data")]
             return (
@@ -249,8 +255,8 @@ def _instructed(row: Row, instruction: str) -> Row:
 def _weight_problems(weights: Sequence[Any]) -> list[str]:
     given = [weight for weight in weights if weight is not None]
     wrong = [weight for weight in given if isinstance(weight, bool) or not isinstance(weight, int | float)]
-    if wrong or any(not weight > 0 for weight in given):
-        return [f"data.train: weights must be numbers above 0, not {', '.join(map(str, given))}"]
+    if wrong or any(not weight > 0 for weight in given) or not math.isfinite(sum(given)):
+        return [f"data.train: weights must be numbers above 0 with a finite sum, not {', '.join(map(str, given))}"]
     if given and len(given) < len(weights):
         return ["data.train: some entries have a weight and some have none; give one to each, or to none"]
     return []

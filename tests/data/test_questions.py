@@ -119,12 +119,21 @@ BROKEN = [
     ({"prompt": "1+1=", "answer": float("nan")}, ANSWER + " nan"),
     ({"prompt": "1+1=", "answer": {}}, r"needs reward_model.ground_truth or answer, found {}"),
     ({"prompt": "1+1=", "answer": [""]}, r"needs reward_model.ground_truth or answer, found \[''\]"),
+    ({"prompt": "1+1=", "answer": [None]}, ANSWER + r" \[None\]"),
+    ({"prompt": "1+1=", "answer": [float("nan")]}, ANSWER + r" \[nan\]"),
+    ({"prompt": "1+1=", "answer": ["", ""]}, ANSWER + r" \['', ''\]"),
+    ({"prompt": "1+1=", "answer": ["a", None]}, ANSWER + r" \['a', None\]"),
+    ('{"prompt": "1\\ud800", "answer": "2"}', "the question holds half a character"),
+    ('{"prompt": [{"role": "user", "content": "1\\ud800"}], "answer": "2"}', "the question holds half a character"),
+    ('{"prompt": "1+1=", "answer": "\\udfff2"}', "the answer holds half a character"),
+    ('{"prompt": "1+1=", "answer": ' + "7" * 5000 + "}", "not JSON: Exceeds the limit"),
+    ("[" * 100_000, "not JSON: brackets in brackets, too many"),
     ([1, 2], "expected an object with fields, found list"),
     ("{'prompt': 'single quotes'}", "not JSON: Expecting property name"),
 ]
 
 
-@pytest.mark.parametrize(("broken", "message"), BROKEN, ids=[str(record) for record, _ in BROKEN])
+@pytest.mark.parametrize(("broken", "message"), BROKEN, ids=[str(record)[:60] for record, _ in BROKEN])
 def test_broken_rows_are_skipped_or_refused_and_named(broken, message, tmp_path, caplog):
     path = jsonl(tmp_path / "some.jsonl", GOOD, broken, GOOD)
     where = rf"some\.jsonl, line 2: {message}"
@@ -152,6 +161,40 @@ def test_rows_of_parquet_count_from_0(tmp_path):
         rows_of(path, broken_rows="refuse")
 
 
+def test_numbers_of_columns_that_lack_some_are_written_as_they_were(tmp_path):
+    """pandas makes 5555.0 of 5555 where another row has none; 0.1 as float32 is 0.10000000149011612."""
+    for suffix, kind, numbers, written in (
+        ("a", pyarrow.float64(), [5555.0, -3.0, 0.25, 1e300], ["5555", "-3", "0.25", "1e+300"]),
+        ("b", pyarrow.float32(), [0.1, 5555.0, 1e-5], ["0.1", "5555", "1e-05"]),
+    ):
+        answers = pyarrow.array([*numbers, None], kind)
+        table = pyarrow.table({"question": [f"{i}?" for i in range(len(answers))], "answer": answers})
+        pyarrow.parquet.write_table(table, tmp_path / f"{suffix}.parquet")
+        assert [row.answer for row in rows_of(tmp_path / f"{suffix}.parquet")] == written
+        datasets.Dataset(table).save_to_disk(tmp_path / suffix)
+        assert [row.answer for row in rows_of(tmp_path / suffix)] == written
+    assert rows_of(jsonl(tmp_path / "c.jsonl", {"prompt": "x", "answer": [1.0, 0.5]}))[0].answer == "1, 0.5"
+
+
+def test_columns_of_parquet_that_text_has_not(tmp_path):
+    table = {
+        "question": pyarrow.array(["a", "b"]),
+        "answer": pyarrow.array([[("x", 1)], []], pyarrow.map_(pyarrow.string(), pyarrow.int64())),
+        "bytes": pyarrow.array([b"2", b"3"]),
+    }
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "a.parquet")
+    (row,) = rows_of(tmp_path / "a.parquet")
+    assert (row.answer, row.structured) == ('{"x": 1}', {"x": 1})
+    with pytest.raises(ConfigError, match="row 0: needs bytes, found b'2'"):
+        source(train={"path": str(tmp_path / "a.parquet"), "answer": "bytes"}, broken_rows="refuse").train_rows()
+    times = pyarrow.array([0], pyarrow.timestamp("us", tz="Mars/Crater"))
+    pyarrow.parquet.write_table(
+        pyarrow.table({"question": ["a"], "answer": ["b"], "at": times}), tmp_path / "b.parquet"
+    )
+    with pytest.raises(ConfigError, match=r"b\.parquet is not a readable parquet file: .*Mars/Crater"):
+        rows_of(tmp_path / "b.parquet")
+
+
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "a.parquet").write_text("no parquet")
     (tmp_path / "b.jsonl").write_bytes(b'{"prompt": "\xff"}')
@@ -163,6 +206,10 @@ def test_files_that_cannot_be_read(tmp_path):
     ):
         with pytest.raises(ConfigError, match=f"{name} {message}"):
             rows_of(tmp_path / name)
+    (tmp_path / "d.jsonl").mkdir()
+    assert source(train=str(tmp_path / "d.jsonl")).check() == [f"data.train={tmp_path}/d.jsonl: is not a file"]
+    with pytest.raises(ConfigError, match=r"d\.jsonl cannot be read: Is a directory"):  # root may read any file
+        rows_of(tmp_path / "d.jsonl")
 
 
 def test_what_can_be_seen_before_anything_is_loaded(tmp_path):
@@ -260,6 +307,40 @@ def test_a_saved_data_set_with_its_splits(tmp_path):
         source(train={"path": alone, "split": "test"}).train_rows()
 
 
+def test_validation_never_falls_back_to_the_split_that_is_trained_on(tmp_path):
+    path = str(tmp_path / "sums")
+    datasets.DatasetDict(train=datasets.Dataset.from_list([GOOD])).save_to_disk(path)
+    assert len(source(train=path).train_rows()) == 1
+    with pytest.raises(ConfigError, match=r"has no split 'test'; it has train: write {path: .*, split: NAME}"):
+        source(val=path).val_sets()
+    assert len(source(val={"path": path, "split": "train"}).val_sets()["sums"]) == 1
+    datasets.DatasetDict(all=datasets.Dataset.from_list([GOOD])).save_to_disk(tmp_path / "other")
+    assert len(source(train=str(tmp_path / "other")).train_rows()) == 1
+
+
+def test_a_downloaded_copy_with_configurations(tmp_path, monkeypatch):
+    """As openai/gsm8k lies on the hub."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder, configs = tmp_path / "gsm8k", []
+    for name, answer in (("main", "2"), ("socratic", "3")):
+        (folder / name).mkdir(parents=True)
+        for split in ("train", "test"):
+            parquet(folder / name / f"{split}-00000-of-00001.parquet", GOOD | {"answer": answer})
+        files = "".join(f"  - split: {split}\n    path: {name}/{split}-*\n" for split in ("train", "test"))
+        configs.append(f"- config_name: {name}\n  data_files:\n{files}")
+    (folder / "README.md").write_text("---\nconfigs:\n" + "".join(configs) + "---\n")
+    given = source(train={"path": str(folder), "config": "socratic"}, val={"path": str(folder), "config": "main"})
+    assert given.check() == []
+    assert [row.answer for row in (*given.train_rows(), *given.val_sets()["gsm8k"])] == ["3", "2"]
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "train.csv").write_text("question,answer\n1+1=,2\n")
+    assert source(train=str(tmp_path / "csv")).check() == []
+    assert [row.answer for row in rows_of(tmp_path / "csv")] == ["2"]
+    (tmp_path / "empty").mkdir()
+    (problem,) = source(train=str(tmp_path / "empty")).check()
+    assert problem.endswith("or a downloaded copy of a repository of the hub")
+
+
 def test_a_data_set_that_is_not_there(monkeypatch):
     def unreachable(path, **_):
         raise ConnectionError(f"Couldn't reach '{path}' on the Hub")
@@ -293,9 +374,9 @@ def test_weights_are_shares_of_what_is_drawn(tmp_path):
     ]
     (problem,) = source(val=entries).check()
     assert problem.startswith("data.val: weights mix what is trained on")
-    for weight in (0, -1, "x", True):
+    for weight in (0, -1, "x", True, float("inf")):
         (problem,) = source(train={"path": small, "weight": weight}).check()
-        assert problem == f"data.train: weights must be numbers above 0, not {weight}"
+        assert problem == f"data.train: weights must be numbers above 0 with a finite sum, not {weight}"
 
 
 # Benchmarks.
