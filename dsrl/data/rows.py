@@ -28,12 +28,14 @@ class Schema:
 
     By default verl's: `prompt` (chat messages, or text) or `question`; `reward_model.ground_truth` or `answer`; perhaps
     `data_source` and `extra_info`. question, answer: other columns to take them from. answer_after: only what follows
-    its last occurrence is the answer, as after GSM8K's `####`.
+    its last occurrence is the answer, as after GSM8K's `####`. or_default: a record that is not of this kind, since it
+    lacks a column or the mark, or is one of verl's, is read by the default.
     """
 
     question: str | None = None
     answer: str | None = None
     answer_after: str | None = None
+    or_default: bool = False
 
     def read(self, record: Any, where: str, default_source: str) -> Row:
         """The row of a record. Raises ConfigError that says where it stands, and the field."""
@@ -41,6 +43,8 @@ class Schema:
             raise ConfigError(f"{where}: not JSON: {record}")
         if not isinstance(record, Mapping):
             raise ConfigError(f"{where}: expected an object with fields, found {type(record).__name__}")
+        if self.or_default and not self._describes(record):
+            return Schema().read(record, where, default_source)
         used = {"reward_model", "data_source", self.answer or "answer"}
         used |= {self.question} if self.question else {"prompt", "question"}
         truth = self._truth(record, where)
@@ -56,6 +60,10 @@ class Schema:
             if LONE_SURROGATE.search(text):
                 raise ConfigError(f"{where}: the {part} holds half a character (a lone surrogate), {text!r:.200}")
         return row
+
+    def _describes(self, record: Mapping[str, Any]) -> bool:
+        found = [record.get(column or "") for column in (self.question, self.answer)]
+        return record.get("reward_model") is None and None not in found and (self.answer_after or "") in str(found[1])
 
     def _question(self, record: Mapping[str, Any], where: str) -> str | list[dict[str, str]]:
         if self.question is None:

@@ -412,7 +412,44 @@ def test_a_benchmark_from_a_file_of_ones_own(tmp_path):
     named = source(val={"name": "aime24", "path": str(tmp_path / "amc23.jsonl")})
     assert [row.data_source for row in named.val_sets()["aime24"]] == ["aime24"]
     (problem,) = source(val="aime24", benchmarks=str(tmp_path)).check()
-    assert problem.endswith("holds none of aime24.parquet, aime24.jsonl, aime24.json")
+    assert problem.endswith(
+        "holds none of aime24.parquet, aime24.jsonl, aime24.json, nor a data set in a folder aime24"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "answer"),
+    [
+        ("aime24", {"problem": "1+1?", "answer": "2", "solution": "unused"}, "2"),
+        ("gsm8k", {"question": "1+1?", "answer": "1 and 1 is 2.\n#### 2"}, "2"),
+        ("gsm8k", {"question": "1+1?", "answer": "18"}, "18"),
+        ("olympiadbench", {"question": "1+1?", "final_answer": ["2"], "answer": None}, "2"),
+        ("math500", {"prompt": "1+1?", "problem": "unused", "answer": "0", "reward_model": {"ground_truth": "3"}}, "3"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["file", "folder", "splits"])
+def test_a_benchmark_of_ones_own_has_its_columns_or_those_of_any_row(name, record, answer, kind, tmp_path):
+    if kind == "file":
+        path = tmp_path / f"{name}.jsonl"
+        jsonl(path, record)
+    else:
+        path, made = tmp_path / name, datasets.Dataset.from_list([record])
+        split = "train" if name == "aime24" else "test"
+        (made if kind == "folder" else datasets.DatasetDict({split: made})).save_to_disk(path)
+    for given in (source(val=name, benchmarks=str(tmp_path)), source(val={"name": name, "path": str(path)})):
+        assert given.check() == []
+        (row,) = given.val_sets()[name]
+        assert (row.question, row.answer) == ([INSTRUCTION, {"role": "user", "content": "1+1?"}], answer)
+
+
+def test_columns_given_for_a_benchmark_of_ones_own_are_these_alone(tmp_path):
+    path = jsonl(tmp_path / "mine.jsonl", {"problem": "1?", "answer": "1", "question": "2?", "solution": "2"})
+    (row,) = source(val={"name": "aime24", "path": path, "answer": "solution"}).val_sets()["aime24"]
+    assert (row.question[1]["content"], row.answer) == ("2?", "2")
+    with pytest.raises(ConfigError, match="no field 'other'"):
+        source(val={"name": "aime24", "path": path, "answer": "other"}, broken_rows="refuse").val_sets()
+    (problem,) = source(val={"path": path, "instruction": "x"}).check()
+    assert problem.endswith("it has path, set, split, config, revision, question, answer, answer_after, weight.")
 
 
 def test_rows_that_are_repeated_k_times_count_once(tmp_path, caplog):
