@@ -16,6 +16,7 @@ from dsrl.errors import ConfigError, DSRLError
 from dsrl.policy import Policy
 from dsrl.registry import register
 from dsrl.run import build_trainer
+from dsrl.samplers.hf import HFSampler
 from dsrl.verifiers import Verifier
 
 
@@ -202,6 +203,19 @@ def test_groups_without_signal_are_refilled_up_to_a_bound(fit, tmp_path):
     # groups that had a signal are as they were
     for before, after in zip(modules[0].experience.rollouts.prompts, last.rollouts.prompts, strict=True):
         assert after == before or int(before.answer) % 3 != 1
+
+
+def test_tokens_of_replaced_groups_count_as_sampled(fit, monkeypatch):
+    drawn, sample = [], HFSampler.sample
+
+    def recording(self, prompts, params):
+        rollouts = sample(self, prompts, params)
+        drawn.append(int(rollouts.lengths.sum()))
+        return rollouts
+
+    monkeypatch.setattr(HFSampler, "sample", recording)
+    module = fit(*UNEVEN, "iterations=1", "refill=1")
+    assert len(drawn) == 2 and module.metrics["tokens/sampled"] == sum(drawn)
 
 
 def test_a_curriculum_goes_on_after_a_resume(fit, tmp_path):

@@ -30,12 +30,14 @@ def file_records(path: Path) -> Iterator[tuple[str, Any]]:
         raise ConfigError(f"{path} is not UTF-8 text: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    if path.suffix == ".json" and text.lstrip().startswith("["):
+    if path.suffix == ".json":
         whole = _json(text)
-        if isinstance(whole, ValueError):
-            raise ConfigError(f"{path} is not JSON: {whole}") from whole
-        yield from ((f"{path}, entry {number}", record) for number, record in enumerate(whole))
-        return
+        if isinstance(whole, list | dict):
+            records = whole if isinstance(whole, list) else [whole]
+            yield from ((f"{path}, entry {number}", record) for number, record in enumerate(records))
+            return
+        if isinstance(_json(text.lstrip().partition("\n")[0]), ValueError):
+            raise ConfigError(f"{path} is not JSON: neither a list of objects nor an object a line ({whole})")
     for number, line in enumerate(text.split("\n"), start=1):  # splitlines() also breaks inside JSON strings
         if line.strip():
             yield f"{path}, line {number}", _json(line)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import logging
 import math
 import re
 from collections import Counter
@@ -36,8 +35,6 @@ from dsrl.data.rows import BROKEN_ROWS, Schema, fold_repeats, read_rows
 from dsrl.data.source import DataSource, Row
 from dsrl.errors import ConfigError, nearest
 from dsrl.registry import build, names, register
-
-logger = logging.getLogger(__name__)
 
 COLUMNS = ("question", "answer", "answer_after")
 
@@ -156,10 +153,7 @@ class Questions(DataSource):
             if isinstance(entry, DataSource):
                 found = dict(entry.val_sets())
             else:
-                rows, times = fold_repeats(entry.rows("test", self.broken_rows))
-                found = {entry.set: rows}
-                if times > 1:
-                    logger.warning("%s: each question stands there %d times, and counts once", entry.path, times)
+                found = {entry.set: fold_repeats(entry.rows("test", self.broken_rows), entry.path)}
             if twice := sorted(set(found) & set(sets)):
                 raise ConfigError(f"{label}: another entry of data.val brings a set of the name {twice[0]}, too")
             sets |= found

@@ -131,19 +131,23 @@ def read_rows(records: Iterable[tuple[str, Any]], *, name: str, origin: str, sch
     return rows
 
 
-def fold_repeats(rows: Sequence[Row]) -> tuple[list[Row], int]:
-    """Each question once, and how often it stood there, which its `extra["repeats"]` says, too: files for avg@k, such
-    as those of arXiv 2604.14142, repeat each row k times. Where not every question is there equally often, the rows
-    are left as they are, and k is 1.
+def fold_repeats(rows: Sequence[Row], origin: str) -> list[Row]:
+    """Each question once, its `extra["repeats"]` saying how often it stood there: files for avg@k, such as those of
+    arXiv 2604.14142, repeat each row k times. Where not every question is there equally often, the rows are left as
+    they are. A warning says what was found in `origin`.
     """
     keys = [(json.dumps(row.question, default=dict), row.answer, row.data_source) for row in rows]
     counts = Counter(keys)
-    times = set(counts.values())
-    if times == {1} or len(times) != 1:
-        return list(rows), 1
+    times = sorted(set(counts.values()))
+    if times == [1]:
+        return list(rows)
+    if len(times) > 1:
+        told = "%s: questions stand there %d to %d times, not all equally often, so each of the %d rows counts"
+        logger.warning(told, origin, times[0], times[-1], len(rows))
+        return list(rows)
+    logger.warning("%s: each question stands there %d times, and counts once", origin, times[0])
     first = dict(zip(reversed(keys), reversed(rows), strict=True))
-    (k,) = times
-    return [dataclasses.replace(first[key], extra={**first[key].extra, "repeats": k}) for key in counts], k
+    return [dataclasses.replace(first[key], extra={**first[key].extra, "repeats": times[0]}) for key in counts]
 
 
 def _column(record: Mapping[str, Any], name: str, where: str) -> Any:

@@ -197,3 +197,13 @@ def test_a_template_for_models_without_a_chat():
     assert encoder.read(chat)[0] == "Question: Be brief.\n{1}+1=\nAnswer:"
     with pytest.raises(ConfigError, match=r"goes with model\.chat=false"):
         encoder_of(qwen(), template=template)
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_prompt_longer_than_the_tokenizer_is_made_for_brings_no_warning_of_its_own(chat):
+    """dsrl cuts it, or leaves it out, and says so itself."""
+    tokenizer = tokenizer_of(model_max_length=4)
+    warned = []
+    tokenizer._eventual_warn_about_too_long_sequence = lambda ids, most, verbose: warned.append(verbose)
+    PromptEncoder(tokenizer=tokenizer, chat=chat).read("What is 1+1?")
+    assert warned and not any(warned)

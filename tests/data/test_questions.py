@@ -278,9 +278,16 @@ def test_a_json_file_may_hold_a_list(tmp_path):
     with pytest.raises(ConfigError, match=r"a\.json, entry 1: needs reward_model"):
         rows_of(tmp_path / "a.json", broken_rows="refuse")
     assert len(rows_of(tmp_path / "a.json")) == 1
-    (tmp_path / "b.json").write_text("[1,")
-    with pytest.raises(ConfigError, match=r"b\.json is not JSON: "):
-        rows_of(tmp_path / "b.json")
+    (tmp_path / "b.json").write_text(json.dumps(GOOD, indent=2))
+    assert len(rows_of(tmp_path / "b.json")) == 1
+    for wrong in ("[1,", "\n".join([json.dumps(GOOD, indent=2)] * 2), ""):
+        (tmp_path / "c.json").write_text(wrong)
+        with pytest.raises(
+            ConfigError, match=r"c\.json is not JSON: neither a list of objects nor an object a line \("
+        ):
+            rows_of(tmp_path / "c.json")
+    (tmp_path / "d.json").write_text("\n".join([json.dumps(GOOD), json.dumps(GOOD), "{"]))
+    assert len(rows_of(tmp_path / "d.json")) == 2
 
 
 def saved(folder, **splits):
@@ -461,8 +468,12 @@ def test_rows_that_are_repeated_k_times_count_once(tmp_path, caplog):
     assert [row.answer for row in rows] == ["2", "3"]
     assert caplog.messages == [f"{path}: each question stands there 3 times, and counts once"]
     assert len(rows_of(path)) == 6  # in training a repeated row is a row
-    (rows,) = source(val=parquet(tmp_path / "b.parquet", VERL, VERL, other)).val_sets().values()
+    caplog.clear()
+    path = parquet(tmp_path / "b.parquet", VERL, VERL, other)
+    (rows,) = source(val=path).val_sets().values()
     assert len(rows) == 3  # no file of this kind: it is left alone
+    told = "questions stand there 1 to 2 times, not all equally often, so each of the 3 rows counts"
+    assert caplog.messages == [f"{path}: {told}"]
 
 
 @pytest.mark.skipif(not MATH.exists(), reason="needs the real file beside the repository")
