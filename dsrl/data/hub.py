@@ -10,7 +10,7 @@ from dsrl.data.files import table_records
 from dsrl.errors import ConfigError, nearest
 
 SAVED = ("dataset_dict.json", "dataset_info.json")
-DOWNLOADED = (".parquet", ".jsonl", ".json", ".csv")
+DOWNLOADED = (".parquet", ".jsonl", ".csv")  # .json is also what folders of models hold
 
 
 def is_saved(path: Path) -> bool:

@@ -62,6 +62,7 @@ def test_a_downloaded_copy_with_configurations(tmp_path, monkeypatch):
     assert source(train=str(tmp_path / "csv")).check() == []
     assert [row.answer for row in rows_of(tmp_path / "csv")] == ["2"]
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text("{}")  # as a model has
     (problem,) = source(train=str(tmp_path / "empty")).check()
     assert problem.endswith("or a downloaded copy of a repository of the hub")
 
