@@ -99,7 +99,7 @@ class DSRLModule(Scoring):
         """
         data: PromptData = self.trainer.datamodule  # type: ignore[attr-defined]
         data.curriculum.note(rollouts.prompts, rewards)
-        asked = 0
+        asked, sampled = 0, float(rollouts.lengths.sum())
         for _ in range(self.config.refill):
             silent = (rewards == rewards[:, :1]).all(-1).nonzero()[:, 0]
             if not all_max(len(silent), self.device):
@@ -110,13 +110,14 @@ class DSRLModule(Scoring):
             with self.clock("verify"):
                 components, of_fresh = self.components, self.verify(fresh)
             data.curriculum.note(others, of_fresh)
+            sampled += float(fresh.lengths.sum())
             if others:  # else they are other ranks'
                 rollouts, asked = rollouts.replacing(silent.tolist(), fresh), asked + len(others)
                 rewards = rewards.index_copy(0, silent, of_fresh)
                 components = {key: old.index_copy(0, silent, self.components[key]) for key, old in components.items()}
             self.components = components
         if self.config.refill:
-            self.summed["refill/asked"] = float(asked), ""
+            self.summed |= {"refill/asked": (float(asked), ""), "tokens/sampled": (sampled, "")}
         return rollouts, rewards
 
     def optimizer_steps(self, experience: Experience) -> Iterator[OptimizerStep]:

@@ -12,10 +12,11 @@ from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dsrl.config.compose import compose
-from dsrl.errors import DSRLError
+from dsrl.errors import ConfigError, DSRLError
 from dsrl.policy import Policy
 from dsrl.registry import register
 from dsrl.run import build_trainer
+from dsrl.samplers.hf import HFSampler
 from dsrl.verifiers import Verifier
 
 
@@ -204,6 +205,19 @@ def test_groups_without_signal_are_refilled_up_to_a_bound(fit, tmp_path):
         assert after == before or int(before.answer) % 3 != 1
 
 
+def test_tokens_of_replaced_groups_count_as_sampled(fit, monkeypatch):
+    drawn, sample = [], HFSampler.sample
+
+    def recording(self, prompts, params):
+        rollouts = sample(self, prompts, params)
+        drawn.append(int(rollouts.lengths.sum()))
+        return rollouts
+
+    monkeypatch.setattr(HFSampler, "sample", recording)
+    module = fit(*UNEVEN, "iterations=1", "refill=1")
+    assert len(drawn) == 2 and module.metrics["tokens/sampled"] == sum(drawn)
+
+
 def test_a_curriculum_goes_on_after_a_resume(fit, tmp_path):
     line = (*UNEVEN, "curriculum.always_right=0", "curriculum.always_wrong=0", "data.train_size=40")
     whole = fit(*line, "iterations=6", f"run_dir={tmp_path}/whole")
@@ -222,3 +236,23 @@ def test_a_curriculum_goes_on_after_a_resume(fit, tmp_path):
     assert first["curriculum/passed_over"] == 0 < last["curriculum/passed_over"]
     assert last["curriculum/always_right"] + last["curriculum/always_wrong"] > 12
     assert first["group/all_wrong"] > 0 == last["group/all_wrong"] == last["group/all_right"]
+
+
+@pytest.mark.parametrize("change", ["another answer", "another order", "a row less"])
+def test_rows_that_have_changed_since_are_refused(change, fit, tmp_path):
+    """Verdicts of a curriculum, and the place in the order, are of rows by their number."""
+    rows = [json.dumps({"question": f"{i}000+1000=", "answer": f"{i + 1}000"}) for i in range(1, 5)]
+    other = {
+        "another answer": [*rows[:3], rows[3].replace("5", "6")],
+        "another order": rows[::-1],
+        "a row less": rows[1:],
+    }
+    path = tmp_path / "rows.jsonl"
+    line = ("data=questions", f"data.train={path}", "resume=last")
+    path.write_text("\n".join(rows))
+    fit(*line, "iterations=1")
+    path.write_text("\n".join(other[change]))
+    with pytest.raises(ConfigError, match=r"data\.train holds other rows .*: \d rows \(hash .*\) now, 4 rows \(hash"):
+        fit(*line, "iterations=2")
+    path.write_text("\n".join(rows) + "\n")
+    fit(*line, "iterations=2")

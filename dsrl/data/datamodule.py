@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 from collections.abc import Iterator, Sequence
@@ -45,6 +46,7 @@ class PromptData(L.LightningDataModule):
         self.source, self.prompts_per_iteration, self.seed = source, prompts_per_iteration, seed
         self.encoder: PromptEncoder | None = None  # set by the module once the tokenizer is there
         self._train: Mixture | None = None
+        self._fingerprint = ""  # of all rows that were read to train on
         self._val: dict[str, Sequence[Row]] = {}
 
     @property
@@ -58,11 +60,13 @@ class PromptData(L.LightningDataModule):
             self._train = Mixture.of(self.source.train_rows())
             if not self._train:
                 raise ConfigError("data.train holds no rows")
+            self._fingerprint = fingerprint(self._train)
         self._val = self._val or dict(self.source.val_sets())
 
     def train_dataloader(self) -> PromptLoader:
         """One batch of this rank's prompts each time it is iterated, that of the epoch set on its sampler."""
         assert self._train is not None, "setup comes first"
+        self._warn_of_common(self._train)
         if self.source.overlong == "drop":
             self._train = self._fitting(self._train)
         rows = IterationBatches(
@@ -91,12 +95,28 @@ class PromptData(L.LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """What the curriculum has seen."""
-        return self.curriculum.state_dict() if self.curriculum.active else {}
+        """Which rows are trained on, and what the curriculum has seen of them."""
+        return {"rows": self._fingerprint, **(self.curriculum.state_dict() if self.curriculum.active else {})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
-        self.curriculum.load_state_dict(state_dict)
+        """Restore it. Raises ConfigError where the rows are others."""
+        if state_dict["rows"] != self._fingerprint:
+            raise ConfigError(
+                f"resume: data.train holds other rows than the run was made with: {self._fingerprint} now, "
+                f"{state_dict['rows']} then; put them back as they were, in their order, or start another run"
+            )
+        if self.curriculum.active:
+            self.curriculum.load_state_dict(state_dict)
+
+    def _warn_of_common(self, rows: Mixture) -> None:
+        """Say how many rows ask what validation asks, too: it may be meant, and is no held-out number then."""
+        for name, val in self._val.items():
+            asked = {row.asked for row in val}
+            common = sum(row.asked in asked for row in rows)
+            if common and self._shard()[0] == 0:
+                logger.warning(
+                    "data.train: %d of %d rows ask a question of the validation set %s", common, len(rows), name
+                )
 
     def _fitting(self, rows: Mixture) -> Mixture:
         """The rows whose prompts are read whole; how many are not is reported by rank 0."""
@@ -116,6 +136,15 @@ class PromptData(L.LightningDataModule):
 
     def _shard(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def fingerprint(rows: Sequence[Row]) -> str:
+    """What two lists of rows share alone where they hold the same questions and answers in the same order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for row in rows:
+        question = row.question if isinstance(row.question, str) else [dict(message) for message in row.question]
+        digest.update(repr((question, row.answer)).encode())
+    return f"{len(rows)} rows (hash {digest.hexdigest()})"
 
 
 class IterationBatches(Dataset[list[Prompt]]):

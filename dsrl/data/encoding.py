@@ -109,11 +109,11 @@ class PromptEncoder:
             if self.system_prompt and all(message["role"] != "system" for message in messages):
                 messages.insert(0, {"role": "system", "content": self.system_prompt})
             text = self._render(messages)
-            ids = self.tokenizer(text, add_special_tokens=False).input_ids
+            ids = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids  # silent about length
         else:
             text = question if isinstance(question, str) else "\n".join(message["content"] for message in question)
             text = text if self.template is None else self.template.replace("{question}", text)
-            ids = self.tokenizer(text).input_ids
+            ids = self.tokenizer(text, verbose=False).input_ids
         kept = tuple(int(token) for token in ids[-self.max_tokens :]) or (self.start_token_id,)
         return text, kept, len(ids) > self.max_tokens
 

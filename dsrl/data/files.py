@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsrl.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
 
@@ -15,7 +18,8 @@ SUFFIXES = (".parquet", ".jsonl", ".json")
 def file_records(path: Path) -> Iterator[tuple[str, Any]]:
     """Each record of a file, and where it stands: rows and entries count from 0, lines from 1.
 
-    A line that is not JSON comes as its JSONDecodeError. Raises ConfigError for a file that cannot be read at all.
+    A line that is not JSON, or none that can be read, comes as the ValueError that says why. Raises ConfigError for a
+    file that cannot be read at all.
     """
     if path.suffix == ".parquet":
         yield from _parquet_records(path)
@@ -24,15 +28,31 @@ def file_records(path: Path) -> Iterator[tuple[str, Any]]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: {error}") from error
-    if path.suffix == ".json" and text.lstrip().startswith("["):
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    if path.suffix == ".json":
         whole = _json(text)
-        if isinstance(whole, json.JSONDecodeError):
-            raise ConfigError(f"{path} is not JSON: {whole}") from whole
-        yield from ((f"{path}, entry {number}", record) for number, record in enumerate(whole))
-        return
+        if isinstance(whole, list | dict):
+            records = whole if isinstance(whole, list) else [whole]
+            yield from ((f"{path}, entry {number}", record) for number, record in enumerate(records))
+            return
+        if isinstance(_json(text.lstrip().partition("\n")[0]), ValueError):
+            raise ConfigError(f"{path} is not JSON: neither a list of objects nor an object a line ({whole})")
     for number, line in enumerate(text.split("\n"), start=1):  # splitlines() also breaks inside JSON strings
         if line.strip():
             yield f"{path}, line {number}", _json(line)
+
+
+def table_records(tables: Iterable[pyarrow.Table | pyarrow.RecordBatch]) -> Iterator[dict[str, Any]]:
+    """The rows of Arrow tables: a map as a mapping, and a float32 0.1 as 0.1 and not 0.10000000149011612."""
+    import pyarrow
+
+    for table in tables:
+        for number, field in enumerate(table.schema):
+            if field.type == pyarrow.float32():
+                shortest = table.column(number).cast(pyarrow.string()).cast(pyarrow.float64())
+                table = table.set_column(number, field.name, shortest)
+        yield from table.to_pylist(maps_as_pydicts="strict")
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
@@ -41,14 +61,16 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            records = [record for batch in file.iter_batches() for record in batch.to_pylist()]
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ConfigError(f"{path} is not a readable parquet file: {error}") from error
+            records = list(table_records(file.iter_batches()))
+    except Exception as error:  # as many kinds as there are types of columns, an unknown time zone's for one
+        raise ConfigError(f"{path} is not a readable parquet file: {str(error) or type(error).__name__}") from error
     yield from ((f"{path}, row {number}", record) for number, record in enumerate(records))
 
 
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # also of a number with thousands of digits
         return error
+    except RecursionError:
+        return ValueError("brackets in brackets, too many")

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dsrl.data.files import table_records
 from dsrl.errors import ConfigError, nearest
 
 SAVED = ("dataset_dict.json", "dataset_info.json")
-DOWNLOADED = ("*.parquet", "*.jsonl", "data/*.parquet", "data/*.jsonl")
+DOWNLOADED = (".parquet", ".jsonl", ".csv")  # .json is also what folders of models hold
 
 
 def is_saved(path: Path) -> bool:
@@ -19,7 +20,8 @@ def is_saved(path: Path) -> bool:
 
 def is_dataset(path: Path) -> bool:
     """Whether this folder was written by `save_to_disk`, or is a copy of a repository of the hub."""
-    return is_saved(path) or any(any(path.glob(pattern)) for pattern in DOWNLOADED)
+    files = [*path.glob("*"), *path.glob("*/*")]  # its files, or those of each configuration
+    return is_saved(path) or any(file.suffix in DOWNLOADED for file in files)
 
 
 def hub_records(
@@ -27,8 +29,8 @@ def hub_records(
 ) -> Iterator[tuple[str, Any]]:
     """Each record of a data set, and where it stands, counted from 0.
 
-    Without `split`, `default_split`, or the only one there is. Raises ConfigError where the set cannot be reached, or
-    has no such split.
+    Without `split`, `default_split`; to train, also the only one there is. Raises ConfigError where the set cannot be
+    reached, or has no such split.
     """
     import datasets
 
@@ -49,7 +51,7 @@ def hub_records(
         ) from error
     if isinstance(found, datasets.DatasetDict):
         splits = list(found)
-        chosen = split or (default_split if default_split in found or len(splits) > 1 else splits[0])
+        chosen = split or (splits[0] if default_split == "train" and len(splits) == 1 else default_split)
         if chosen not in found:
             raise ConfigError(
                 f"data set {label} has no split '{chosen}'; it has {', '.join(splits)}: write "
@@ -58,4 +60,5 @@ def hub_records(
         found, label = found[chosen], f"{label}, split {chosen}"
     elif split is not None:
         raise ConfigError(f"data set {label} was saved without splits; leave out split={split}")
-    yield from ((f"{label}, row {number}", record) for number, record in enumerate(found))
+    records = table_records(found.with_format("arrow").iter(batch_size=1000))
+    yield from ((f"{label}, row {number}", record) for number, record in enumerate(records))

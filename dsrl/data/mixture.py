@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -24,17 +23,19 @@ class Mixture(Sequence[Row]):
     """
 
     def __init__(self, parts: Sequence[Sequence[Row]], weights: Sequence[float] | None = None) -> None:
-        self.weights = weights
-        sizes = [len(part) for part in parts]
-        self.places = sizes if weights is None else _apportion(sum(sizes), weights)
-        for number, (places, size) in enumerate(zip(self.places, sizes, strict=True)):
+        self.parts, self.weights = list(parts), weights
+        self._sizes = tuple(map(len, parts))
+        self.places = list(self._sizes) if weights is None else apportion(sum(self._sizes), weights)
+        for number, (places, size) in enumerate(zip(self.places, self._sizes, strict=True)):
             if size and not places:
-                raise ConfigError(f"data.train: weight {weights[number]:g} is less than one row in {sum(sizes)}")  # type: ignore[index]
-        if weights is not None:  # what shares a turn is then no neighbourhood of the file
-            parts = [_shuffled(part, number) for number, part in enumerate(parts)]
-        self.parts = list(parts)
+                raise ConfigError(f"data.train: weight {weights[number]:g} is less than one row in {len(self)}")  # type: ignore[index]
+            if places and not size:
+                raise ConfigError(f"data.train: its entry {number + 1} has a weight, but no rows that can be used")
         self._rows = [row for part in parts for row in part]
-        self._ends, self._starts = list(accumulate(self.places)), [0, *accumulate(sizes)]
+        self._starts = list(accumulate(self._sizes, initial=0))
+        self._turn = [(number, nth) for number, places in enumerate(self.places) for nth in range(places)]
+        if weights is not None:  # spread each part's places evenly, so that any stretch has about the proportion
+            self._turn.sort(key=lambda place: ((place[1] + 0.5) / self.places[place[0]], place[0]))
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Mixture:
@@ -47,17 +48,19 @@ class Mixture(Sequence[Row]):
 
     def at(self, place: int, seed: int | None) -> int:
         """The index of the row at a place of the endless sequence of turns, each in a fresh order; `seed` None keeps
-        their own.
+        the rows of each part in their own, and the parts beside each other in their proportion.
         """
         turn, within = divmod(place, len(self))
         if seed is not None:
             within = _permutation(len(self), seed_of("order", seed, turn))[within]
-        number = next(number for number, end in enumerate(self._ends) if within < end)
-        places = self.places[number]
-        return self._starts[number] + (turn * places + within - self._ends[number] + places) % len(self.parts[number])
+        number, nth = self._turn[within]
+        row = (turn * self.places[number] + nth) % self._sizes[number]
+        if seed is not None and self.weights is not None:  # what shares a turn is then no neighbourhood of the file
+            row = _permutations(self._sizes, seed)[number][row]
+        return self._starts[number] + row
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return sum(self._sizes)
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -67,9 +70,9 @@ class Mixture(Sequence[Row]):
         return self._rows[index]
 
 
-def _apportion(total: int, weights: Sequence[float]) -> list[int]:
+def apportion(total: int, weights: Sequence[float]) -> list[int]:
     """`total` in the proportion of the weights, rounded by largest remainder."""
-    exact = [total * weight / sum(weights) for weight in weights]
+    exact = [total * (weight / sum(weights)) for weight in weights]
     whole = [int(share) for share in exact]
     by_remainder = sorted(range(len(exact)), key=lambda number: (whole[number] - exact[number], number))
     for number in by_remainder[: total - sum(whole)]:
@@ -77,8 +80,9 @@ def _apportion(total: int, weights: Sequence[float]) -> list[int]:
     return whole
 
 
-def _shuffled(rows: Sequence[Row], number: int) -> list[Row]:
-    return random.Random(seed_of("mixture", number)).sample(list(rows), len(rows))
+@lru_cache(maxsize=2)
+def _permutations(sizes: tuple[int, ...], seed: int) -> list[list[int]]:
+    return [_permutation(size, seed_of("mixture", seed, number)) for number, size in enumerate(sizes)]
 
 
 @lru_cache(maxsize=4)

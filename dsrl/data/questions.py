@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,10 @@ from dsrl.data.source import DataSource, Row
 from dsrl.errors import ConfigError, nearest
 from dsrl.registry import build, names, register
 
-logger = logging.getLogger(__name__)
+COLUMNS = ("question", "answer", "answer_after")
+
+KEYS = ("path", "set", "split", "config", "revision", *COLUMNS)
+"""What an entry may say of its records; its weight is the mixture's."""
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -55,6 +58,7 @@ class RecordSet:
     question: str | None = None
     answer: str | None = None
     answer_after: str | None = None
+    proposed: Mapping[str, str] = field(default_factory=dict)  # what holds of a benchmark on the hub, perhaps of a copy
     instruction: str | None = None  # a benchmark's, the system message of questions that are text
 
     def __post_init__(self) -> None:
@@ -68,12 +72,18 @@ class RecordSet:
 
     def rows(self, default_split: str, broken: str) -> list[Row]:
         """Its rows, in order."""
-        schema = Schema(question=self.question, answer=self.answer, answer_after=self.answer_after)
+        columns = {key: getattr(self, key) for key in COLUMNS if getattr(self, key) is not None}
+        proposed = {key: self.proposed[key] for key in COLUMNS if key in self.proposed and not columns}
+        schema = Schema(**columns, **proposed, or_default=bool(proposed))
         if self.is_file:
             records = file_records(Path(self.path).expanduser())
         else:
             records = hub_records(
-                self.path, config=self.config, split=self.split, default_split=default_split, revision=self.revision
+                self.path,
+                config=self.config or self.proposed.get("config"),
+                split=self.split,
+                default_split=self.proposed.get("split", default_split),
+                revision=self.revision,
             )
         rows = read_rows(records, name=self.set, origin=self.path, schema=schema, broken=broken)
         return [_instructed(row, self.instruction) for row in rows] if self.instruction else rows
@@ -82,7 +92,9 @@ class RecordSet:
         """Why it certainly cannot be read, seen without reading it."""
         path = Path(self.path).expanduser()
         if self.is_file:
-            if not path.is_file():
+            if path.exists() and not path.is_file():
+                return "is not a file"
+            if not path.exists():
                 return f"no such file (relative paths start at {Path.cwd()})"
             if given := [key for key in ("split", "config", "revision") if getattr(self, key) is not None]:
                 return f"a file has no {' or '.join(given)}"
@@ -90,7 +102,10 @@ class RecordSet:
             return f"expected one of {', '.join(SUFFIXES)}, or a folder"
         elif path.is_dir():
             if not is_dataset(path):
-                return f"expected one of {', '.join(SUFFIXES)}, or a folder that `save_to_disk` wrote"
+                return (
+                    f"expected one of {', '.join(SUFFIXES)}, a folder that `save_to_disk` wrote, or a downloaded copy "
+                    "of a repository of the hub"
+                )
         elif not HUB_NAME.fullmatch(self.path):
             known = [*BENCHMARKS, *names("data")]
             return (
@@ -108,8 +123,8 @@ class Questions(DataSource):
     validation. Entries with `weight` are mixed: so much of the questions that are drawn, in proportion, is theirs.
 
     broken_rows: `skip` leaves out rows without a question or an answer and says which; `refuse` ends the run at the
-    first. benchmarks: a folder with files NAME.parquet, .jsonl or .json of the benchmarks, which are then not sought on
-    the hub.
+    first. benchmarks: a folder with NAME.parquet, .jsonl or .json of the benchmarks, or with a data set in a folder
+    NAME; they are then not sought on the hub.
     """
 
     train: Any = None
@@ -138,10 +153,7 @@ class Questions(DataSource):
             if isinstance(entry, DataSource):
                 found = dict(entry.val_sets())
             else:
-                rows, times = fold_repeats(entry.rows("test", self.broken_rows))
-                found = {entry.set: rows}
-                if times > 1:
-                    logger.warning("%s: each question stands there %d times, and counts once", entry.path, times)
+                found = {entry.set: fold_repeats(entry.rows("test", self.broken_rows), entry.path)}
             if twice := sorted(set(found) & set(sets)):
                 raise ConfigError(f"{label}: another entry of data.val brings a set of the name {twice[0]}, too")
             sets |= found
@@ -203,12 +215,11 @@ class Questions(DataSource):
             source = build("data", parameters)
             assert isinstance(source, DataSource)
             return source
-        fields = [field.name for field in dataclasses.fields(RecordSet)]
         for key, value in parameters.items():
-            if key not in (*fields, "name"):
-                close = difflib.get_close_matches(key, fields, n=1)
+            if key not in (*KEYS, "name"):
+                close = difflib.get_close_matches(key, KEYS, n=1)
                 hint = f" Did you mean '{close[0]}'?" if close else ""
-                raise ConfigError(f"an entry has no '{key}'; it has {', '.join(fields)}, weight.{hint}")
+                raise ConfigError(f"an entry has no '{key}'; it has {', '.join(KEYS)}, weight.{hint}")
             if value is not None and not isinstance(value, str):
                 raise ConfigError(f"{key}={value!r} must be text")
         if name is None and "path" not in parameters:
@@ -217,24 +228,25 @@ class Questions(DataSource):
             return RecordSet(**parameters)
         del parameters["name"]
         if "path" not in parameters and self.benchmarks is not None:
-            parameters["path"] = str(_benchmark_file(self.benchmarks, name))
+            parameters["path"] = str(_benchmark_copy(Path(self.benchmarks).expanduser(), name))
         if self.system_prompt is None:
             parameters["instruction"] = PROMPT
         return _benchmark(name, parameters)
 
 
 def _benchmark(name: str, parameters: dict[str, Any]) -> RecordSet:
-    """A benchmark; a file of one's own has its columns, or verl's where it says nothing."""
-    if "path" in parameters and Path(parameters["path"]).suffix in SUFFIXES:
-        return RecordSet(**{"set": name, **parameters})
+    """A benchmark of the hub, or a copy of one's own."""
+    if "path" in parameters:
+        return RecordSet(**{"set": name, **parameters}, proposed=BENCHMARKS[name])
     return RecordSet(**{"set": name, **BENCHMARKS[name], **parameters})
 
 
-def _benchmark_file(folder: str, name: str) -> Path:
-    candidates = [Path(folder).expanduser() / f"{name}{suffix}" for suffix in SUFFIXES]
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
-        raise ConfigError(f"data.benchmarks={folder}: holds none of {', '.join(path.name for path in candidates)}")
+def _benchmark_copy(folder: Path, name: str) -> Path:
+    files = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
+    found = next((path for path in files if path.is_file()), folder / name)
+    if not found.is_file() and not is_dataset(found):
+        tried = ", ".join(path.name for path in files)
+        raise ConfigError(f"data.benchmarks={folder}: holds none of {tried}, nor a data set in a folder {name}")
     return found
 
 
@@ -249,8 +261,8 @@ def _instructed(row: Row, instruction: str) -> Row:
 def _weight_problems(weights: Sequence[Any]) -> list[str]:
     given = [weight for weight in weights if weight is not None]
     wrong = [weight for weight in given if isinstance(weight, bool) or not isinstance(weight, int | float)]
-    if wrong or any(not weight > 0 for weight in given):
-        return [f"data.train: weights must be numbers above 0, not {', '.join(map(str, given))}"]
+    if wrong or any(not weight > 0 for weight in given) or not math.isfinite(sum(given)):
+        return [f"data.train: weights must be numbers above 0 with a finite sum, not {', '.join(map(str, given))}"]
     if given and len(given) < len(weights):
         return ["data.train: some entries have a weight and some have none; give one to each, or to none"]
     return []

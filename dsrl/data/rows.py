@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 BROKEN_ROWS = ("skip", "refuse")
 
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Which JSON can write, and no file or tokenizer can hold."""
+
 
 @dataclass(kw_only=True)
 class Schema:
@@ -24,29 +28,42 @@ class Schema:
 
     By default verl's: `prompt` (chat messages, or text) or `question`; `reward_model.ground_truth` or `answer`; perhaps
     `data_source` and `extra_info`. question, answer: other columns to take them from. answer_after: only what follows
-    its last occurrence is the answer, as after GSM8K's `####`.
+    its last occurrence is the answer, as after GSM8K's `####`. or_default: a record that is not of this kind, since it
+    lacks a column or the mark, or is one of verl's, is read by the default.
     """
 
     question: str | None = None
     answer: str | None = None
     answer_after: str | None = None
+    or_default: bool = False
 
     def read(self, record: Any, where: str, default_source: str) -> Row:
         """The row of a record. Raises ConfigError that says where it stands, and the field."""
-        if isinstance(record, json.JSONDecodeError):
+        if isinstance(record, ValueError):
             raise ConfigError(f"{where}: not JSON: {record}")
         if not isinstance(record, Mapping):
             raise ConfigError(f"{where}: expected an object with fields, found {type(record).__name__}")
+        if self.or_default and not self._describes(record):
+            return Schema().read(record, where, default_source)
         used = {"reward_model", "data_source", self.answer or "answer"}
         used |= {self.question} if self.question else {"prompt", "question"}
         truth = self._truth(record, where)
-        return Row(
+        row = Row(
             question=self._question(record, where),
             answer=self._answer(truth, where),
             structured=truth if isinstance(truth, Mapping | list) else None,
             data_source=str(record.get("data_source") or default_source),
             extra={key: value for key, value in record.items() if key not in used},
         )
+        asked = json.dumps(row.question, ensure_ascii=False)
+        for part, text in (("question", asked), ("answer", row.answer), ("data_source", row.data_source)):
+            if LONE_SURROGATE.search(text):
+                raise ConfigError(f"{where}: the {part} holds half a character (a lone surrogate), {text!r:.200}")
+        return row
+
+    def _describes(self, record: Mapping[str, Any]) -> bool:
+        found = [record.get(column or "") for column in (self.question, self.answer)]
+        return record.get("reward_model") is None and None not in found and (self.answer_after or "") in str(found[1])
 
     def _question(self, record: Mapping[str, Any], where: str) -> str | list[dict[str, str]]:
         if self.question is None:
@@ -75,14 +92,14 @@ class Schema:
     def _answer(self, truth: Any, where: str) -> str:
         """It as text: values of a list are the answer together, joined by commas; a mapping is written as JSON."""
         column, needed = self.answer or "answer", self.answer or "reward_model.ground_truth or answer"
+        if not _is_answer(truth):
+            raise ConfigError(f"{where}: needs {needed}, found {truth!r:.200}")
         if isinstance(truth, list):
-            text = ", ".join(map(str, truth))
+            text = ", ".join(map(_written, truth))
         elif isinstance(truth, Mapping):
-            text = json.dumps(truth, default=str, ensure_ascii=False) if truth else ""
+            text = json.dumps(truth, default=str, ensure_ascii=False)
         else:
-            text = "" if truth is None or truth != truth else str(truth)  # NaN, a missing value, is not itself
-        if not text.strip():
-            raise ConfigError(f"{where}: needs {needed}, found {truth!r}")
+            text = _written(truth)
         if self.answer_after:
             _, mark, after = text.rpartition(self.answer_after)
             if not mark or not after.strip():
@@ -114,25 +131,44 @@ def read_rows(records: Iterable[tuple[str, Any]], *, name: str, origin: str, sch
     return rows
 
 
-def fold_repeats(rows: Sequence[Row]) -> tuple[list[Row], int]:
-    """Each question once, and how often it stood there, which its `extra["repeats"]` says, too: files for avg@k, such
-    as those of arXiv 2604.14142, repeat each row k times. Where not every question is there equally often, the rows
-    are left as they are, and k is 1.
+def fold_repeats(rows: Sequence[Row], origin: str) -> list[Row]:
+    """Each question once, its `extra["repeats"]` saying how often it stood there: files for avg@k, such as those of
+    arXiv 2604.14142, repeat each row k times. Where not every question is there equally often, the rows are left as
+    they are. A warning says what was found in `origin`.
     """
     keys = [(json.dumps(row.question, default=dict), row.answer, row.data_source) for row in rows]
     counts = Counter(keys)
-    times = set(counts.values())
-    if times == {1} or len(times) != 1:
-        return list(rows), 1
+    times = sorted(set(counts.values()))
+    if times == [1]:
+        return list(rows)
+    if len(times) > 1:
+        told = "%s: questions stand there %d to %d times, not all equally often, so each of the %d rows counts"
+        logger.warning(told, origin, times[0], times[-1], len(rows))
+        return list(rows)
+    logger.warning("%s: each question stands there %d times, and counts once", origin, times[0])
     first = dict(zip(reversed(keys), reversed(rows), strict=True))
-    (k,) = times
-    return [dataclasses.replace(first[key], extra={**first[key].extra, "repeats": k}) for key in counts], k
+    return [dataclasses.replace(first[key], extra={**first[key].extra, "repeats": times[0]}) for key in counts]
 
 
 def _column(record: Mapping[str, Any], name: str, where: str) -> Any:
     if name not in record:
         raise ConfigError(f"{where}: no field '{name}'; it has {', '.join(map(str, record))}")
     return record[name]
+
+
+def _is_answer(value: Any) -> bool:
+    """If it says anything: no null, NaN (which is not itself), blank text or bytes; nor a list with one of them."""
+    if isinstance(value, Mapping):
+        return bool(value)
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(part, list | Mapping) or _is_answer(part) for part in value)
+    return not isinstance(value, bytes) and value is not None and value == value and bool(str(value).strip())
+
+
+def _written(value: Any) -> str:
+    """A whole number as one: pandas makes 5555.0 of 5555 where another row's number is missing."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e16
+    return str(int(value) if whole else value)
 
 
 def _is_message(value: Any) -> bool:

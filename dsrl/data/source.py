@@ -25,6 +25,13 @@ class Row:
     data_source: str
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def asked(self) -> str:
+        """The question without system messages: what two rows have in common that ask the same."""
+        if isinstance(self.question, str):
+            return self.question.strip()
+        return "\n".join(str(message["content"]) for message in self.question if message["role"] != "system").strip()
+
 
 @dataclass(kw_only=True)
 class DataSource(ABC):

@@ -153,7 +153,10 @@ FILES = [
     ("model=hf|model.name=./nope", "model.name=./nope: no config.json in that folder"),
     ("data=parquet", "data.train is not set: give a file, a folder or a hub name, data.train=PATH"),
     ("data=parquet|data.train=/nope.jsonl", "data.train=/nope.jsonl: no such file"),
-    ("data=parquet|data.train=/etc", "data.train=/etc: expected one of .parquet, .jsonl, .json, or a folder that"),
+    (
+        "data=parquet|data.train=/etc",
+        "data.train=/etc: expected one of .parquet, .jsonl, .json, a folder that `save_to_disk` wrote, or a",
+    ),
     ("data=questions|data.train=aimee24", "no such file, folder, benchmark or data source", "Did you mean 'aime24'?"),
     ("data=questions|data.train={path: a/b, colums: x}", "data.train=a/b: an entry has no 'colums'; it has path, set,"),
     ("data=reasoning_gym|data.tasks=[chain_sums]", "reasoning_gym has no task 'chain_sums'. Did you mean 'chain_sum'?"),

@@ -208,3 +208,13 @@ def test_a_response_has_room_in_the_model_and_in_the_sampler(positions, max_leng
     encoder = PromptEncoder(tokenizer=load_tokenizer(ModelConfig(name="tiny")))
     encoder.leave_room(SimpleNamespace(config=SimpleNamespace(max_position_embeddings=positions)), 100, max_length)
     assert encoder.max_tokens == expected
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_prompt_longer_than_the_tokenizer_is_made_for_brings_no_warning_of_its_own(chat):
+    """dsrl cuts it, or leaves it out, and says so itself."""
+    tokenizer = tokenizer_of(model_max_length=4)
+    warned = []
+    tokenizer._eventual_warn_about_too_long_sequence = lambda ids, most, verbose: warned.append(verbose)
+    PromptEncoder(tokenizer=tokenizer, chat=chat).read("What is 1+1?")
+    assert warned and not any(warned)

@@ -46,6 +46,23 @@ def test_a_place_depends_on_nothing_that_came_before():
     assert drawn(Mixture(parts, [1, 2]), range(40), seed=1) != expected
 
 
+def test_without_shuffling_parts_stand_beside_each_other_and_rows_in_their_order():
+    mixture = Mixture([part("a", 6), part("b", 3)], [1, 2])
+    assert drawn(mixture, range(9), seed=None) == ["b0", "a0", "b1", "b2", "a1", "b0", "b1", "a2", "b2"]
+    assert drawn(mixture, range(9, 12), seed=None) == ["b0", "a3", "b1"]
+    large = Mixture([part("a", 700), part("b", 200), part("c", 100)], [5, 3, 2])
+    for stretch in (10, 100, 1000, 2510):
+        counts = Counter(name[0] for name in drawn(large, range(stretch), seed=None))
+        assert all(abs(counts[name] - stretch * share) <= 1 for name, share in (("a", 0.5), ("b", 0.3), ("c", 0.2)))
+
+
+def test_which_rows_of_a_part_come_first_depends_on_the_seed():
+    mixture = Mixture([part("a", 100), part("b", 100)], [1, 19])
+    firsts = [frozenset(name for name in drawn(mixture, range(200), seed) if name[0] == "a") for seed in range(5)]
+    assert len(set(firsts)) == 5 and {len(first) for first in firsts} == {10}
+    assert len(frozenset.union(*firsts)) > 30
+
+
 @pytest.mark.parametrize(
     ("sizes", "weights", "places"),
     [
@@ -68,3 +85,10 @@ def test_filtering_keeps_the_proportions():
     mixture = Mixture([part("a", 8), part("b", 2)], [1, 4]).filtered(lambda row: row.question != "b0")
     assert mixture.places == [2, 7] and {row.question for row in mixture if row.data_source == "b"} == {"b1"}
     assert len(Mixture.of(part("a", 3)).filtered(lambda row: False)) == 0
+
+
+def test_a_weighted_part_without_rows_is_named():
+    with pytest.raises(ConfigError, match="its entry 2 has a weight, but no rows that can be used"):
+        Mixture([part("a", 8), part("b", 2)], [1, 4]).filtered(lambda row: row.data_source == "a")
+    assert len(Mixture([part("a", 8), part("b", 2)], [1, 4]).filtered(lambda row: False)) == 0
+    assert len(Mixture([part("a", 8), part("b", 2)]).filtered(lambda row: row.data_source == "a")) == 8

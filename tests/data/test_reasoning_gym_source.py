@@ -36,11 +36,29 @@ def test_weights_and_parameters_of_each_task():
 def test_questions_follow_from_the_seed_and_training_sees_none_of_validation():
     first, again, other = (source(tasks=["coin_flip"], train_size=200, problem_seed=seed) for seed in (0, 0, 1))
     assert first.train_rows() == again.train_rows() != other.train_rows()
-    easy = source(
-        tasks={"chain_sum": {"min_digits": 1, "max_digits": 1, "min_terms": 2, "max_terms": 2}}, train_size=300
-    )
-    held_out = {row.question for row in easy.val_sets()["chain_sum"]}
-    assert len(easy.train_rows()) < 300 and held_out.isdisjoint(row.question for row in easy.train_rows())
+
+
+ONE_DIGIT = {"chain_sum": {"min_digits": 1, "max_digits": 1, "min_terms": 2, "max_terms": 2}}
+
+
+def test_validation_is_never_trained_on_whatever_the_sizes_seeds_and_entries():
+    train = source(tasks=ONE_DIGIT, train_size=500, val_size=5, problem_seed=1).train_rows()
+    held_out = [row.question for row in source(tasks=ONE_DIGIT, val_size=30).val_sets()["chain_sum"]]
+    assert len(train) == 500 and len(set(held_out)) == 30 and set(held_out).isdisjoint(row.question for row in train)
+
+
+def test_few_different_questions_are_said_to_be_few(caplog):
+    (rows,) = source(tasks=ONE_DIGIT, val_size=5000).val_sets().values()
+    assert len(rows) == len({row.question for row in rows}) and 30 < len(rows) < 60  # a quarter of 162
+    assert f"chain_sum has {len(rows)} different questions to validate on, not data.val_size=5000" in caplog.text
+
+
+def test_sizes_are_kept_and_shared_out_by_weight():
+    mix = source(tasks={**ONE_DIGIT, "leg_counting": {}}, train_size=1000)
+    assert set(Counter(row.data_source for row in mix.train_rows()).values()) == {500}
+    assert len(source(tasks=["coin_flip", "gcd", "leg_counting"], train_size=4).train_rows()) == 4
+    with pytest.raises(ConfigError, match="data.tasks.leg_counting.weight=1: less than one of train_size=2"):
+        source(tasks=["coin_flip", "gcd", "leg_counting"], train_size=2).train_rows()
 
 
 def test_an_entry_without_an_answer_is_still_scored_by_its_task():
@@ -61,6 +79,9 @@ def test_an_entry_without_an_answer_is_still_scored_by_its_task():
             "data.tasks.chain_sum.max_term: no such parameter; there are min_terms",
         ),
         ({"tasks": {"chain_sum": {"min_terms": 9}}}, "data.tasks.chain_sum={'min_terms': 9}: "),
+        ({"tasks": {"gcd": {"seed": 3}}}, "data.tasks.gcd.seed: data.problem_seed says which questions"),
+        ({"tasks": 5}, "data.tasks=5: must be a name, a list of names, or a mapping of names"),
+        ({"tasks": {"gcd": {"weight": float("inf")}}}, "data.tasks.gcd.weight=inf: must be a number above 0"),
         ({"tasks": "chain_sum", "train_size": 0}, "data.train_size=0: must be at least 1"),
     ],
 )
@@ -69,7 +90,13 @@ def test_what_cannot_be(fields, message):
     assert message in problem
 
 
-def test_a_task_whose_questions_are_all_in_validation():
-    few = {"chain_sum": {"min_digits": 1, "max_digits": 1, "min_terms": 2, "max_terms": 2}}
-    with pytest.raises(ConfigError, match="task chain_sum: validation holds all of its questions; lower val_size"):
-        source(tasks=few, train_size=5, val_size=5000).train_rows()
+def test_a_task_with_a_single_question_cannot_be_split(monkeypatch):
+    entry = {"question": "What is 1 + 1?", "answer": "2", "metadata": {}}
+    monkeypatch.setattr(reasoning_gym, "create_dataset", lambda *_, **__: [entry] * 256)
+    sides = []
+    for side in ("train_rows", "val_sets"):
+        try:
+            sides.append(getattr(source(tasks="gcd", val_size=1), side)())
+        except ConfigError as error:
+            assert "all of its questions belong to validation" in str(error) or "no question to validate" in str(error)
+    assert len(sides) == 1
