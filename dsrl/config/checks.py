@@ -18,11 +18,11 @@ from dsrl.models.loading import missing_model
 from dsrl.objectives import Objective
 from dsrl.phases import SCHEDULES, Phase
 from dsrl.registry import build
-from dsrl.samplers import Sampler
 from dsrl.types import Counts, LossBatch
 
 if TYPE_CHECKING:
     from dsrl.config.run_config import RunConfig
+    from dsrl.samplers import Sampler
 
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
