@@ -30,6 +30,8 @@ class Preemption(L.Callback):
         """Take the signals over from Lightning, whose own handler talks to other ranks from inside the handler."""
         self._speaks = trainer.is_global_zero
         for number in SIGNALS:
+            if signal.getsignal(number) is signal.SIG_IGN:  # as a shell has it for Ctrl-C in the background
+                continue
             self._before[number] = signal.signal(number, self._receive)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
