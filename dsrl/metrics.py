@@ -107,6 +107,17 @@ def rollout_means(sums: dict[str, float]) -> dict[str, float]:
     }
 
 
+def replace_components(old: Mapping[str, Tensor], fresh: Mapping[str, Tensor], groups: Tensor) -> dict[str, Tensor]:
+    """Components [B, G] with those of some groups, [n] long, replaced by the fresh ones [n, G]. What one side alone
+    has, as of a data source that the other did not ask, is NaN, not applicable, on the other.
+    """
+
+    def of(side: Mapping[str, Tensor], key: str) -> Tensor:
+        return side[key] if key in side else torch.full_like(next(iter(side.values())), math.nan)
+
+    return {key: of(old, key).index_copy(0, groups, of(fresh, key)) for key in {**old, **fresh}}
+
+
 def component_sums(components: Mapping[str, Tensor]) -> dict[str, float]:
     """Sums and counts of a reward's components, each [B, G] and NaN where it is not applicable."""
     sums = {f"reward/{name}": float(values.double().nansum()) for name, values in components.items()}

@@ -20,7 +20,15 @@ from dsrl.distributed import all_max, sum_by_key, world_size
 from dsrl.draws import seed_of
 from dsrl.errors import ConfigError, DSRLError, nearest
 from dsrl.experience import Experience, OptimizerStep, optimizer_steps
-from dsrl.metrics import SampledAccuracy, Stopwatch, component_means, component_sums, rollout_means, rollout_sums
+from dsrl.metrics import (
+    SampledAccuracy,
+    Stopwatch,
+    component_means,
+    component_sums,
+    replace_components,
+    rollout_means,
+    rollout_sums,
+)
 from dsrl.mismatch import Mismatch
 from dsrl.phases import Phase
 from dsrl.policy import Policy
@@ -114,7 +122,7 @@ class DSRLModule(Scoring):
             if others:  # else they are other ranks'
                 rollouts, asked = rollouts.replacing(silent.tolist(), fresh), asked + len(others)
                 rewards = rewards.index_copy(0, silent, of_fresh)
-                components = {key: old.index_copy(0, silent, self.components[key]) for key, old in components.items()}
+                components = replace_components(components, self.components, silent)
             self.components = components
         if self.config.refill:
             self.summed |= {"refill/asked": (float(asked), ""), "tokens/sampled": (sampled, "")}

@@ -15,6 +15,7 @@ from dsrl.metrics import (
     component_means,
     component_sums,
     pass_at,
+    replace_components,
     rollout_means,
     rollout_sums,
 )
@@ -211,3 +212,16 @@ def test_means_of_components_are_over_where_they_are_applicable():
     assert component_means(one) == {"reward/math": 0.5, "reward/code": 0.5}
     assert component_means({key: one[key] + two[key] for key in one}) == {"reward/math": 0.75, "reward/code": 0.75}
     assert component_means(component_sums({"code": torch.tensor([[nan, nan]])})) == {}
+
+
+def test_components_that_one_side_lacks_are_not_applicable_there():
+    nan = float("nan")
+    old = {"math": torch.tensor([[1.0], [0.0], [nan]]), "code": torch.tensor([[nan], [nan], [0.5]])}
+    fresh = {"math": torch.tensor([[0.25], [nan]]), "logic": torch.tensor([[nan], [0.75]])}
+    found = replace_components(old, fresh, torch.tensor([2, 0]))
+    assert {key: [repr(value) for (value,) in values.tolist()] for key, values in found.items()} == {
+        "math": ["nan", "0.0", "0.25"],
+        "code": ["nan", "nan", "nan"],
+        "logic": ["0.75", "nan", "nan"],
+    }
+    assert replace_components({}, {}, torch.tensor([0])) == {}

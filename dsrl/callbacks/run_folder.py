@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from dsrl.export import write_hf
 from dsrl.module import DSRLModule
-from dsrl.verifiers.verifier import answers_of
+from dsrl.verifiers.verifier import answers_of, rows_of
 
 
 class RunFolder(L.Callback):
@@ -40,7 +40,7 @@ class RunFolder(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Drop hf/, and lines of iterations that are about to run (again); a validation's belongs to the one before."""
         first = trainer.current_epoch
-        if trainer.is_global_zero:  # of a run that was finished and goes on: no longer the newest policy
+        if trainer.is_global_zero and first:  # of a run that was finished and goes on: no longer the newest policy
             shutil.rmtree(self.folder / "hf", ignore_errors=True)
         self._cut(
             trainer, lambda line: line["iteration"] < first + ("reward/mean" not in line and "prompt" not in line)
@@ -56,16 +56,16 @@ class RunFolder(L.Callback):
         head = {"iteration": iteration, "phase": phase.number, "objective": phase.name}
         self._append(trainer, "metrics.jsonl", {**head, **module.metrics})
         rollouts, rewards = module.experience.rollouts, module.experience.rewards.reshape(-1)
-        answers = answers_of(module.verifier, rollouts)
-        stride = max(1, len(rollouts.texts) // max(1, self.samples))
-        for row in range(0, len(rollouts.texts), stride)[: self.samples]:
+        stride, count = max(1, len(rollouts.texts) // max(1, self.samples)), rollouts.responses_per_prompt
+        for row in range(0, len(rollouts.texts), stride)[: self.samples] if trainer.is_global_zero else ():
             prompt = rollouts.prompt_of(row)
+            answers = answers_of(module.verifier, rows_of(rollouts, [row // count]))  # of the prompt's responses
             line = {
                 **head,
                 "prompt": prompt.text,
                 "response": rollouts.texts[row],
                 "reward": float(rewards[row]),
-                "answer": answers[row],
+                "answer": answers[row % count],
                 "ground_truth": prompt.answer,
                 "finish_reason": rollouts.finish_reasons[row],
                 "data_source": prompt.data_source,

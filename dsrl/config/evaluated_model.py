@@ -100,7 +100,10 @@ def _found(model: str) -> tuple[dict[str, Any], Path | None, dict[str, Any]]:
     if path.is_dir() and not (path / "config.json").is_file():
         raise ConfigError(f"model={model}: the folder holds neither a run (config.yaml) nor a model (config.json)")
     if not path.is_dir() and model.count("/") != 1:
-        raise ConfigError(f"model={model}: no such run, checkpoint or folder; a name on the hub is written owner/name")
+        raise ConfigError(
+            f"model={model}: no such run, checkpoint or folder; a name on the hub is written owner/name "
+            "(one without an owner is given by model=hf model.name=NAME)"
+        )
     return {"name": model}, None, {}
 
 

@@ -60,5 +60,5 @@ def hub_records(
         found, label = found[chosen], f"{label}, split {chosen}"
     elif split is not None:
         raise ConfigError(f"data set {label} was saved without splits; leave out split={split}")
-    records = table_records(found.with_format("arrow").iter(batch_size=1000))
+    records = map(found.features.decode_example, table_records(found.with_format("arrow").iter(batch_size=1000)))
     yield from ((f"{label}, row {number}", record) for number, record in enumerate(records))

@@ -18,7 +18,6 @@ or a mapping, with parameters beside `path` or `name`:
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 from collections import Counter
@@ -217,9 +216,7 @@ class Questions(DataSource):
             return source
         for key, value in parameters.items():
             if key not in (*KEYS, "name"):
-                close = difflib.get_close_matches(key, KEYS, n=1)
-                hint = f" Did you mean '{close[0]}'?" if close else ""
-                raise ConfigError(f"an entry has no '{key}'; it has {', '.join(KEYS)}, weight.{hint}")
+                raise ConfigError(f"an entry has no '{key}'; it has {', '.join(KEYS)}, weight.{nearest(key, KEYS)}")
             if value is not None and not isinstance(value, str):
                 raise ConfigError(f"{key}={value!r} must be text")
         if name is None and "path" not in parameters:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
+import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from pathlib import Path
 from typing import Any
 
-from dsrl.data.arithmetic import is_held_out
 from dsrl.data.mixture import apportion
 from dsrl.data.source import DataSource, Row
 from dsrl.draws import seed_of
@@ -19,14 +22,7 @@ from dsrl.registry import register
 
 logger = logging.getLogger(__name__)
 
-HELD_OUT_ONE_IN = 4
-"""One question in this many belongs to validation, by its text alone: so no task, seed or size lets the two meet."""
-
-PATIENCE = 100
-"""After so many draws in a row without a question of use, a task has no more of them."""
-
-CHUNK = 256
-"""Questions of one of reasoning_gym's data sets, some of which make all of theirs at the start."""
+PROGRAM = Path(__file__).with_name("reasoning_gym_entries.py")
 
 
 @register("data", "reasoning_gym")
@@ -37,7 +33,7 @@ class ReasoningGymSource(DataSource):
     tasks: a name, a list of names, or names with their parameters, `{chain_sum: {max_terms: 3, weight: 2},
     leg_counting: {}}`: `weight` is the task's share (1), the others are its own (its configuration's fields).
     train_size: questions of all tasks together; val_size: different ones of each task, a set of its own, or as many as
-    it has. The text of a question says whether it is validated on or trained on, never both (`is_held_out`).
+    it has. The text of a question says whether it is validated on or trained on, never both.
     problem_seed: which questions. A row's `extra_info` is {"task", "entry"}, what the task's own scorer needs.
     """
 
@@ -49,30 +45,28 @@ class ReasoningGymSource(DataSource):
     def train_rows(self) -> Sequence[Row]:
         """`train_size` questions, shared out by weight."""
         tasks = self._tasks()
-        sizes = apportion(self.train_size, [weight for weight, _ in tasks.values()])
-        rows: list[Row] = []
-        for (name, (weight, parameters)), size in zip(tasks.items(), sizes, strict=True):
-            if not size:
+        sizes = dict(zip(tasks, apportion(self.train_size, [weight for weight, _ in tasks.values()]), strict=True))
+        for name, (weight, _) in tasks.items():
+            if not sizes[name]:
                 raise ConfigError(f"data.tasks.{name}.weight={weight:g}: less than one of train_size={self.train_size}")
-            own = self._rows(name, parameters, "train", size)
-            if len(own) < size:
+        found = self._rows("train", sizes)
+        for name, rows in found.items():
+            if len(rows) < sizes[name]:
                 raise ConfigError(
                     f"reasoning_gym task {name}: all of its questions belong to validation; it has too few"
                 )
-            rows += own
-        return rows
+        return [row for rows in found.values() for row in rows]
 
     def val_sets(self) -> Mapping[str, Sequence[Row]]:
         """One set a task, named after it."""
-        sets = {}
-        for name, (_, parameters) in self._tasks().items() if self.val_size else ():
-            sets[name] = self._rows(name, parameters, "val", self.val_size)
-            if not sets[name]:
+        found = self._rows("val", dict.fromkeys(self._tasks(), self.val_size)) if self.val_size else {}
+        for name, rows in found.items():
+            if not rows:
                 raise ConfigError(f"reasoning_gym task {name} has no question to validate on; data.val_size=0 does not")
-            if len(sets[name]) < self.val_size:
+            if len(rows) < self.val_size:
                 told = "reasoning_gym task %s has %d different questions to validate on, not data.val_size=%d"
-                logger.warning(told, name, len(sets[name]), self.val_size)
-        return sets
+                logger.warning(told, name, len(rows), self.val_size)
+        return found
 
     def check(self) -> list[str]:
         """Unknown tasks and parameters, and sizes that make no sense."""
@@ -89,10 +83,7 @@ class ReasoningGymSource(DataSource):
         for name, (weight, parameters) in tasks.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
                 problems.append(f"data.tasks.{name}.weight={weight}: must be a number above 0")
-            try:
-                self._dataset(name, parameters, "val", 0, size=1)
-            except ConfigError as error:
-                problems.append(str(error))
+            problems += _refused(name, parameters)
         return problems
 
     def _tasks(self) -> dict[str, tuple[float, dict[str, Any]]]:
@@ -123,51 +114,58 @@ class ReasoningGymSource(DataSource):
             found[name][1].pop("weight", None)
         return found
 
-    def _dataset(self, name: str, parameters: Mapping[str, Any], split: str, chunk: int, size: int = CHUNK) -> Any:
-        import reasoning_gym
-
-        # Entry i is drawn with seed + i, so neighbouring seeds would share entries.
-        seed = seed_of("reasoning_gym", split, self.problem_seed, name, chunk) % 2**31
-        try:
-            return reasoning_gym.create_dataset(name, size=size, seed=seed, **parameters)
-        except TypeError as error:
-            fields = list(reasoning_gym.factory.DATASETS[name][1].__dataclass_fields__)
-            unknown = next((key for key in parameters if key not in fields), None)
-            if unknown is None:
-                raise ConfigError(f"data.tasks.{name}: {error}") from error
-            raise ConfigError(
-                f"data.tasks.{name}.{unknown}: no such parameter; there are "
-                f"{', '.join(key for key in fields if key not in ('seed', 'size'))}.{nearest(unknown, fields)}"
-            ) from error
-        except (AssertionError, ValueError) as error:
-            raise ConfigError(f"data.tasks.{name}={dict(parameters)}: {error}") from error
-
-    def _rows(self, name: str, parameters: Mapping[str, Any], split: str, size: int) -> list[Row]:
-        """`size` questions of the split, or as many as are found; those of validation differ from each other."""
-        rows: list[Row] = []
-        seen: set[str] = set()
-        fruitless, drawn = 0, self._drawn(name, parameters, split)
-        while len(rows) < size and fruitless < PATIENCE:
-            row = next(drawn)
-            assert isinstance(row.question, str)
-            held_out = is_held_out(row.question, HELD_OUT_ONE_IN)
-            if held_out == (split == "val") and row.question not in seen:
-                rows.append(row)
-                seen |= {row.question} if held_out else set()
-                fruitless = 0
-            else:
-                fruitless += 1
-        return rows
-
-    def _drawn(self, name: str, parameters: Mapping[str, Any], split: str) -> Iterator[Row]:
-        """Questions of both splits, without end."""
-        for chunk in count():
-            dataset = self._dataset(name, parameters, split, chunk)
-            for index in range(CHUNK):
-                entry = dataset[index]
-                yield Row(
+    def _rows(self, split: str, sizes: Mapping[str, int]) -> dict[str, list[Row]]:
+        """So many questions of each task, or as many as it has on that side."""
+        requests = [
+            (name, parameters, seed_of("reasoning_gym", split, self.problem_seed, name), sizes[name], split == "val")
+            for name, (_, parameters) in self._tasks().items()
+        ]
+        return {
+            name: [
+                Row(
                     question=entry["question"],
                     answer="" if entry["answer"] is None else str(entry["answer"]),
                     data_source=f"reasoning_gym/{name}",
                     extra={"extra_info": {"task": name, "entry": entry}},
                 )
+                for entry in entries
+            ]
+            for (name, *_), entries in zip(requests, drawn(requests), strict=True)
+        }
+
+
+def drawn(requests: Sequence[tuple[Any, ...]]) -> list[list[dict[str, Any]]]:
+    """The entries that each of several requests gives (reasoning_gym_entries.py), the same in any process."""
+    process = subprocess.run(
+        [sys.executable, "-P", str(PROGRAM)],
+        input=pickle.dumps(requests),
+        capture_output=True,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+    )
+    if process.returncode != 0:
+        reason = process.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise ConfigError(
+            f"reasoning_gym could not draw questions of {', '.join(name for name, *_ in requests)}: {reason}"
+        )
+    found: list[list[dict[str, Any]]] = pickle.loads(process.stdout)
+    return found
+
+
+def _refused(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
+    """What the task says of its parameters, if it does not take them."""
+    import reasoning_gym
+
+    try:
+        reasoning_gym.create_dataset(name, size=1, seed=0, **parameters)
+    except TypeError as error:
+        fields = list(reasoning_gym.factory.DATASETS[name][1].__dataclass_fields__)
+        unknown = next((key for key in parameters if key not in fields), None)
+        if unknown is None:
+            yield f"data.tasks.{name}: {error}"
+        else:
+            yield (
+                f"data.tasks.{name}.{unknown}: no such parameter; there are "
+                f"{', '.join(key for key in fields if key not in ('seed', 'size'))}.{nearest(unknown, fields)}"
+            )
+    except (AssertionError, ValueError) as error:
+        yield f"data.tasks.{name}={dict(parameters)}: {error}"

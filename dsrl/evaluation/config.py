@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from dsrl.config.checks import (
     ACCELERATORS,
@@ -100,11 +101,11 @@ def _saved(folder: Path) -> DictConfig:
     try:
         saved = OmegaConf.load(folder / "config.yaml")
         merged = OmegaConf.merge(OmegaConf.structured(EvaluateConfig), saved)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(
             f"resume={folder}: no evaluation there (no config.yaml, which is written with the first samples)"
         ) from error
-    except (OmegaConfBaseException, ValueError) as error:
+    except (OmegaConfBaseException, ValueError, YAMLError) as error:
         raise ConfigError(f"resume={folder}: its config.yaml is not that of an evaluation") from error
     assert isinstance(merged, DictConfig)
     return merged

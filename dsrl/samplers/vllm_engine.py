@@ -154,16 +154,17 @@ def _end_with(parent: int, folder: str) -> None:
 
 def _leave(folder: str) -> NoReturn:
     """End at once: vLLM's own way out takes seconds, and there is nothing to save."""
-    shutil.rmtree(folder, ignore_errors=True)
     end_group(os.getpid())
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
 def end_group(leader: int) -> None:
-    """Kill the processes of a group, its leader last; but not Python's resource trackers, which then remove from
-    /dev/shm what the others left there, and end by themselves.
+    """Kill the processes of a group, its leader last; but not this one, and not Python's resource trackers, which then
+    remove from /dev/shm what the others left there, and end by themselves.
     """
-    members = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_worker(pid, leader)]
+    others = set(map(int, filter(str.isdigit, os.listdir("/proc")))) - {os.getpid()}
+    members = [pid for pid in others if _is_worker(pid, leader)]
     for pid in sorted(members, key=lambda pid: pid == leader):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

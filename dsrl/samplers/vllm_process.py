@@ -169,7 +169,9 @@ def common_environment() -> dict[str, str]:
     Of its log only errors: its warnings speak of tokenizers and weights that it is not meant to have.
     """
     paths = [str(Path(dsrl.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
     return {
+        "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", compiled),  # outlives the engine's folder
         "PYTHONPATH": os.pathsep.join(paths),
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         "VLLM_NO_USAGE_STATS": "1",

@@ -45,6 +45,7 @@ class Function(PooledVerifier):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._asked = False
         module, _, name = self.path.rpartition(":")
         if not module or not name.isidentifier():
             raise ConfigError(
@@ -88,7 +89,9 @@ class Function(PooledVerifier):
         """Scores of N responses, 0 where it failed, and what went wrong with each."""
         (called,) = self.ask_all([{}])
         rows = [_row(rollouts, row, called["reads_ids"]) for row in range(len(rollouts.texts))]
-        self._look_for(called["columns"], rows)
+        if not self._asked:  # a later batch may hold rows of sources that have none alone: they get None
+            self._look_for(called["columns"], rows)
+            self._asked = True
         scores: list[float | None] = [None] * len(rows)
         problems = [""] * len(rows)
 

@@ -142,8 +142,9 @@ def _end() -> None:
     gc.collect()
     vars(sys.modules["__main__"]).clear()
     gc.collect()  # what was left open is flushed; twice, as Python does, for files in cycles
-    if sys.stdout is not None and not sys.stdout.closed:
-        sys.stdout.flush()
+    with contextlib.suppress(ValueError):  # it is closed, or detached
+        if sys.stdout is not None:
+            sys.stdout.flush()
 
 
 def _run(request: dict[str, Any], case: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import datasets
 import pytest
-from records import GOOD, parquet, rows_of, source
+from records import CHAT, GOOD, jsonl, parquet, rows_of, source
 
 from dsrl.data import Row
 from dsrl.errors import ConfigError
@@ -76,3 +76,12 @@ def test_a_data_set_that_is_not_there(monkeypatch):
     assert given.check() == []  # the hub alone knows
     with pytest.raises(ConfigError, match="data set nobody/nothing cannot be loaded: Couldn't reach .* HF_HUB_OFFLINE"):
         given.train_rows()
+
+
+def test_columns_of_mixed_types_are_read_as_they_were_written(tmp_path):
+    """Which `datasets` holds as the text of JSON."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    path = jsonl(folder / "train.jsonl", {"question": "q1", "answer": ["5", 6]}, {"question": CHAT, "answer": "2"})
+    expected = [(row.question, row.answer, row.structured) for row in rows_of(path)]
+    assert [(row.question, row.answer, row.structured) for row in rows_of(str(folder))] == expected

@@ -6,6 +6,8 @@ from collections import Counter
 import pytest
 
 from dsrl import build
+from dsrl.data.reasoning_gym_entries import entries
+from dsrl.data.reasoning_gym_source import drawn
 from dsrl.errors import ConfigError
 
 reasoning_gym = pytest.importorskip("reasoning_gym")
@@ -93,10 +95,29 @@ def test_what_cannot_be(fields, message):
 def test_a_task_with_a_single_question_cannot_be_split(monkeypatch):
     entry = {"question": "What is 1 + 1?", "answer": "2", "metadata": {}}
     monkeypatch.setattr(reasoning_gym, "create_dataset", lambda *_, **__: [entry] * 256)
-    sides = []
-    for side in ("train_rows", "val_sets"):
-        try:
-            sides.append(getattr(source(tasks="gcd", val_size=1), side)())
-        except ConfigError as error:
-            assert "all of its questions belong to validation" in str(error) or "no question to validate" in str(error)
-    assert len(sides) == 1
+    sides = [entries("gcd", {}, seed=0, size=2, validation=validation) for validation in (False, True)]
+    assert sorted(map(len, sides)) in ([0, 1], [0, 2])  # validation holds it once
+
+
+@pytest.mark.parametrize(
+    ("side", "message"),
+    [("train_rows", "all of its questions belong to validation"), ("val_sets", "has no question to validate on")],
+)
+def test_a_side_without_questions_is_an_error(side, message, monkeypatch):
+    monkeypatch.setattr("dsrl.data.reasoning_gym_source.drawn", lambda requests: [[] for _ in requests])
+    with pytest.raises(ConfigError, match=f"reasoning_gym task gcd.*{message}"):
+        getattr(source(tasks="gcd"), side)()
+
+
+def test_what_goes_wrong_in_drawing_is_told():
+    with pytest.raises(ConfigError, match="reasoning_gym could not draw questions of gcd: .*no_such"):
+        drawn([("gcd", {"no_such": 1}, 0, 1, False)])
+
+
+def test_questions_are_the_same_in_any_process(monkeypatch):
+    """Also of tasks that go through a set of texts."""
+    found = []
+    for seed in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        found.append(source(tasks=["ransom_note", "word_ladder"]).train_rows())
+    assert found[0] == found[1]

@@ -112,6 +112,14 @@ def test_a_column_that_no_row_has_is_an_error_with_those_there_are(rollouts) -> 
         verifier.score(rollouts([["4", "5"]], ["5"], chat=True, extra={"solutions": "5"}))
 
 
+def test_a_later_batch_may_lack_a_column(rollouts) -> None:
+    """It may hold the rows of one source of several alone."""
+    with function("accuracy_reward") as verifier:
+        first = verifier.score(rollouts([["4", "5"]], ["5"], chat=True, extra={"solution": "5"}))
+        later = verifier.score(rollouts([["4", "5"]], ["5"], chat=True))
+        assert (first.tolist(), later.tolist()) == ([[0, 1]], [[0, 0]])
+
+
 def test_a_column_that_some_rows_have_is_none_in_others(rollouts) -> None:
     made = rollouts([["4"], ["5"]], ["", ""], chat=True)
     made.prompts[1] = dataclasses.replace(made.prompts[1], extra={"solution": "5"})

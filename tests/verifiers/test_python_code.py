@@ -119,6 +119,7 @@ DOUBLE = "print(int(input()) * 2)"
         f"import sys\nsys.stdin = open(0)\n{DOUBLE}",
         f"import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer)\n{DOUBLE}",
         f"import sys, io\nsys.stdout = io.StringIO()\nprint('debug')\nsys.stdout = sys.__stdout__\n{DOUBLE}",
+        f"import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf8')\n{DOUBLE}",
         READS_FAST,
         f"import threading, time\ndef main(): time.sleep(0.1); {DOUBLE}\nthreading.Thread(target=main).start()",
         "import atexit, sys\natexit.register(lambda: sys.stdout.write(str(int(input()) * 2)))",
