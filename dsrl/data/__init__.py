@@ -3,7 +3,7 @@
     source.py                what the loop asks of a data source
     arithmetic_source.py     `arithmetic`: additions, for the embedded model
     questions.py             `questions`: files, hub data sets, benchmarks and other sources, alone or mixed
-    reasoning_gym_source.py  `reasoning_gym`: procedural tasks
+    reasoning_gym_source.py  `reasoning_gym`: procedural tasks, drawn in a process of its own (reasoning_gym_entries.py)
     files.py hub.py          records of a file, of a data set
     mixture.py               which row comes when
     curriculum.py            which rows are passed over
