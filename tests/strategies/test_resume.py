@@ -97,7 +97,7 @@ def test_a_signal_saves_and_ends_well(number, start, train, train_once, tmp_path
 @pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait(start, tmp_path):
     folder = tmp_path / "run"
-    run = start(*FOUR, "iterations=400", "prompts_per_iteration=64", "responses_per_prompt=16", f"run_dir={folder}")
+    run = start(*FOUR, "iterations=400", "prompts_per_iteration=16", "responses_per_prompt=16", f"run_dir={folder}")
     while not (folder / "checkpoints" / "iteration0.ckpt").exists():
         assert run.poll() is None, run.communicate()
         time.sleep(0.1)

@@ -169,6 +169,8 @@ def test_no_rights_and_no_other_process(succeeds) -> None:
 def test_what_is_refused_is_an_error_and_not_a_reward(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_rollouts, file: str, old: str, new: str, message: str
 ) -> None:
+    if file == "seccomp.py" and (problems := Python(workers=1).check()):  # it comes after all that else is refused
+        pytest.skip(problems[0])
     for name in ("sandbox.py", "seccomp.py", "fingerprint.py", "python_worker.py"):
         shutil.copy(FOLDER / name, tmp_path)
     source = (tmp_path / file).read_text()
