@@ -118,6 +118,7 @@ class OptimizerStep:
             old = view.old_logprobs[rows, :width].to(logprobs.device)
         elif view.mismatch is not None:
             view.mismatch.observe(old, sampled, mask, view.correction)
+        weights = None if view.correction is None else view.correction.weights(old, sampled, mask)
         for term in view.terms:
             reference = view.reference_logprobs
             batch = LossBatch(
@@ -126,7 +127,7 @@ class OptimizerStep:
                 advantages=term.advantages[rows].to(logprobs.device),
                 counts=self.counts[term.index],
                 reference_logprobs=None if reference is None else reference[rows, :width].to(logprobs.device),
-                weights=None if view.correction is None else view.correction.weights(old, sampled, mask),
+                weights=weights,
             )
             output = term.objective.loss(logprobs, batch)
             total.loss = total.loss + term.weight * output.loss

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Iterator
@@ -13,30 +12,20 @@ import torch
 from torch import Tensor
 
 from dsrl.config.run_config import RunConfig
-from dsrl.config.schema import SamplingConfig
 from dsrl.data.datamodule import PromptData
 from dsrl.data.encoding import PromptEncoder
-from dsrl.distributed import all_max, sum_by_key, world_size
+from dsrl.distributed import sum_by_key, world_size
 from dsrl.draws import seed_of
 from dsrl.errors import ConfigError, DSRLError, nearest
 from dsrl.experience import Experience, OptimizerStep, optimizer_steps
-from dsrl.metrics import (
-    SampledAccuracy,
-    Stopwatch,
-    component_means,
-    component_sums,
-    replace_components,
-    rollout_means,
-    rollout_sums,
-)
+from dsrl.metrics import Stopwatch, component_means, component_sums, rollout_means, rollout_sums
 from dsrl.mismatch import Mismatch
 from dsrl.phases import Phase
 from dsrl.policy import Policy
 from dsrl.scoring import Scoring
 from dsrl.sharding import clip_gradients, copy_weights
 from dsrl.strategies import LoopStrategy
-from dsrl.types import Prompt, Rollouts, SamplingParams
-from dsrl.verifiers import judge
+from dsrl.types import Prompt
 
 
 class DSRLModule(Scoring):
@@ -94,39 +83,6 @@ class DSRLModule(Scoring):
         with self.clock("sync"):
             self.sampler.sync(self.policy.named_tensors())
         self.conclude(experience)
-
-    def verify(self, rollouts: Rollouts) -> Tensor:
-        """Rewards [B, G] float32, on the CPU. Raises DSRLError where the verifier returns another shape or a NaN."""
-        rewards, components = judge(self.verifier, rollouts)
-        self.components = {name: values.cpu() for name, values in components.items()}
-        return rewards.cpu()
-
-    def refill(self, rollouts: Rollouts, rewards: Tensor) -> tuple[Rollouts, Tensor]:
-        """Replace groups whose rewards are all equal by another question's, `refill` times at most (dynamic sampling,
-        arXiv 2503.14476 section 3.2); what was asked and how it was answered is noted for the curriculum.
-        """
-        data: PromptData = self.trainer.datamodule  # type: ignore[attr-defined]
-        data.curriculum.note(rollouts.prompts, rewards)
-        asked, sampled = 0, float(rollouts.lengths.sum())
-        for _ in range(self.config.refill):
-            silent = (rewards == rewards[:, :1]).all(-1).nonzero()[:, 0]
-            if not all_max(len(silent), self.device):
-                break
-            with self.clock("sample"):
-                others = [data.batches.instead_of(rollouts.prompts[group], self.iteration) for group in silent]
-                fresh = self.sampler.sample(others, self.sampling_params(self.phase.sampling))
-            with self.clock("verify"):
-                components, of_fresh = self.components, self.verify(fresh)
-            data.curriculum.note(others, of_fresh)
-            sampled += float(fresh.lengths.sum())
-            if others:  # else they are other ranks'
-                rollouts, asked = rollouts.replacing(silent.tolist(), fresh), asked + len(others)
-                rewards = rewards.index_copy(0, silent, of_fresh)
-                components = replace_components(components, self.components, silent)
-            self.components = components
-        if self.config.refill:
-            self.summed |= {"refill/asked": (float(asked), ""), "tokens/sampled": (sampled, "")}
-        return rollouts, rewards
 
     def optimizer_steps(self, experience: Experience) -> Iterator[OptimizerStep]:
         """The iteration's optimizer steps: `update.minibatches` x `update.epochs` of them."""
@@ -200,69 +156,12 @@ class DSRLModule(Scoring):
             raise ConfigError(f"{key}: there is no metric '{metric}'.{nearest(metric, found)}")
         return None if of_validation and self.validated_at != self.iteration + 1 else found[metric]
 
-    def validation_step(self, prompts: list[Prompt], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Sample `validation.k` answers to each held-out question of a batch, and count those that are right."""
-        name = self.validation_sets[dataloader_idx]
-        rollouts = self.sampler.sample(prompts, self.validation_params(name))
-        if prompts:
-            self.accuracy(name).update(self.verify(rollouts))
-
-    def on_validation_epoch_end(self) -> None:
-        """`val/SET/avg@k` and `val/SET/pass@j` of every set, over all ranks."""
-        self.validated = {}
-        for name in self.validation_sets:
-            for key, value in self.accuracy(name).compute().items():
-                self.validated[f"val/{name}/{key}"] = float(value)
-            self.accuracy(name).reset()
-        self.validated_at = self.iteration if self.trainer.sanity_checking else self.iteration + 1
-        self.log_dict({**self.validated, "step": float(self.validated_at)}, batch_size=1)
-
-    def sampling_params(self, sampling: SamplingConfig) -> SamplingParams:
-        """How this iteration's training samples are drawn."""
-        return SamplingParams(
-            responses_per_prompt=self.config.responses_per_prompt,
-            max_new_tokens=sampling.max_new_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            stop_token_ids=tuple(self.encoder.token_id(token) for token in sampling.stop),
-            seed=self.config.seed,
-            iteration=self.iteration,
-        )
-
-    def validation_params(self, name: str) -> SamplingParams:
-        """How a validation set's samples are drawn: every time with the same random numbers."""
-        return dataclasses.replace(
-            self.sampling_params(self.phase.sampling),
-            responses_per_prompt=self.config.validation.k,
-            temperature=self.config.validation.temperature,
-            top_p=1.0,
-            top_k=0,
-            seed=seed_of("validation", self.config.seed, name),
-            iteration=0,
-        )
-
     @property
     def strategy(self) -> LoopStrategy:
         """How the ranks share the model."""
         strategy = self.trainer.strategy
         assert isinstance(strategy, LoopStrategy)
         return strategy
-
-    @property
-    def validation_sets(self) -> list[str]:
-        """Names of the validation sets, in the order of their dataloaders."""
-        names: list[str] = self.trainer.datamodule.val_names  # type: ignore[attr-defined]
-        return names
-
-    def accuracy(self, name: str) -> SampledAccuracy:
-        """The metric of a validation set."""
-        key = str(self.validation_sets.index(name))  # a module's name cannot hold the dot that a file's may
-        if key not in self.accuracies:
-            self.accuracies[key] = SampledAccuracy(self.config.validation.k).to(self.device)
-        metric = self.accuracies[key]
-        assert isinstance(metric, SampledAccuracy)
-        return metric
 
     def sync_reference(self, prompts: list[Prompt]) -> None:
         """Copy the policy into the reference, where there is one, and see that both score the prompts alike.

@@ -6,43 +6,29 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 
-from dsrl.config.run_config import RunConfig
-from dsrl.data.encoding import PromptEncoder
+from dsrl.collecting import Collecting
 from dsrl.distributed import all_max
 from dsrl.experience import Experience, MicroBatch, SpaceView, contexts_in, cut, space_key, weigh
 from dsrl.mismatch import Mismatch
 from dsrl.objectives.kl import KL, KLPenalty, k1
-from dsrl.phases import Phase
 from dsrl.policy import Policy, left_pad
-from dsrl.samplers import Sampler
 from dsrl.types import Prompt, Rollouts
 
 PROBED = 8  # responses of a rank on which the mismatch is measured where no pass of the objective shows it
 
 
-class Scoring(L.LightningModule):
-    """The loop's scoring, with the policy and its reference.
+class Scoring(Collecting):
+    """The loop's scoring of what was collected, with the policy and its reference.
 
     A pass over a sharded policy is a collective: every rank takes part in each, with what it has.
     """
 
-    config: RunConfig
-    phase: Phase
-    encoder: PromptEncoder
-    sampler: Sampler
     policy: Policy
     reference: Policy | None
     mismatch: Mismatch
-    summed: dict[str, tuple[float, str]]
-
-    @property
-    def iteration(self) -> int:
-        """The iteration under way, from 0: Lightning's epoch."""
-        return self.trainer.current_epoch
 
     def weigh(self, rollouts: Rollouts, rewards: Tensor) -> Experience:
         """What each term of the objective keeps, in which space; old and reference log-probabilities where needed."""
