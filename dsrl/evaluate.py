@@ -26,12 +26,13 @@ from rich.console import Console
 
 from dsrl.config.compose import compose_evaluation
 from dsrl.errors import ConfigError, DSRLError, complain
+from dsrl.terminal import terminal
 
 
 def main() -> None:
     """Run the command line. What the user can mend ends with one message and exit code 2, Ctrl-C with 130."""
     try:
-        run(sys.argv[1:], _console())
+        run(sys.argv[1:], terminal())
     except KeyboardInterrupt as interrupt:
         print(*interrupt.args or ["interrupted"], file=sys.stderr)
         sys.exit(130)
@@ -99,12 +100,6 @@ class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError."""
         raise ConfigError(f"{message}; there are --help, --cfg job and --resolve")
-
-
-def _console() -> Console:
-    """The terminal; where output goes to a file, lines are not broken."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from typing import Any
 import lightning as L
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+from rich.progress import TaskID
 from rich.table import Table
 
 from dsrl.module import DSRLModule
 from dsrl.sharding import parameter_count
+from dsrl.terminal import progress_bar, terminal
 
 COLUMNS = {
     "reward/mean": ("reward", "{:.3f}"),
@@ -31,16 +31,8 @@ class Progress(L.Callback):
 
     def __init__(self, *, iterations: int, folder: Path, console: Console | None = None) -> None:
         self.iterations, self.folder = iterations, folder
-        self.console = console or _console()
-        self.bar = RichProgress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}", markup=False),
-            console=self.console,
-            transient=True,
-        )
+        self.console = console or terminal()
+        self.bar = progress_bar(self.console)
         self.task: TaskID | None = None
         self.began = time.perf_counter()
         self.phase = 0
@@ -134,12 +126,6 @@ class Progress(L.Callback):
             done = f"{trainer.current_epoch} of {self.iterations} iterations"
             goes_on = f"run_dir={self.folder} resume=last goes on from the newest checkpoint"
             self.console.print(f"interrupted after {done}; {goes_on}", markup=False)
-
-
-def _console() -> Console:
-    """The terminal; where output goes to a file, lines are not broken."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
 
 
 def _shown(module: DSRLModule) -> list[tuple[str, float]]:

@@ -14,7 +14,6 @@ import transformers
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PreTrainedModel
 
 from dsrl.checkpoint import read_checkpoint
@@ -30,6 +29,7 @@ from dsrl.evaluation.statistics import questions_of
 from dsrl.export import policy_weights
 from dsrl.models.loading import load_model
 from dsrl.policy import Policy
+from dsrl.terminal import progress_bar
 from dsrl.types import Prompt, Rollouts, SamplingParams
 from dsrl.verifiers import judge
 from dsrl.verifiers.verifier import answers_of, close_all
@@ -130,15 +130,7 @@ def _draw(
     stop = tuple(encoder.token_id(token) for token in config.sampling.stop)
     policy = Policy(_model(config)).to(_device(config.accelerator)).requires_grad_(False).eval()
     encoder.leave_room(policy.model, config.sampling.max_new_tokens, config.sampler.max_length)
-    bar = Progress(
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}", markup=False),
-        console=console,
-        transient=True,
-    )
+    bar = progress_bar(console)
     right = samples = 0.0
     try:
         config.sampler.setup(policy, encoder)
