@@ -21,7 +21,7 @@ from dsrl import build
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
 from dsrl.models.loading import load_model, load_tokenizer
-from dsrl.policy import Policy, left_pad
+from dsrl.models.policy import Policy, left_pad
 from dsrl.types import Prompt, SamplingParams
 
 QUESTIONS = (

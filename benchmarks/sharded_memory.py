@@ -25,7 +25,12 @@ ROOT = Path(__file__).parents[1]
 def peaks(model: Path, folder: Path, *overrides: str) -> list[float]:
     """GiB at the peak of each process of a run of one iteration."""
     command = [sys.executable, str(ROOT / "train.py"), "model=hf", f"model.name={model}", f"run_dir={folder}"]
-    sizes = ["prompts_per_iteration=2", "responses_per_prompt=2", "sampling.max_new_tokens=8", "update.max_tokens=64"]
+    sizes = [
+        "prompts_per_iteration=2",
+        "responses_per_prompt=2",
+        "sampling.max_new_tokens=8",
+        "update.micro_batch_tokens=64",
+    ]
     rest = [
         "iterations=1",
         "validation.every=0",

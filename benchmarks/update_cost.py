@@ -24,9 +24,9 @@ from torch import Tensor
 from dsrl import build
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
-from dsrl.experience import Experience, MicroBatch, SpaceView, contexts_in, cut, optimizer_steps, weigh
+from dsrl.loop.experience import Experience, MicroBatch, SpaceView, contexts_in, cut, optimizer_steps, weigh
 from dsrl.models.loading import load_model, load_tokenizer
-from dsrl.policy import Policy
+from dsrl.models.policy import Policy
 from dsrl.types import Prompt, Rollouts
 
 CPU = torch.device("cpu")

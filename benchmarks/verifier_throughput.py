@@ -59,15 +59,15 @@ def make_answers(file: str, count: int) -> list[tuple[str, str, str]]:
     answers = []
     for number in range(count):
         kind, row = KINDS[number % len(KINDS)], rows[rng.randrange(len(rows))]
-        other = rows[rng.randrange(len(rows))].answer
+        other = rows[rng.randrange(len(rows))].ground_truth
         response = {
-            "right": f"We compute. So the answer is $\\boxed{{{row.answer}}}$.",
-            "reformatted": reformatted(row.answer, number),
+            "right": f"We compute. So the answer is $\\boxed{{{row.ground_truth}}}$.",
+            "reformatted": reformatted(row.ground_truth, number),
             "wrong": f"Clearly it is $\\boxed{{{other}}}$.",
-            "malformed": malformed(row.answer, number),
+            "malformed": malformed(row.ground_truth, number),
             "hostile": HOSTILE[number // len(KINDS) % len(HOSTILE)].format(n=number),
         }[kind]
-        answers.append((kind, response, row.answer))
+        answers.append((kind, response, row.ground_truth))
     rng.shuffle(answers)
     return answers
 
@@ -98,7 +98,9 @@ def as_rollouts(answers: list[tuple[str, str, str]]) -> Rollouts:
     """One response to each of N prompts."""
     size = len(answers)
     return Rollouts(
-        prompts=[Prompt(position=n, text="", token_ids=(1,), answer=truth) for n, (_, _, truth) in enumerate(answers)],
+        prompts=[
+            Prompt(position=n, text="", token_ids=(1,), ground_truth=truth) for n, (_, _, truth) in enumerate(answers)
+        ],
         tokens=torch.ones(size, 1, dtype=torch.long),
         mask=torch.ones(size, 1, dtype=torch.bool),
         logprobs=torch.zeros(size, 1),

@@ -26,9 +26,9 @@ from rich.console import Console
 from dsrl import build
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
-from dsrl.draws import seed_of
 from dsrl.models.loading import load_model, load_tokenizer
-from dsrl.policy import Policy
+from dsrl.models.policy import Policy
+from dsrl.seeding import derive_seed
 from dsrl.types import Prompt, SamplingParams
 
 SETTINGS = {"max_model_len": 1024, "max_num_seqs": 256}
@@ -78,7 +78,7 @@ def compare(sampler: Any, arguments: argparse.Namespace, console: Console) -> No
         )
         start = time.perf_counter()
         ours = float(sampler.sample(prompts, params).lengths.sum()) / (time.perf_counter() - start)
-        seeds = [seed_of(0, pair, prompt.position) % 2**62 for prompt in prompts]
+        seeds = [derive_seed(0, pair, prompt.position) % 2**62 for prompt in prompts]
         ours_end.send((ids, seeds, sorted(sampler.end_token_ids)))
         theirs = ours_end.recv()
         if pair:

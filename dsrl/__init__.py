@@ -6,9 +6,9 @@ The way of the data, and where each step lives:
     -> rollouts          dsrl/samplers      G responses per prompt, from the policy
     -> rewards           dsrl/verifiers     checked by program
     -> advantages, keep  dsrl/objectives    what a reward is worth, which samples count
-    -> log-probabilities dsrl/policy.py     of the response, in the objective's space
+    -> log-probabilities dsrl/models/policy.py     of the response, in the objective's space
     -> loss              dsrl/objectives    surrogate and aggregate
-    -> optimizer step    dsrl/module.py     the loop, on one screen
+    -> optimizer step    dsrl/loop/module.py     the loop, on one screen
     -> next phase        dsrl/callbacks     PhaseScheduler: Policy Reincarnation
 
 Every replaceable part is registered by kind and name (dsrl/registry.py):

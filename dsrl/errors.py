@@ -15,7 +15,7 @@ class ConfigError(DSRLError, ValueError):
     """What was asked cannot be done: the key, its value, what is allowed, and what to do."""
 
 
-def complain(error: DSRLError) -> int:
+def print_error(error: DSRLError) -> int:
     """Say it on stderr; the exit code. Lines that are indented belong to the one before."""
     for line in str(error).splitlines():
         print(line if line.startswith("  ") else f"error: {line}", file=sys.stderr)

@@ -25,8 +25,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from dsrl.config.compose import compose_evaluation
-from dsrl.errors import ConfigError, DSRLError, complain
-from dsrl.terminal import terminal
+from dsrl.errors import ConfigError, DSRLError, print_error
+from dsrl.runs.terminal import terminal
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
         print(*interrupt.args or ["interrupted"], file=sys.stderr)
         sys.exit(130)
     except DSRLError as error:
-        sys.exit(complain(error))
+        sys.exit(print_error(error))
 
 
 def run(arguments: Sequence[str], console: Console) -> None:

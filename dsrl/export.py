@@ -14,13 +14,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 import dsrl
-from dsrl.checkpoint import read_checkpoint, read_tensors, tensors_in
 from dsrl.config.schema import LoraConfig, ModelConfig
-from dsrl.errors import ConfigError, DSRLError, complain
+from dsrl.errors import ConfigError, DSRLError, print_error
 from dsrl.models.loading import load_tokenizer
 from dsrl.models.lora import write_adapter
+from dsrl.models.policy import Policy
 from dsrl.models.sharded_loading import model_without_weights
-from dsrl.policy import Policy
+from dsrl.runs.checkpoint_files import read_checkpoint, read_tensors, tensors_in
 
 OF_POLICY = "policy.model."
 
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         export(given.checkpoint, given.out, adapter=given.adapter)
     except DSRLError as error:
-        sys.exit(complain(error))
+        sys.exit(print_error(error))
     print(f"{given.out}: the policy of {given.checkpoint}")
 
 

@@ -37,7 +37,7 @@ KINDS = (
     "data",
     "condition",
 )
-BUILT_IN = ("dsrl.objectives", "dsrl.verifiers", "dsrl.samplers", "dsrl.data", "dsrl.conditions")
+BUILT_IN = ("dsrl.objectives", "dsrl.verifiers", "dsrl.samplers", "dsrl.data", "dsrl.phases.conditions")
 PLAIN = (Any, str, int, float, bool, str | None, int | None, float | None)
 PLUGIN_GROUP = "dsrl.plugins"
 PLUGIN_VARIABLE = "DSRL_PLUGINS"

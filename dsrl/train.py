@@ -18,7 +18,7 @@ from dsrl.config.command_line import search_path
 from dsrl.config.compose import check_command_line
 from dsrl.config.run_config import RunConfig
 from dsrl.config.store import config_dir
-from dsrl.errors import ConfigError, DSRLError, complain
+from dsrl.errors import ConfigError, DSRLError, print_error
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     try:
         arguments.overrides = _checked(arguments)
     except DSRLError as error:
-        sys.exit(complain(error))
+        sys.exit(print_error(error))
     setbase("1.3")
     try:
         _run_hydra(
@@ -63,14 +63,14 @@ def _job(composed: DictConfig) -> None:
     """One job: the whole run, or one of a sweep."""
     composed.run_dir = _run_dir()
     gc.disable()  # what these imports make stays: to look for garbage in it, now and while training, would cost seconds
-    from dsrl.run import fit  # heavy imports only for what runs
+    from dsrl.runs.fit import fit  # heavy imports only for what runs
 
     gc.freeze()
     gc.enable()
     try:
         fit(RunConfig.of(composed))
     except DSRLError as error:  # here, since Hydra would add a traceback
-        sys.exit(complain(error))
+        sys.exit(print_error(error))
     except SystemExit as end:  # Lightning's, which takes Ctrl-C for a failure
         if isinstance(end.__context__, KeyboardInterrupt):
             raise end.__context__ from None

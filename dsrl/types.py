@@ -26,8 +26,8 @@ class Prompt:
     `position` is its place in the batch of all ranks; draws depend on it and on nothing else of the batch.
     `row` is where it stands in the training data.
     `messages` is the chat, or None where the prompt is plain text. `truncated` says whether its beginning was cut.
-    `answer` is the ground truth that verifiers compare with, as text; `structured` is it as the row held it, where that
-    was a mapping or a list. `extra` holds whatever else the row carried.
+    `ground_truth` is what verifiers compare with, as text; `structured_ground_truth` is it as the row held it, where
+    that was a mapping or a list. `extra` holds whatever else the row carried.
     """
 
     position: int
@@ -36,15 +36,15 @@ class Prompt:
     token_ids: tuple[int, ...]
     truncated: bool = False
     messages: tuple[Mapping[str, str], ...] | None = None
-    answer: str = ""
-    structured: Any = None
+    ground_truth: str = ""
+    structured_ground_truth: Any = None
     data_source: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def truth(self) -> Any:
+    def raw_ground_truth(self) -> Any:
         """The ground truth as the row held it."""
-        return self.answer if self.structured is None else self.structured
+        return self.ground_truth if self.structured_ground_truth is None else self.structured_ground_truth
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

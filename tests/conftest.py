@@ -11,9 +11,9 @@ import torch
 
 from dsrl.config.compose import compose
 from dsrl.config.store import store_registry
-from dsrl.module import DSRLModule
-from dsrl.resume import checkpoint_to_resume
-from dsrl.run import build_trainer
+from dsrl.loop.module import DSRLModule
+from dsrl.runs.fit import build_trainer
+from dsrl.runs.resume import checkpoint_to_resume
 
 torch.set_num_threads(1)
 

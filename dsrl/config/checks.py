@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dsrl.conditions import Condition
 from dsrl.config.schema import ModelConfig, SamplingConfig
 from dsrl.errors import ConfigError, nearest
 from dsrl.models.loading import missing_model
 from dsrl.objectives import Objective
-from dsrl.phases import SCHEDULES, Phase
+from dsrl.phases.conditions import Condition
+from dsrl.phases.phase import SCHEDULES, Phase
 from dsrl.registry import build
 from dsrl.types import Counts, LossBatch
 
@@ -70,9 +70,9 @@ def _sizes(config: RunConfig) -> Iterator[str]:
         "iterations": (config.iterations, 1),
         "prompts_per_iteration": (config.prompts_per_iteration, 1),
         "responses_per_prompt": (config.responses_per_prompt, 1),
-        "refill": (config.refill, 0),
-        "samples_per_iteration": (config.samples_per_iteration, 0),
-        "update.max_tokens": (config.update.max_tokens, 1),
+        "dynamic_sampling": (config.dynamic_sampling, 0),
+        "logged_samples": (config.logged_samples, 0),
+        "update.micro_batch_tokens": (config.update.micro_batch_tokens, 1),
         "update.minibatches": (config.update.minibatches, 1),
         "update.epochs": (config.update.epochs, 1),
         "update.clip_norm": (config.update.clip_norm, 0),

@@ -11,9 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dsrl.conditions import Condition
 from dsrl.config.checks import problems_of
-from dsrl.config.handoff import with_its_phases
 from dsrl.config.schema import (
     CheckpointConfig,
     CurriculumConfig,
@@ -28,9 +26,11 @@ from dsrl.config.schema import (
 )
 from dsrl.data.source import DataSource
 from dsrl.errors import ConfigError, nearest
-from dsrl.mismatch import Correction
-from dsrl.phases import Phase
+from dsrl.loop.mismatch import Correction
+from dsrl.phases.conditions import Condition
+from dsrl.phases.phase import Phase
 from dsrl.registry import build, names, parse_spec
+from dsrl.runs.handoff import with_its_phases
 from dsrl.samplers import Sampler
 
 EXACT = ("float32", "float32", "32-true")
@@ -52,14 +52,14 @@ class RunConfig:
     iterations: int
     prompts_per_iteration: int
     responses_per_prompt: int
-    refill: int
+    dynamic_sampling: int
     curriculum: CurriculumConfig
     optimizer: OptimizerConfig
     update: UpdateConfig
     mismatch: MismatchConfig
     validation: ValidationConfig
     checkpoint: CheckpointConfig
-    samples_per_iteration: int
+    logged_samples: int
     seed: int
     run_dir: Path
     resume: str | None
@@ -97,8 +97,8 @@ class RunConfig:
     @property
     def correction(self) -> Correction | None:
         """The importance weights of conditional objectives, where there are any."""
-        settings, numerics = self.mismatch, self.sampler.numerics
-        exact = numerics is None or (numerics, self.model.dtype, self.trainer.precision) == EXACT
+        settings, compute_dtype = self.mismatch, self.sampler.compute_dtype
+        exact = compute_dtype is None or (compute_dtype, self.model.dtype, self.trainer.precision) == EXACT
         if settings.correction == "off" or (settings.correction == "auto" and exact):
             return None
         return Correction(level=settings.level, mode=settings.mode, cap=settings.cap)

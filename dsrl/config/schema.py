@@ -75,7 +75,7 @@ class OptimizerConfig:
 class UpdateConfig:
     """How a batch of rollouts becomes optimizer steps: `minibatches` x `epochs` of them."""
 
-    max_tokens: int = 8192  # padded tokens in a micro-batch
+    micro_batch_tokens: int = 8192  # padded tokens in a micro-batch
     minibatches: int = 1
     epochs: int = 1
     clip_norm: float = 1.0  # 0: gradients are not clipped
@@ -165,7 +165,7 @@ class PhaseConfig:
 
 
 @dataclass(kw_only=True)
-class EvaluateConfig:
+class EvaluationSchema:
     """The root of an evaluation (`python -m dsrl.evaluate`)."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -184,7 +184,7 @@ class EvaluateConfig:
 
 
 @dataclass(kw_only=True)
-class TrainConfig:
+class TrainSchema:
     """The root."""
 
     objective: Any = None
@@ -201,7 +201,9 @@ class TrainConfig:
     iterations: int = 40
     prompts_per_iteration: int = 64  # B
     responses_per_prompt: int = 8  # G
-    refill: int = 0  # how often groups whose rewards are all equal are replaced by another question's, at most
+    dynamic_sampling: int = (
+        0  # how often groups whose rewards are all equal are replaced by another question's, at most
+    )
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -209,7 +211,7 @@ class TrainConfig:
     mismatch: MismatchConfig = field(default_factory=MismatchConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    samples_per_iteration: int = 8  # rollouts of each iteration that are written to samples.jsonl
+    logged_samples: int = 8  # rollouts of each iteration that are written to samples.jsonl
     seed: int = 0
     run_dir: str = "runs/latest"
     resume: str | None = None

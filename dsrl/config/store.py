@@ -13,7 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import dsrl
 from dsrl.config.run_config import LATER_PHASES
-from dsrl.config.schema import EvaluateConfig, PhaseConfig, TrainConfig
+from dsrl.config.schema import EvaluationSchema, PhaseConfig, TrainSchema
 from dsrl.registry import KINDS, load_plugins, names, parse_spec, schema
 
 GROUPS = ("objective", "data", "sampler", "verifier")
@@ -32,8 +32,8 @@ def store_registry() -> None:
     store = ConfigStore.instance()
     # Hydra copies the whole store for every composition and every line of --help, and then again what it reads of it.
     ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
-    store.store(name="schema", node=TrainConfig)
-    store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="schema", node=TrainSchema)
+    store.store(name="evaluate_schema", node=EvaluationSchema)
     for group in GROUPS:
         for name in known[group]:
             store.store(group=group, name=name, node=_node(group, name, known))

@@ -1,74 +1,46 @@
-"""A world of additions, small enough for a CPU, in which what PreRL does is visible within seconds.
+"""Additions for the embedded model, without a file: `data=arithmetic`."""
 
-A question is `537+920=`. An answer to it is a trace: one step a digit, units first, then `#` and the sum:
-
-    7+0+0=7;3+2+0=5;5+9+0=14;#1457
-
-A step reads `digit+digit+carry=result;`. It restates its operands, so a wrong step is wrong *whatever the question is*:
-that much of being right can be learnt, or unlearnt, without seeing a question, in P(y). Which digits to add, only
-P(y|x) knows.
-
-A step may be wrong (`3+2+0=6;`), and a wrong step may be taken back: `?` opens a reconsideration, the same step again,
-now right (`3+2+0=6;?3+2+0=5;`). Everything after a step, the next carry and the sum included, follows from what
-stands last.
-Counting `?` counts reflection.
-
-A stable hash of the question says whether it is held out, so training and validation are disjoint by construction,
-in pre-training, in RL, on every machine.
-"""
+from __future__ import annotations
 
 import random
-import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-DIGITS = 4
-"""Digits of both numbers, in the text that `dsrl/models/tiny` was pre-trained on."""
-
-RECONSIDER = "?"
-"""Opens a reconsideration."""
-
-HELD_OUT_ONE_IN = 10
-"""One question in this many is held out."""
+from dsrl.data.arithmetic_world import DIGITS, sample_problem
+from dsrl.data.source import DataSource, Row
+from dsrl.registry import register
+from dsrl.seeding import derive_seed
 
 
-def is_held_out(question: str, one_in: int = HELD_OUT_ONE_IN) -> bool:
-    """Whether `question` belongs to validation, as one in so many does. Depends on its text alone."""
-    return zlib.crc32(question.encode()) % one_in == 0
+@register("data", "arithmetic")
+@dataclass(kw_only=True)
+class ArithmeticSource(DataSource):
+    """Sums of two numbers. The questions of training and validation never meet (`is_held_out`).
 
-
-def sample_problem(rng: random.Random, digits: int = DIGITS, held_out: bool = False) -> tuple[str, str]:
-    """Draws a question and its answer, such as `("537+920=", "1457")`.
-
-    Both numbers have `digits` digits, none of them a leading 0.
-    `held_out` says on which side of the split to draw; the draw is uniform over that side.
+    digits: of both numbers; the embedded model knows 4. train_size, val_size: questions. problem_seed: which ones.
     """
-    if digits < 2:
-        raise ValueError(
-            f"digits is {digits}; at least 2, since so few sums have 1 digit that a side of the split is all but empty."
-        )
-    while True:
-        a, b = (rng.randrange(10 ** (digits - 1), 10**digits) for _ in range(2))
-        question = f"{a}+{b}="
-        if is_held_out(question) == held_out:
-            return question, str(a + b)
 
+    digits: int = DIGITS
+    train_size: int = 20_000
+    val_size: int = 128
+    problem_seed: int = 0
 
-def write_trace(rng: random.Random, question: str, error_rate: float = 0.0, reconsider_rate: float = 0.0) -> str:
-    """Works `question` out, step by step.
+    def train_rows(self) -> Sequence[Row]:
+        """`train_size` questions."""
+        return self._rows("train", self.train_size)
 
-    A step is wrong with probability `error_rate`, by 1 or 2.
-    A wrong step is taken back with probability `reconsider_rate`.
-    With an `error_rate` of 0 the sum is right.
-    """
-    a, b = question.removesuffix("=").split("+")
-    steps, total, carry = [], "", 0
-    for x, y in zip(reversed(a), reversed(b), strict=True):
-        right = result = int(x) + int(y) + carry
-        if rng.random() < error_rate:
-            result = rng.choice([r for r in range(max(0, right - 2), right + 3) if r != right])
-        steps.append(f"{x}+{y}+{carry}={result};")
-        if result != right and rng.random() < reconsider_rate:
-            result = right
-            steps.append(f"{RECONSIDER}{x}+{y}+{carry}={result};")
-        carry = result // 10
-        total = f"{result % 10}{total}"
-    return "".join(steps) + f"#{carry or ''}{total}"
+    def val_sets(self) -> Mapping[str, Sequence[Row]]:
+        """One set, `arithmetic`, of held-out questions."""
+        return {"arithmetic": self._rows("val", self.val_size)} if self.val_size else {}
+
+    def check(self) -> list[str]:
+        """Sizes that make no sense."""
+        smallest = {"digits": (self.digits, 2), "train_size": (self.train_size, 1), "val_size": (self.val_size, 0)}
+        return DataSource.check(self) + [
+            f"data.{key}={value}: must be at least {least}" for key, (value, least) in smallest.items() if value < least
+        ]
+
+    def _rows(self, split: str, size: int) -> list[Row]:
+        rng = random.Random(derive_seed("arithmetic", split, self.problem_seed))
+        problems = [sample_problem(rng, self.digits, held_out=split == "val") for _ in range(size)]
+        return [Row(question=question, ground_truth=answer, data_source="arithmetic") for question, answer in problems]

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from dsrl.config.schema import CurriculumConfig
-from dsrl.distributed import gather
-from dsrl.metrics import RIGHT
+from dsrl.loop.metrics import CORRECT_THRESHOLD
+from dsrl.parallel.collectives import gather
 from dsrl.types import Prompt
 
 
@@ -38,11 +38,11 @@ class Curriculum:
         self.passed_over += over
         return over
 
-    def note(self, prompts: Sequence[Prompt], rewards: Tensor) -> None:
+    def update(self, prompts: Sequence[Prompt], rewards: Tensor) -> None:
         """Remember the answers to this rank's prompts: rewards [B, G]. Every rank calls it."""
         if not self.active:
             return
-        right = (rewards > RIGHT).tolist()
+        right = (rewards > CORRECT_THRESHOLD).tolist()
         own = [
             (prompt.position, prompt.row, all(group), any(group)) for prompt, group in zip(prompts, right, strict=True)
         ]

@@ -17,8 +17,8 @@ from dsrl.data.curriculum import Curriculum
 from dsrl.data.encoding import PromptEncoder
 from dsrl.data.mixture import Mixture
 from dsrl.data.source import DataSource, Row
-from dsrl.draws import seed_of
 from dsrl.errors import ConfigError
+from dsrl.seeding import derive_seed
 from dsrl.types import Prompt
 
 logger = logging.getLogger(__name__)
@@ -111,8 +111,8 @@ class PromptData(L.LightningDataModule):
     def _warn_of_common(self, rows: Mixture) -> None:
         """Say how many rows ask what validation asks, too: it may be meant, and is no held-out number then."""
         for name, val in self._val.items():
-            asked = {row.asked for row in val}
-            common = sum(row.asked in asked for row in rows)
+            validated = {row.question_text for row in val}
+            common = sum(row.question_text in validated for row in rows)
             if common and self._shard()[0] == 0:
                 logger.warning(
                     "data.train: %d of %d rows ask a question of the validation set %s", common, len(rows), name
@@ -143,7 +143,7 @@ def fingerprint(rows: Sequence[Row]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for row in rows:
         question = row.question if isinstance(row.question, str) else [dict(message) for message in row.question]
-        digest.update(repr((question, row.answer)).encode())
+        digest.update(repr((question, row.ground_truth)).encode())
     return f"{len(rows)} rows (hash {digest.hexdigest()})"
 
 
@@ -176,9 +176,9 @@ class IterationBatches(Dataset[list[Prompt]]):
         places = range(first, last)[self.rank :: self.world_size]
         if self.seed is None:  # a position is then a place in the set, so that batches draw apart
             return [self._prompt(place, place) for place in places]
-        return [self.asked(iteration, place - first) for place in places]
+        return [self.prompt_at(iteration, place - first) for place in places]
 
-    def asked(self, iteration: int, position: int, again: int = 0) -> Prompt:
+    def prompt_at(self, iteration: int, position: int, again: int = 0) -> Prompt:
         """The question at a position of an iteration; `again`: how often it has been replaced by another.
 
         What is replaced, or passed over by the curriculum, makes room for a row drawn at random in the proportions of
@@ -187,7 +187,7 @@ class IterationBatches(Dataset[list[Prompt]]):
         assert self.seed is not None
         row = 0
         for attempt in range(ATTEMPTS):
-            rng = random.Random(seed_of("instead", self.seed, iteration, position, again, attempt))
+            rng = random.Random(derive_seed("instead", self.seed, iteration, position, again, attempt))
             if again == attempt == 0:
                 row = self.rows.at(iteration * self.batch + position, self.order)
             else:
@@ -196,10 +196,10 @@ class IterationBatches(Dataset[list[Prompt]]):
                 break
         return self._prompt(row, position + again * self.batch)
 
-    def instead_of(self, prompt: Prompt, iteration: int) -> Prompt:
+    def replacement_for(self, prompt: Prompt, iteration: int) -> Prompt:
         """Another question in the place of one that this iteration asked, with a position of its own."""
         replaced, position = divmod(prompt.position, self.batch)
-        return self.asked(iteration, position, replaced + 1)
+        return self.prompt_at(iteration, position, replaced + 1)
 
     def _prompt(self, index: int, position: int) -> Prompt:
         row = self.rows[index]
@@ -211,8 +211,8 @@ class IterationBatches(Dataset[list[Prompt]]):
             token_ids=token_ids,
             truncated=cut,
             messages=None if isinstance(row.question, str) else tuple(row.question),
-            answer=row.answer,
-            structured=row.structured,
+            ground_truth=row.ground_truth,
+            structured_ground_truth=row.structured_ground_truth,
             data_source=row.data_source,
             extra=row.extra,
         )

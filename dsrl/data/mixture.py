@@ -10,8 +10,8 @@ from typing import overload
 import torch
 
 from dsrl.data.source import Row
-from dsrl.draws import seed_of
 from dsrl.errors import ConfigError
+from dsrl.seeding import derive_seed
 
 
 class Mixture(Sequence[Row]):
@@ -52,7 +52,7 @@ class Mixture(Sequence[Row]):
         """
         turn, within = divmod(place, len(self))
         if seed is not None:
-            within = _permutation(len(self), seed_of("order", seed, turn))[within]
+            within = _permutation(len(self), derive_seed("order", seed, turn))[within]
         number, nth = self._turn[within]
         row = (turn * self.places[number] + nth) % self._sizes[number]
         if seed is not None and self.weights is not None:  # what shares a turn is then no neighbourhood of the file
@@ -82,7 +82,7 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
 
 @lru_cache(maxsize=2)
 def _permutations(sizes: tuple[int, ...], seed: int) -> list[list[int]]:
-    return [_permutation(size, seed_of("mixture", seed, number)) for number, size in enumerate(sizes)]
+    return [_permutation(size, derive_seed("mixture", seed, number)) for number, size in enumerate(sizes)]
 
 
 @lru_cache(maxsize=4)

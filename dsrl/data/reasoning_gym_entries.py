@@ -28,7 +28,7 @@ CHUNK = 256
 
 def entries(task: str, parameters: Mapping[str, Any], seed: int, size: int, validation: bool) -> list[dict[str, Any]]:
     """`size` questions of one side, or as many as are found; those of validation differ from each other."""
-    is_held_out = runpy.run_path(str(Path(__file__).with_name("arithmetic.py")))["is_held_out"]
+    is_held_out = runpy.run_path(str(Path(__file__).with_name("arithmetic_world.py")))["is_held_out"]
     found: list[dict[str, Any]] = []
     seen: set[str] = set()
     fruitless, drawn = 0, _drawn(task, parameters, seed)

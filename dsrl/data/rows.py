@@ -50,13 +50,13 @@ class Schema:
         truth = self._truth(record, where)
         row = Row(
             question=self._question(record, where),
-            answer=self._answer(truth, where),
-            structured=truth if isinstance(truth, Mapping | list) else None,
+            ground_truth=self._answer(truth, where),
+            structured_ground_truth=truth if isinstance(truth, Mapping | list) else None,
             data_source=str(record.get("data_source") or default_source),
             extra={key: value for key, value in record.items() if key not in used},
         )
         asked = json.dumps(row.question, ensure_ascii=False)
-        for part, text in (("question", asked), ("answer", row.answer), ("data_source", row.data_source)):
+        for part, text in (("question", asked), ("answer", row.ground_truth), ("data_source", row.data_source)):
             if LONE_SURROGATE.search(text):
                 raise ConfigError(f"{where}: the {part} holds half a character (a lone surrogate), {text!r:.200}")
         return row
@@ -136,7 +136,7 @@ def fold_repeats(rows: Sequence[Row], origin: str) -> list[Row]:
     arXiv 2604.14142, repeat each row k times. Where not every question is there equally often, the rows are left as
     they are. A warning says what was found in `origin`.
     """
-    keys = [(json.dumps(row.question, default=dict), row.answer, row.data_source) for row in rows]
+    keys = [(json.dumps(row.question, default=dict), row.ground_truth, row.data_source) for row in rows]
     counts = Counter(keys)
     times = sorted(set(counts.values()))
     if times == [1]:

@@ -16,17 +16,17 @@ OVERLONG = ("cut", "drop")
 class Row:
     """One question: text or chat messages, its ground truth, where it comes from, and whatever else its row held.
 
-    structured: the ground truth as the row held it, where that was a mapping or a list; `answer` is it as text.
+    structured_ground_truth: as the row held it, where that was a mapping or a list; `ground_truth` is it as text.
     """
 
     question: str | Messages
-    answer: str
-    structured: Any = None
+    ground_truth: str
+    structured_ground_truth: Any = None
     data_source: str
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def asked(self) -> str:
+    def question_text(self) -> str:
         """The question without system messages: what two rows have in common that ask the same."""
         if isinstance(self.question, str):
             return self.question.strip()

@@ -22,16 +22,16 @@ from dsrl.config.checks import (
 )
 from dsrl.config.compose import compose_evaluation
 from dsrl.config.run_config import built_fields, without_value
-from dsrl.config.schema import EvaluateConfig, ModelConfig, SamplingConfig
+from dsrl.config.schema import EvaluationSchema, ModelConfig, SamplingConfig
 from dsrl.data.source import DataSource
 from dsrl.errors import ConfigError
-from dsrl.resume import differences
+from dsrl.runs.resume import differences
 from dsrl.samplers import Sampler
 
 
 @dataclass(kw_only=True)
 class EvaluationConfig:
-    """What an evaluation needs. See `dsrl.config.schema.EvaluateConfig` for the meaning of its fields."""
+    """What an evaluation needs. See `dsrl.config.schema.EvaluationSchema` for the meaning of its fields."""
 
     model: ModelConfig
     data: DataSource
@@ -100,7 +100,7 @@ class EvaluationConfig:
 def _saved(folder: Path) -> DictConfig:
     try:
         saved = OmegaConf.load(folder / "config.yaml")
-        merged = OmegaConf.merge(OmegaConf.structured(EvaluateConfig), saved)
+        merged = OmegaConf.merge(OmegaConf.structured(EvaluationSchema), saved)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(
             f"resume={folder}: no evaluation there (no config.yaml, which is written with the first samples)"

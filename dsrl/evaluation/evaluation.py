@@ -16,11 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 from transformers import PreTrainedModel
 
-from dsrl.checkpoint import read_checkpoint
 from dsrl.data.datamodule import IterationBatches
 from dsrl.data.encoding import PromptEncoder
 from dsrl.data.source import Row
-from dsrl.draws import seed_of
 from dsrl.errors import ConfigError
 from dsrl.evaluation.config import EvaluationConfig, in_use
 from dsrl.evaluation.results import line_of, summarise, table_of
@@ -28,11 +26,13 @@ from dsrl.evaluation.samples import Asked, SampleFile, read_samples
 from dsrl.evaluation.statistics import questions_of
 from dsrl.export import policy_weights
 from dsrl.models.loading import load_model
-from dsrl.policy import Policy
-from dsrl.terminal import progress_bar
+from dsrl.models.policy import Policy
+from dsrl.runs.checkpoint_files import read_checkpoint
+from dsrl.runs.terminal import progress_bar
+from dsrl.seeding import derive_seed
 from dsrl.types import Prompt, Rollouts, SamplingParams
-from dsrl.verifiers import judge
-from dsrl.verifiers.verifier import answers_of, close_all
+from dsrl.verifiers import compute_rewards
+from dsrl.verifiers.verifier import close_all, extracted_answers_of
 
 K = 8
 
@@ -93,7 +93,7 @@ def _batches(sets: Mapping[str, Sequence[Row]], config: EvaluationConfig) -> Ite
 def _asked(batch: Batch, prompts: IterationBatches) -> Iterator[Asked]:
     """What the samples of a batch say of themselves, in order."""
     for prompt in prompts[batch.number]:
-        yield from ((batch.set, prompt.position, number, prompt.text, prompt.answer) for number in range(batch.k))
+        yield from ((batch.set, prompt.position, number, prompt.text, prompt.ground_truth) for number in range(batch.k))
 
 
 def _kept(config: EvaluationConfig) -> dict[str, Any]:
@@ -168,14 +168,14 @@ def _params(config: EvaluationConfig, batch: Batch, stop: tuple[int, ...]) -> Sa
         top_p=config.sampling.top_p,
         top_k=config.sampling.top_k,
         stop_token_ids=stop,
-        seed=seed_of("validation", config.seed, batch.set),
+        seed=derive_seed("validation", config.seed, batch.set),
     )
 
 
 def _lines(name: str, rollouts: Rollouts, verifier: Any) -> list[dict[str, Any]]:
     """What is written of each of N samples, question by question."""
-    rewards, components = judge(verifier, rollouts)
-    answers = answers_of(verifier, rollouts)
+    rewards, components = compute_rewards(verifier, rollouts)
+    answers = extracted_answers_of(verifier, rollouts)
     count = rollouts.responses_per_prompt
     parts = {key: values.reshape(-1).tolist() for key, values in components.items()}
     lengths = rollouts.lengths.tolist()
@@ -189,8 +189,8 @@ def _lines(name: str, rollouts: Rollouts, verifier: Any) -> list[dict[str, Any]]
                 "sample": row % count,
                 "prompt": prompt.text,
                 "response": rollouts.texts[row],
-                "answer": answers[row],
-                "ground_truth": prompt.answer,
+                "extracted_answer": answers[row],
+                "ground_truth": prompt.ground_truth,
                 "reward": reward,
                 "components": {  # those that are applicable
                     key: values[row] for key, values in parts.items() if not math.isnan(values[row])

@@ -14,7 +14,14 @@ from dsrl.errors import ConfigError
 
 ASKED = {"set": str, "question": int, "sample": int, "prompt": str, "ground_truth": str}
 """Fields that say which answer a sample is, to which question, and their types."""
-GIVEN = {"answer": str, "reward": float, "components": dict, "length": int, "finish_reason": str, "data_source": str}
+GIVEN = {
+    "extracted_answer": str,
+    "reward": float,
+    "components": dict,
+    "length": int,
+    "finish_reason": str,
+    "data_source": str,
+}
 """Fields that results are made of."""
 
 Asked = tuple[str, int, int, str, str]

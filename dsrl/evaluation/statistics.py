@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrl.metrics import RIGHT, pass_at
+from dsrl.loop.metrics import CORRECT_THRESHOLD, pass_at
 
 Array = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ class Question:
     @property
     def right(self) -> int:
         """How many of its samples are right."""
-        return sum(sample["reward"] > RIGHT for sample in self.samples)
+        return sum(sample["reward"] > CORRECT_THRESHOLD for sample in self.samples)
 
     def metrics(self) -> dict[str, float]:
         """avg, pass@j for j to K, maj, length (tokens), truncated, and the mean of each component of the reward, over
@@ -53,7 +53,7 @@ class Question:
         return {
             "avg": sum(rewards) / count,
             **{f"pass@{j}": pass_at(j, count, right) for j in range(1, count + 1)},
-            "maj": majority([str(sample["answer"]) for sample in self.samples], rewards),
+            "maj": majority([str(sample["extracted_answer"]) for sample in self.samples], rewards),
             "length": sum(sample["length"] for sample in self.samples) / count,
             "truncated": sum(sample["finish_reason"] == "length" for sample in self.samples) / count,
             **{f"reward/{name}": sum(values) / len(values) for name, values in components.items()},

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dsrl.config.schema import LoraConfig
-from dsrl.draws import seed_of
+from dsrl.seeding import derive_seed
 
 ADAPTER = re.compile(r"^(?P<layer>.*)\.lora_(?P<which>[AB])\.default\.weight$")
 
@@ -41,7 +41,7 @@ def start_adapters(model: nn.Module) -> None:
         if match := ADAPTER.match(name):
             values = torch.zeros(parameter.shape)
             if match["which"] == "A":  # uniform within 1 / sqrt(fan in), as peft's
-                values.uniform_(-1, 1, generator=torch.Generator().manual_seed(seed_of("lora", name)))
+                values.uniform_(-1, 1, generator=torch.Generator().manual_seed(derive_seed("lora", name)))
                 values /= parameter.shape[1] ** 0.5
             if isinstance(parameter, DTensor):
                 mesh, placements = parameter.device_mesh, parameter.placements

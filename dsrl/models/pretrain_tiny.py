@@ -1,7 +1,7 @@
 """Pre-trains the embedded tiny model on additions: `python -m dsrl.models.pretrain_tiny OUT`.
 
-The text is traces of `dsrl.data.arithmetic`, with slips and reconsiderations in them. A part of it has no question
-in front, so the model knows P(y) as well as P(y|x): `<bos>trace<eos>` beside `<bos>question trace<eos>`.
+The text is traces of `dsrl.data.arithmetic_world`, with slips and reconsiderations in them. A part of it has no
+question in front, so the model knows P(y) as well as P(y|x): `<bos>trace<eos>` beside `<bos>question trace<eos>`.
 No held-out question is ever used.
 The same seed gives the same bits on one machine.
 """
@@ -16,7 +16,7 @@ from rich.progress import track
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from dsrl.data.arithmetic import RECONSIDER, sample_problem, write_trace
+from dsrl.data.arithmetic_world import RECONSIDER, sample_problem, write_trace
 
 ERROR_RATE = 0.3
 """A step of the text is wrong with this probability."""
@@ -146,7 +146,8 @@ Made by
     python -m dsrl.models.pretrain_tiny {out} \\
         --steps {steps} --seed {seed} --batch-size {batch_size} --lr {lr} --threads {threads}
 
-on text of `dsrl.data.arithmetic`: steps wrong with probability {error_rate}, wrong steps taken back with probability
+on text of `dsrl.data.arithmetic_world`:
+steps wrong with probability {error_rate}, wrong steps taken back with probability
 {reconsider_rate}, {no_question:.0%} of the traces without their question. One question in ten is held out, never used.
 
 Measured on {problems} held-out problems, one answer each at temperature 1: {right:.1%} right,

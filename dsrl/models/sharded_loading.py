@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from dsrl.checkpoint import read_tensors, tensors_in
 from dsrl.config.schema import ModelConfig
 from dsrl.models.loading import compute_of, load, load_model, prepare, source_of
 from dsrl.models.lora import ADAPTER, start_adapters
-from dsrl.sharding import copy_weights
+from dsrl.parallel.sharding import copy_weights
+from dsrl.runs.checkpoint_files import read_tensors, tensors_in
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:

@@ -36,13 +36,13 @@ def ppo_clip(
         raise ConfigError(f"surrogate ppo_clip: dual_clip must be above 1 or null, not {dual_clip}")
     advantage = advantages[:, None]
     ratio = (logprobs - old_logprobs).clamp(max=MAX_LOG_RATIO).exp()
-    unclipped, clipped = -advantage * ratio, -advantage * ratio.clamp(1 - clip_low, 1 + clip_high)
-    loss, held = torch.maximum(unclipped, clipped), clipped > unclipped
+    unbounded, bounded = -advantage * ratio, -advantage * ratio.clamp(1 - clip_low, 1 + clip_high)
+    loss, clipped = torch.maximum(unbounded, bounded), bounded > unbounded
     if dual_clip is not None:
         bound = -advantage * dual_clip
         too_far = (advantage < 0) & (loss > bound)
-        loss, held = torch.where(too_far, bound, loss), held | too_far
-    return loss, held
+        loss, clipped = torch.where(too_far, bound, loss), clipped | too_far
+    return loss, clipped
 
 
 @register("surrogate", "reinforce")

@@ -2,6 +2,6 @@
 
 from dsrl.samplers.hf import HFSampler
 from dsrl.samplers.sampler import Sampler
-from dsrl.samplers.vllm import VLLMSampler
+from dsrl.samplers.vllm.sampler import VLLMSampler
 
 __all__ = ["HFSampler", "Sampler", "VLLMSampler"]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dsrl.data.encoding import PromptEncoder
-from dsrl.policy import Policy
+from dsrl.models.policy import Policy
 from dsrl.samplers.sampler import Sampler
 from dsrl.types import Prompt, Rollouts, SamplingParams
 
@@ -172,8 +172,8 @@ def new_weights_are_served_after_a_sync(bench: Bench) -> None:
 def it_may_rest_until_the_next_sync(bench: Bench) -> None:
     """While the policy trains it may give memory back; a sync wakes it."""
     before = _by_position(bench.sample())
-    bench.sampler.rest()
-    bench.sampler.rest()
+    bench.sampler.sleep()
+    bench.sampler.sleep()
     bench.sampler.sync(bench.policy.named_tensors())
     assert _by_position(bench.sample()) == before
 

@@ -15,7 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
-from dsrl.policy import left_pad
+from dsrl.models.policy import left_pad
 from dsrl.types import Prompt
 
 ATTENTION = "dsrl_decoding"

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from dsrl.data.encoding import PromptEncoder
-from dsrl.draws import uniforms
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.registry import register
 from dsrl.samplers.sampler import Sampler
+from dsrl.seeding import uniforms
 from dsrl.types import Prompt, Rollouts, SamplingParams
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from dsrl.policy import Policy
+    from dsrl.models.policy import Policy
     from dsrl.samplers.decoding import ReadPrompts
 
 

@@ -14,7 +14,7 @@ from dsrl.data.encoding import PromptEncoder
 from dsrl.types import Prompt, Rollouts, SamplingParams
 
 if TYPE_CHECKING:
-    from dsrl.policy import Policy
+    from dsrl.models.policy import Policy
 
 
 @dataclass(kw_only=True)
@@ -46,7 +46,7 @@ class Sampler(ABC):
         """Serve these weights from now on. Called after every iteration, on every rank."""
 
     @property
-    def numerics(self) -> str | None:
+    def compute_dtype(self) -> str | None:
         """The type that it computes log-probabilities in; None where it is the policy itself that samples."""
         return None
 
@@ -60,7 +60,7 @@ class Sampler(ABC):
         """How many tokens prompt and response may have together; None: as many as the model has positions."""
         return None
 
-    def rest(self) -> None:  # noqa: B027  (most samplers hold nothing)
+    def sleep(self) -> None:  # noqa: B027  (most samplers hold nothing)
         """Nothing is sampled from now until the next `sync`: the policy trains."""
 
     def close(self) -> None:  # noqa: B027  (most samplers hold nothing)

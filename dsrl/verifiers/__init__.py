@@ -1,6 +1,6 @@
 """Verifiers: rollouts -> rewards. To import this package registers the built-in ones.
 
-    verifier.py      what the loop asks of a verifier; judge(), which works with any part that has .score
+    verifier.py      what the loop asks of a verifier; compute_rewards(), which works with any part that has .score
     exact.py         `exact`: the final answer, letter for letter
     numeric.py       `numeric`: its number (number.py), within a tolerance
     pattern.py       `regex`
@@ -14,8 +14,8 @@
     by_source.py     `by_source`: another for each data source
     contract.py      what every verifier must do, as checks that a plugin's tests can run
 
-Those whose checks may hang or crash (pooled.py) ask processes (workers.py), which run worker.py with a file of theirs:
-math_worker.py, reasoning_gym_worker.py, function_worker.py, python_worker.py.
+Those whose checks may hang or crash (pooled.py) ask processes (worker_pool.py), which run worker_program.py with a file
+of theirs: math_worker.py, reasoning_gym_worker.py, function_worker.py, python/worker.py.
 """
 
 from dsrl.verifiers.by_source import BySource
@@ -24,12 +24,12 @@ from dsrl.verifiers.exact import Exact
 from dsrl.verifiers.format import Format
 from dsrl.verifiers.function import Function
 from dsrl.verifiers.length import Length
-from dsrl.verifiers.mathematical import Math
+from dsrl.verifiers.math import Math
 from dsrl.verifiers.numeric import Numeric
-from dsrl.verifiers.pattern import Regex
-from dsrl.verifiers.procedural import ReasoningGym
-from dsrl.verifiers.python_code import Python
-from dsrl.verifiers.verifier import Scorer, Verifier, ground_truth, judge
+from dsrl.verifiers.python.verifier import Python
+from dsrl.verifiers.reasoning_gym import ReasoningGym
+from dsrl.verifiers.regex import Regex
+from dsrl.verifiers.verifier import SupportsScore, Verifier, compute_rewards, ground_truth_of
 
 __all__ = [
     "BySource",
@@ -43,8 +43,8 @@ __all__ = [
     "Python",
     "ReasoningGym",
     "Regex",
-    "Scorer",
+    "SupportsScore",
     "Verifier",
-    "ground_truth",
-    "judge",
+    "ground_truth_of",
+    "compute_rewards",
 ]

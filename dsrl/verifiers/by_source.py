@@ -13,7 +13,15 @@ from torch import Tensor
 from dsrl.errors import ConfigError, nearest
 from dsrl.registry import build, register
 from dsrl.types import Prompt, Rollouts
-from dsrl.verifiers.verifier import TAKEN, Verifier, answers_of, close_all, judge, problems_of, rows_of
+from dsrl.verifiers.verifier import (
+    TAKEN,
+    Verifier,
+    close_all,
+    compute_rewards,
+    extracted_answers_of,
+    problems_of,
+    rows_of,
+)
 
 
 @register("verifier", "by_source")
@@ -49,7 +57,7 @@ class BySource(Verifier):
                 )
         self._labels = _labels(self._parts)
 
-    def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
+    def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
         """Rewards and components [B, G], NaN on the rows of other sources. Raises ConfigError for an unknown source."""
         chosen = [self._key(prompt) for prompt in rollouts.prompts]
         total = torch.zeros(len(rollouts.prompts), rollouts.responses_per_prompt)
@@ -58,7 +66,7 @@ class BySource(Verifier):
             rows = [row for row, name in enumerate(chosen) if name == key]
             if not rows:
                 continue
-            rewards, inner = judge(part, rows_of(rollouts, rows))
+            rewards, inner = compute_rewards(part, rows_of(rollouts, rows))
             total[rows] = rewards
             label = self._labels[key]
             named = {label: rewards, **{f"{label}/{name}": values for name, values in inner.items()}}
@@ -68,15 +76,15 @@ class BySource(Verifier):
 
     def score(self, rollouts: Rollouts) -> Tensor:
         """Rewards [B, G]."""
-        return self.judge(rollouts)[0]
+        return self.score_with_components(rollouts)[0]
 
-    def answers(self, rollouts: Rollouts) -> list[str]:
+    def extract_answers(self, rollouts: Rollouts) -> list[str]:
         """As the verifier of each row reads them."""
         single = [rows_of(rollouts, [row]) for row in range(len(rollouts.prompts))]
         return [
             answer
             for prompt, group in zip(rollouts.prompts, single, strict=True)
-            for answer in answers_of(self._parts[self._key(prompt)], group)
+            for answer in extracted_answers_of(self._parts[self._key(prompt)], group)
         ]
 
     def check(self) -> list[str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from dsrl.errors import ConfigError
 from dsrl.registry import register
 from dsrl.types import Rollouts
-from dsrl.verifiers.verifier import TAKEN, Verifier, answers_of, close_all, judge, problems_of
+from dsrl.verifiers.verifier import TAKEN, Verifier, close_all, compute_rewards, extracted_answers_of, problems_of
 from dsrl.weighted import build_weighted
 
 LABEL = re.compile(r"[\w-]+")
@@ -41,12 +41,12 @@ class Composite(Verifier):
                     f"allowed, and {' and '.join(TAKEN)} are metrics already; give it a label and a name of its own"
                 )
 
-    def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
+    def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum [B, G], and every component [B, G]: NaN where it is not applicable."""
         total = torch.zeros(len(rollouts.prompts), rollouts.responses_per_prompt)
         components = {}
         for label, (weight, part) in self._parts.items():
-            rewards, inner = judge(part, rollouts)
+            rewards, inner = compute_rewards(part, rollouts)
             total += weight * rewards
             applicable = inner.get("applicable", torch.ones_like(rewards)) > 0
             components[label] = rewards.masked_fill(~applicable, float("nan"))
@@ -55,11 +55,11 @@ class Composite(Verifier):
 
     def score(self, rollouts: Rollouts) -> Tensor:
         """Rewards [B, G]."""
-        return self.judge(rollouts)[0]
+        return self.score_with_components(rollouts)[0]
 
-    def answers(self, rollouts: Rollouts) -> list[str]:
+    def extract_answers(self, rollouts: Rollouts) -> list[str]:
         """As the first component reads them."""
-        return answers_of(next(iter(self._parts.values()))[1], rollouts)
+        return extracted_answers_of(next(iter(self._parts.values()))[1], rollouts)
 
     def check(self) -> list[str]:
         """Problems of the components."""

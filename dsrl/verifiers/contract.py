@@ -2,7 +2,7 @@
 
     @pytest.mark.parametrize("check", CHECKS)
     def test_contract(check):
-        check(Bench(verifier=my_verifier, prompt=Prompt(position=0, text="1+1=", token_ids=(1,), answer="2"),
+        check(Bench(verifier=my_verifier, prompt=Prompt(position=0, text="1+1=", token_ids=(1,), ground_truth="2"),
                     right="2", wrong="3"))
 
 A check raises AssertionError. The verifier is closed by the checks, and starts again.
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from dsrl.types import Prompt, Rollouts
-from dsrl.verifiers.verifier import close_all, judge
+from dsrl.verifiers.verifier import close_all, compute_rewards
 
 HOSTILE = (
     "",
@@ -75,7 +75,7 @@ class Bench:
 
     def rewards(self, *groups: Sequence[str]) -> list[list[float]]:
         """[B, G]."""
-        scored: list[list[float]] = judge(self.verifier, self.rollouts(*groups))[0].tolist()
+        scored: list[list[float]] = compute_rewards(self.verifier, self.rollouts(*groups))[0].tolist()
         return scored
 
 
@@ -84,7 +84,7 @@ def rewards_line_up_with_the_responses(bench: Bench) -> None:
     ((right, wrong),) = bench.rewards([bench.right, bench.wrong])
     assert right > wrong
     rollouts = bench.rollouts([bench.right, bench.wrong, bench.right], [bench.wrong, bench.wrong, bench.right])
-    rewards, components = judge(bench.verifier, rollouts)
+    rewards, components = compute_rewards(bench.verifier, rollouts)
     assert rewards.dtype == torch.float32 and rewards.device.type == "cpu"
     assert rewards.tolist() == [[right, wrong, right], [wrong, wrong, right]]
     assert all(values.shape == rewards.shape for values in components.values())
@@ -92,7 +92,7 @@ def rewards_line_up_with_the_responses(bench: Bench) -> None:
 
 def no_prompts_are_no_rewards(bench: Bench) -> None:
     """A rank may have none."""
-    assert judge(bench.verifier, bench.rollouts())[0].shape == (0, 0)
+    assert compute_rewards(bench.verifier, bench.rollouts())[0].shape == (0, 0)
 
 
 def a_reward_does_not_depend_on_the_other_answers(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from dsrl.errors import ConfigError
 from dsrl.registry import register
 from dsrl.types import Prompt
 from dsrl.verifiers.boxed import last_boxed
-from dsrl.verifiers.verifier import Verifier, ground_truth
+from dsrl.verifiers.verifier import Verifier, ground_truth_of
 
 GROUPED_NUMBER = re.compile(r"[-+]?\$?\d{1,3}(,\d{3})+(\.\d+)?")
 
@@ -32,9 +32,9 @@ class Exact(Verifier):
 
     def score_one(self, response: str, prompt: Prompt) -> float:
         """1.0 or 0.0. Raises ConfigError for a prompt without a ground truth."""
-        return float(_comparable(self.answer(response)) == _comparable(ground_truth(prompt)))
+        return float(_comparable(self.extract_answer(response)) == _comparable(ground_truth_of(prompt)))
 
-    def answer(self, response: str) -> str:
+    def extract_answer(self, response: str) -> str:
         """The text that is compared."""
         return marked_or_boxed(response, self.marker)
 

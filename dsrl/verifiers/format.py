@@ -41,7 +41,7 @@ class Format(Verifier):
         answer, rest = _tagged(rest, "answer")
         return float(bool(thought and answer and not rest) and "answer>" not in thought)
 
-    def answer(self, response: str) -> str:
+    def extract_answer(self, response: str) -> str:
         """What is between the last <answer> tags, else what follows the thought, else everything."""
         if "</answer>" in response:
             return response.rpartition("</answer>")[0].rpartition("<answer>")[2].strip()

@@ -17,7 +17,7 @@ from dsrl.errors import ConfigError, DSRLError, nearest
 from dsrl.registry import register
 from dsrl.types import Rollouts
 from dsrl.verifiers.pooled import PooledVerifier
-from dsrl.verifiers.workers import Worker, pool_size
+from dsrl.verifiers.worker_pool import Worker, pool_size
 
 PROGRAM = Path(__file__).with_name("function_worker.py")
 
@@ -67,7 +67,7 @@ class Function(PooledVerifier):
         """One that has imported the function."""
         return Worker(file=PROGRAM, timeout=self.timeout, arguments=(self.path, json.dumps(sys.path)))
 
-    def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
+    def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
         """Rewards, and the components `applicable` and `failed`.
 
         Raises DSRLError where it fails on all of several, ConfigError where no row has a column that it requires.
@@ -83,7 +83,7 @@ class Function(PooledVerifier):
 
     def score(self, rollouts: Rollouts) -> Tensor:
         """Rewards [B, G]."""
-        return self.judge(rollouts)[0]
+        return self.score_with_components(rollouts)[0]
 
     def _scores(self, rollouts: Rollouts) -> tuple[list[float | None], list[str]]:
         """Scores of N responses, 0 where it failed, and what went wrong with each."""
@@ -133,8 +133,17 @@ def _row(rollouts: Rollouts, row: int, with_ids: bool) -> dict[str, Any]:
     messages = None if prompt.messages is None else [dict(message) for message in prompt.messages]
     inner = prompt.extra.get("extra_info")
     columns = {**(inner if isinstance(inner, Mapping) else {}), **prompt.extra}
-    columns |= {"answer": prompt.truth, "ground_truth": prompt.truth, "data_source": prompt.data_source}
+    columns |= {
+        "answer": prompt.raw_ground_truth,
+        "ground_truth": prompt.raw_ground_truth,
+        "data_source": prompt.data_source,
+    }
     if with_ids:
         columns["completion_ids"] = rollouts.tokens[row][rollouts.mask[row]].tolist()
-    shown = {"text": prompt.text, "messages": messages, "answer": prompt.answer, "data_source": prompt.data_source}
+    shown = {
+        "text": prompt.text,
+        "messages": messages,
+        "ground_truth": prompt.ground_truth,
+        "data_source": prompt.data_source,
+    }
     return {"response": rollouts.texts[row], "prompt": {**shown, "extra": dict(prompt.extra)}, "columns": columns}

@@ -10,7 +10,7 @@ from dsrl.registry import register
 from dsrl.types import Prompt
 from dsrl.verifiers.exact import marked_or_boxed
 from dsrl.verifiers.number import last_number
-from dsrl.verifiers.verifier import Verifier, ground_truth
+from dsrl.verifiers.verifier import Verifier, ground_truth_of
 
 TAIL = 10_000
 
@@ -40,16 +40,16 @@ class Numeric(Verifier):
 
     def score_one(self, response: str, prompt: Prompt) -> float:
         """1.0 or 0.0. Raises ConfigError for a ground truth that is no number, such as an expression."""
-        truth, given = last_number(ground_truth(prompt)), last_number(self.answer(response))
+        truth, given = last_number(ground_truth_of(prompt)), last_number(self.extract_answer(response))
         if truth is None:
             raise ConfigError(
-                f"verifier numeric: the ground truth {prompt.answer[:80]!r} is no number; verifier=math compares "
+                f"verifier numeric: the ground truth {prompt.ground_truth[:80]!r} is no number; verifier=math compares "
                 f"expressions. The question begins {prompt.text[:80]!r}"
             )
         if given is None:
             return 0.0
         return float(abs(given - truth) <= max(self.rel_tol * abs(truth), self.abs_tol))
 
-    def answer(self, response: str) -> str:
+    def extract_answer(self, response: str) -> str:
         """The text in which the number is looked for."""
         return marked_or_boxed(response[-TAIL:], self.marker)

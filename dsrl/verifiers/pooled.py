@@ -9,7 +9,7 @@ from typing import Any
 
 from dsrl.errors import ConfigError
 from dsrl.verifiers.verifier import Verifier
-from dsrl.verifiers.workers import Worker, WorkerPool
+from dsrl.verifiers.worker_pool import Worker, WorkerPool
 
 _creation = threading.Lock()
 

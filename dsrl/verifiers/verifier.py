@@ -17,7 +17,7 @@ TAKEN = ("mean", "std")
 """What `reward/...` of the whole reward is called in the metrics."""
 
 
-class Scorer(Protocol):
+class SupportsScore(Protocol):
     """The least that a registered verifier must have."""
 
     def score(self, rollouts: Rollouts) -> Tensor:
@@ -40,7 +40,7 @@ class Verifier:
             raise DSRLError(f"{type(self).__name__}: {len(scores)} scores for {len(prompts)} responses")
         return torch.tensor(scores, dtype=torch.float32).view(len(rollouts.prompts), rollouts.responses_per_prompt)
 
-    def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
+    def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
         """Rewards and the named components that they are made of, each [B, G]; by default no components.
 
         A component is NaN where it is not applicable. One called `applicable` is 0 where the verifier itself is not.
@@ -55,13 +55,13 @@ class Verifier:
         """The reward of one response."""
         raise NotImplementedError
 
-    def answer(self, response: str) -> str:
+    def extract_answer(self, response: str) -> str:
         """What is taken for the answer in a response, for people to read."""
         return response.strip()
 
-    def answers(self, rollouts: Rollouts) -> list[str]:
+    def extract_answers(self, rollouts: Rollouts) -> list[str]:
         """What is taken for the answer in each of N responses."""
-        return [self.answer(text) for text in rollouts.texts]
+        return [self.extract_answer(text) for text in rollouts.texts]
 
     def check(self) -> list[str]:
         """Problems that can be seen before anything is loaded, such as a missing file."""
@@ -71,12 +71,15 @@ class Verifier:
         """Let go of processes and files. May be called twice; a verifier that scores again starts again."""
 
 
-def judge(verifier: Scorer, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
+def compute_rewards(verifier: SupportsScore, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
     """Rewards and named components, each [B, G] float32, of any verifier, also of one that has `score` alone.
 
     Raises DSRLError for a tensor that is not [B, G] or not finite; a component may be NaN, where it is not applicable.
     """
-    rewards, components = verifier.judge(rollouts) if isinstance(verifier, Verifier) else (verifier.score(rollouts), {})
+    if isinstance(verifier, Verifier):
+        rewards, components = verifier.score_with_components(rollouts)
+    else:
+        rewards, components = verifier.score(rollouts), {}
     shape = len(rollouts.prompts), rollouts.responses_per_prompt
     if taken := [name for name in components if name in TAKEN]:
         raise DSRLError(
@@ -98,11 +101,11 @@ def problems_of(verifier: Any) -> list[str]:
     return check()
 
 
-def answers_of(verifier: Any, rollouts: Rollouts) -> list[str]:
+def extracted_answers_of(verifier: Any, rollouts: Rollouts) -> list[str]:
     """What a verifier takes for the answer in each of N responses; the response where it does not say."""
     if isinstance(verifier, Verifier):
-        return verifier.answers(rollouts)
-    read: Callable[[str], str] = getattr(verifier, "answer", str.strip)
+        return verifier.extract_answers(rollouts)
+    read: Callable[[str], str] = getattr(verifier, "extract_answer", str.strip)
     return [read(text) for text in rollouts.texts]
 
 
@@ -127,17 +130,19 @@ def rows_of(rollouts: Rollouts, prompts: Sequence[int]) -> Rollouts:
     )
 
 
-def ground_truth(prompt: Prompt) -> str:
+def ground_truth_of(prompt: Prompt) -> str:
     """The prompt's ground truth as text, stripped.
 
     Raises ConfigError where there is none, or one with parts, such as a mapping: to score 0 would teach noise.
     """
-    truth = prompt.answer.strip()
+    truth = prompt.ground_truth.strip()
     source = f" of data source '{prompt.data_source}'" if prompt.data_source else ""
-    if any(isinstance(part, Mapping) for part in (prompt.structured, *(prompt.structured or ()))):
+    if any(
+        isinstance(part, Mapping) for part in (prompt.structured_ground_truth, *(prompt.structured_ground_truth or ()))
+    ):
         raise ConfigError(
-            f"the ground truth of a row{source} is not text but {prompt.structured!s:.200}: verifier=python, for "
-            f"tests, or verifier=function can read it. Its question begins {prompt.text[:80]!r}"
+            f"the ground truth of a row{source} is not text but {prompt.structured_ground_truth!s:.200}: "
+            f"verifier=python, for tests, or verifier=function can read it. Its question begins {prompt.text[:80]!r}"
         )
     if not truth:
         raise ConfigError(

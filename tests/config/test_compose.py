@@ -7,12 +7,12 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from dsrl.conditions import Drop, Plateau
 from dsrl.config.command_line import jobs, read, search_path
 from dsrl.config.compose import check_command_line, compose
 from dsrl.config.run_config import RunConfig
 from dsrl.config.store import config_dir
 from dsrl.errors import ConfigError
+from dsrl.phases.conditions import Drop, Plateau
 
 
 def test_parameter_of_a_part():

@@ -160,7 +160,7 @@ FILES = [
     ("data=questions|data.train=aimee24", "no such file, folder, benchmark or data source", "Did you mean 'aime24'?"),
     ("data=questions|data.train={path: a/b, colums: x}", "data.train=a/b: an entry has no 'colums'; it has path, set,"),
     ("data=reasoning_gym|data.tasks=[chain_sums]", "reasoning_gym has no task 'chain_sums'. Did you mean 'chain_sum'?"),
-    ("refill=-1", "refill=-1: must be at least 0"),
+    ("dynamic_sampling=-1", "dynamic_sampling=-1: must be at least 0"),
     ("curriculum.always_right=2", "curriculum.always_right=2.0: must be in [0, 1]"),
     ("data.overlong=crop", "data.overlong=crop: allowed are cut, drop"),
     ("data.template=Q", "data.template='Q': must contain {question}"),

@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from dsrl.data.arithmetic import HELD_OUT_ONE_IN, is_held_out, sample_problem, write_trace
+from dsrl.data.arithmetic_world import HELD_OUT_ONE_IN, is_held_out, sample_problem, write_trace
 
 STEP = re.compile(r"(\??)(\d)\+(\d)\+(\d)=(\d+);")
 

@@ -20,11 +20,11 @@ def curriculum(always_right=0.0, always_wrong=0.0):
 def note(own, answers):
     """answers: of each row, its rewards."""
     prompts = [Prompt(position=place, row=row, text="", token_ids=(1,)) for place, row in enumerate(answers)]
-    own.note(prompts, torch.tensor(list(answers.values())))
+    own.update(prompts, torch.tensor(list(answers.values())))
 
 
 def batches(own, count=10, batch=4, **fields):
-    rows = [Row(question=f"{i}+1=", answer=str(i + 1), data_source="sums") for i in range(count)]
+    rows = [Row(question=f"{i}+1=", ground_truth=str(i + 1), data_source="sums") for i in range(count)]
     return IterationBatches(rows, ENCODER, batch=batch, seed=0, curriculum=own, **fields)
 
 
@@ -102,8 +102,8 @@ def test_where_nothing_is_left_something_is_asked_all_the_same():
 def test_a_replaced_question_has_a_position_of_its_own():
     data = batches(curriculum())
     (first, *_) = data[5]
-    second = data.instead_of(first, 5)
-    third = data.instead_of(second, 5)
+    second = data.replacement_for(first, 5)
+    third = data.replacement_for(second, 5)
     assert [prompt.position for prompt in (first, second, third)] == [0, 4, 8]
-    assert data.instead_of(first, 5) == second  # a function of what it replaces
-    assert len({data.instead_of(prompt, i).row for i in range(20) for prompt in data[i]}) == 10
+    assert data.replacement_for(first, 5) == second  # a function of what it replaces
+    assert len({data.replacement_for(prompt, i).row for i in range(20) for prompt in data[i]}) == 10

@@ -15,7 +15,9 @@ ENCODER = PromptEncoder(tokenizer=load_tokenizer(ModelConfig(name="tiny")), max_
 
 
 def rows_of(count):
-    return [Row(question=f"{i}+1=", answer=str(i + 1), data_source="sums", extra={"index": i}) for i in range(count)]
+    return [
+        Row(question=f"{i}+1=", ground_truth=str(i + 1), data_source="sums", extra={"index": i}) for i in range(count)
+    ]
 
 
 def batches(count, batch, seed=0, shard=(0, 1)):
@@ -80,14 +82,14 @@ def test_in_validation_rows_keep_their_order_and_a_position_is_a_place_in_the_se
 
 def test_a_prompt_carries_its_row():
     chat = ({"role": "user", "content": "123456789+1="},)
-    rows = [Row(question=chat, answer="7", structured=["7"], data_source="sums", extra={"level": 3})]
+    rows = [Row(question=chat, ground_truth="7", structured_ground_truth=["7"], data_source="sums", extra={"level": 3})]
     (prompt,) = IterationBatches(rows, ENCODER, batch=1, seed=0, shard=(0, 1))[0]
     assert (prompt.text, prompt.truncated, prompt.messages) == ("123456789+1=", True, chat)
     assert ENCODER.tokenizer.decode(list(prompt.token_ids)) == "56789+1="
-    assert (prompt.answer, prompt.data_source, prompt.extra) == ("7", "sums", {"level": 3})
-    assert prompt.structured == prompt.truth == ["7"]
+    assert (prompt.ground_truth, prompt.data_source, prompt.extra) == ("7", "sums", {"level": 3})
+    assert prompt.structured_ground_truth == prompt.raw_ground_truth == ["7"]
     (prompt,) = batches(1, 1)[0]
-    assert (prompt.structured, prompt.truth) == (None, "1")
+    assert (prompt.structured_ground_truth, prompt.raw_ground_truth) == (None, "1")
     assert (prompt.text, prompt.truncated, prompt.messages) == ("0+1=", False, None)
     assert prompt.token_ids == ENCODER.encode("0+1=")
 
@@ -156,8 +158,8 @@ def test_training_on_questions_of_validation_is_said(caplog):
     """As chats, or with a benchmark's instruction before them, they are the same questions."""
     data = data_of(size=10, sets={"small": 3, "large": 30})
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "7+1="}]
-    data._val["chat"] = [Row(question=chat, answer="8", data_source="sums")]
-    data._val["other"] = [Row(question="x", answer="8", data_source="sums")]
+    data._val["chat"] = [Row(question=chat, ground_truth="8", data_source="sums")]
+    data._val["other"] = [Row(question="x", ground_truth="8", data_source="sums")]
     data.train_dataloader()
     told = "data.train: %d of 10 rows ask a question of the validation set %s"
     assert caplog.messages == [told % pair for pair in ((3, "small"), (10, "large"), (1, "chat"))]

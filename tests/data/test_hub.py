@@ -19,8 +19,8 @@ def test_a_saved_data_set_with_its_splits(tmp_path):
     path = saved(tmp_path / "sums", train=[GOOD], test=[two, {"prompt": "x", "answer": ""}])
     both = source(train=path, val=path)
     assert both.check() == []
-    assert both.train_rows() == [Row(question="1+1=", answer="2", data_source="sums")]
-    assert both.val_sets() == {"sums": [Row(question="2+2=", answer="4", data_source="sums")]}
+    assert both.train_rows() == [Row(question="1+1=", ground_truth="2", data_source="sums")]
+    assert both.val_sets() == {"sums": [Row(question="2+2=", ground_truth="4", data_source="sums")]}
     assert len(source(train={"path": path, "split": "test"}).train_rows()) == 1
     with pytest.raises(ConfigError, match="sums, split test, row 1: needs reward_model.ground_truth or answer"):
         source(val=path, broken_rows="refuse").val_sets()
@@ -56,11 +56,11 @@ def test_a_downloaded_copy_with_configurations(tmp_path, monkeypatch):
     (folder / "README.md").write_text("---\nconfigs:\n" + "".join(configs) + "---\n")
     given = source(train={"path": str(folder), "config": "socratic"}, val={"path": str(folder), "config": "main"})
     assert given.check() == []
-    assert [row.answer for row in (*given.train_rows(), *given.val_sets()["gsm8k"])] == ["3", "2"]
+    assert [row.ground_truth for row in (*given.train_rows(), *given.val_sets()["gsm8k"])] == ["3", "2"]
     (tmp_path / "csv").mkdir()
     (tmp_path / "csv" / "train.csv").write_text("question,answer\n1+1=,2\n")
     assert source(train=str(tmp_path / "csv")).check() == []
-    assert [row.answer for row in rows_of(tmp_path / "csv")] == ["2"]
+    assert [row.ground_truth for row in rows_of(tmp_path / "csv")] == ["2"]
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text("{}")  # as a model has
     (problem,) = source(train=str(tmp_path / "empty")).check()
@@ -83,5 +83,5 @@ def test_columns_of_mixed_types_are_read_as_they_were_written(tmp_path):
     folder = tmp_path / "mixed"
     folder.mkdir()
     path = jsonl(folder / "train.jsonl", {"question": "q1", "answer": ["5", 6]}, {"question": CHAT, "answer": "2"})
-    expected = [(row.question, row.answer, row.structured) for row in rows_of(path)]
-    assert [(row.question, row.answer, row.structured) for row in rows_of(str(folder))] == expected
+    expected = [(row.question, row.ground_truth, row.structured_ground_truth) for row in rows_of(path)]
+    assert [(row.question, row.ground_truth, row.structured_ground_truth) for row in rows_of(str(folder))] == expected

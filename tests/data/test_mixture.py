@@ -10,7 +10,7 @@ from dsrl.errors import ConfigError
 
 
 def part(name, size):
-    return [Row(question=f"{name}{i}", answer="1", data_source=name) for i in range(size)]
+    return [Row(question=f"{name}{i}", ground_truth="1", data_source=name) for i in range(size)]
 
 
 def drawn(mixture, places, seed=0):

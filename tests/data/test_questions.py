@@ -91,7 +91,7 @@ def test_a_benchmark_is_sought_on_the_hub_with_its_own_columns(monkeypatch):
     sets = source(val=["aime24", "aime25", "amc23", "math500", "gsm8k", "olympiadbench", "minerva"]).val_sets()
     assert list(sets) == ["aime24", "aime25", "amc23", "math500", "gsm8k", "olympiadbench", "minerva"]
     assert asked[0] == ("HuggingFaceH4/aime_2024", None) and asked[4] == ("openai/gsm8k", "main")
-    assert sets["gsm8k"][0].answer == sets["olympiadbench"][0].answer == "2"
+    assert sets["gsm8k"][0].ground_truth == sets["olympiadbench"][0].ground_truth == "2"
     for name, (row,) in sets.items():
         assert row.question == [INSTRUCTION, {"role": "user", "content": "1+1?"}] and row.data_source == name
     (row,) = source(val="amc23", system_prompt="Be brief.").val_sets()["amc23"]
@@ -133,13 +133,13 @@ def test_a_benchmark_of_ones_own_has_its_columns_or_those_of_any_row(name, recor
     for given in (source(val=name, benchmarks=str(tmp_path)), source(val={"name": name, "path": str(path)})):
         assert given.check() == []
         (row,) = given.val_sets()[name]
-        assert (row.question, row.answer) == ([INSTRUCTION, {"role": "user", "content": "1+1?"}], answer)
+        assert (row.question, row.ground_truth) == ([INSTRUCTION, {"role": "user", "content": "1+1?"}], answer)
 
 
 def test_columns_given_for_a_benchmark_of_ones_own_are_these_alone(tmp_path):
     path = jsonl(tmp_path / "mine.jsonl", {"problem": "1?", "answer": "1", "question": "2?", "solution": "2"})
     (row,) = source(val={"name": "aime24", "path": path, "answer": "solution"}).val_sets()["aime24"]
-    assert (row.question[1]["content"], row.answer) == ("2?", "2")
+    assert (row.question[1]["content"], row.ground_truth) == ("2?", "2")
     with pytest.raises(ConfigError, match="no field 'other'"):
         source(val={"name": "aime24", "path": path, "answer": "other"}, broken_rows="refuse").val_sets()
     (problem,) = source(val={"path": path, "instruction": "x"}).check()
@@ -152,7 +152,7 @@ def test_rows_that_are_repeated_k_times_count_once(tmp_path, caplog):
     path = parquet(tmp_path / "aime24.parquet", *[VERL, other] * 3)
     with caplog.at_level(logging.WARNING):
         (rows,) = source(val=path).val_sets().values()
-    assert [row.answer for row in rows] == ["2", "3"]
+    assert [row.ground_truth for row in rows] == ["2", "3"]
     assert caplog.messages == [f"{path}: each question stands there 3 times, and counts once"]
     assert len(rows_of(path)) == 6  # in training a repeated row is a row
     caplog.clear()

@@ -14,7 +14,9 @@ from dsrl.data import Row
 from dsrl.errors import ConfigError
 
 MATH = Path(__file__).parents[3] / "shared" / "data" / "math_train.parquet"
-VERL_ROW = Row(question=CHAT, answer="2", data_source="sums", extra={"ability": "math", "extra_info": {"index": 7}})
+VERL_ROW = Row(
+    question=CHAT, ground_truth="2", data_source="sums", extra={"ability": "math", "extra_info": {"index": 7}}
+)
 
 
 @pytest.mark.parametrize("write", [jsonl, parquet])
@@ -28,8 +30,8 @@ def test_plain_rows(write, tmp_path):
     suffix = "jsonl" if write is jsonl else "parquet"
     records = {"prompt": "1+1=", "answer": "2", "level": 3}, {"prompt": "2+2=", "answer": "4", "level": 1}
     assert rows_of(write(tmp_path / f"sums.{suffix}", *records)) == [
-        Row(question="1+1=", answer="2", data_source="sums", extra={"level": 3}),
-        Row(question="2+2=", answer="4", data_source="sums", extra={"level": 1}),
+        Row(question="1+1=", ground_truth="2", data_source="sums", extra={"level": 3}),
+        Row(question="2+2=", ground_truth="4", data_source="sums", extra={"level": 1}),
     ]
 
 
@@ -41,7 +43,7 @@ def test_a_question_may_be_called_question_and_an_answer_be_a_number(tmp_path):
         {"prompt": "3", "question": "unused", "answer": "3", "reward_model": {"ground_truth": "4"}},
         {"prompt": None, "question": "5", "answer": "5", "reward_model": None, "data_source": None},
     )
-    assert [(row.question, row.answer, row.data_source) for row in rows_of(path)] == [
+    assert [(row.question, row.ground_truth, row.data_source) for row in rows_of(path)] == [
         ("1+1=", "2", "sums"),
         ("0+0=", "0", "sums"),
         ("3", "4", "sums"),
@@ -52,7 +54,7 @@ def test_a_question_may_be_called_question_and_an_answer_be_a_number(tmp_path):
 def test_rows_of_two_schemas_in_one_parquet_file(tmp_path):
     """Parquet fills what a row lacks with null."""
     path = parquet(tmp_path / "both.parquet", VERL, {"question": "2+2=", "answer": "4"})
-    assert [(row.question, row.answer) for row in rows_of(path)] == [(CHAT, "2"), ("2+2=", "4")]
+    assert [(row.question, row.ground_truth) for row in rows_of(path)] == [(CHAT, "2"), ("2+2=", "4")]
 
 
 def test_lines_end_where_the_line_feed_stands(tmp_path):
@@ -72,10 +74,10 @@ def test_numbers_of_columns_that_lack_some_are_written_as_they_were(tmp_path):
         answers = pyarrow.array([*numbers, None], kind)
         table = pyarrow.table({"question": [f"{i}?" for i in range(len(answers))], "answer": answers})
         pyarrow.parquet.write_table(table, tmp_path / f"{suffix}.parquet")
-        assert [row.answer for row in rows_of(tmp_path / f"{suffix}.parquet")] == written
+        assert [row.ground_truth for row in rows_of(tmp_path / f"{suffix}.parquet")] == written
         datasets.Dataset(table).save_to_disk(tmp_path / suffix)
-        assert [row.answer for row in rows_of(tmp_path / suffix)] == written
-    assert rows_of(jsonl(tmp_path / "c.jsonl", {"prompt": "x", "answer": [1.0, 0.5]}))[0].answer == "1, 0.5"
+        assert [row.ground_truth for row in rows_of(tmp_path / suffix)] == written
+    assert rows_of(jsonl(tmp_path / "c.jsonl", {"prompt": "x", "answer": [1.0, 0.5]}))[0].ground_truth == "1, 0.5"
 
 
 def test_columns_of_parquet_that_text_has_not(tmp_path):
@@ -86,7 +88,7 @@ def test_columns_of_parquet_that_text_has_not(tmp_path):
     }
     pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "a.parquet")
     (row,) = rows_of(tmp_path / "a.parquet")
-    assert (row.answer, row.structured) == ('{"x": 1}', {"x": 1})
+    assert (row.ground_truth, row.structured_ground_truth) == ('{"x": 1}', {"x": 1})
     with pytest.raises(ConfigError, match="row 0: needs bytes, found b'2'"):
         source(train={"path": str(tmp_path / "a.parquet"), "answer": "bytes"}, broken_rows="refuse").train_rows()
     times = pyarrow.array([0], pyarrow.timestamp("us", tz="Mars/Crater"))
@@ -102,7 +104,7 @@ def test_columns_of_other_names(tmp_path):
     path = jsonl(tmp_path / "sums.jsonl", record)
     columns = {"question": "problem", "answer": "solution", "answer_after": "####"}
     (row,) = source(train={"path": path, **columns}).train_rows()
-    assert row == Row(question="1+1=", answer="2", data_source="sums", extra={"answer": "unused", "level": 3})
+    assert row == Row(question="1+1=", ground_truth="2", data_source="sums", extra={"answer": "unused", "level": 3})
     for change, message in (
         ({"question": "problems"}, "line 1: no field 'problems'; it has problem, solution, answer, level"),
         ({"answer_after": "@"}, "line 1: solution needs an answer after '@', found 'so it is"),
@@ -113,7 +115,7 @@ def test_columns_of_other_names(tmp_path):
 
 def test_a_list_of_answers_is_one_answer(tmp_path):
     (row,) = rows_of(jsonl(tmp_path / "a.jsonl", {"question": "x^2=1", "answer": ["-1", 1]}))
-    assert (row.answer, row.structured) == ("-1, 1", ["-1", 1])
+    assert (row.ground_truth, row.structured_ground_truth) == ("-1, 1", ["-1", 1])
 
 
 def test_a_ground_truth_that_is_a_mapping_is_kept_as_it_is(tmp_path):
@@ -121,8 +123,8 @@ def test_a_ground_truth_that_is_a_mapping_is_kept_as_it_is(tmp_path):
     path = tmp_path / "code.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([VERL | {"reward_model": {"ground_truth": tests}}]), path)
     (row,) = rows_of(path)
-    assert (row.answer, row.structured) == ('{"inputs": ["1"], "outputs": ["ä"]}', tests)
-    assert rows_of(jsonl(tmp_path / "text.jsonl", GOOD))[0].structured is None
+    assert (row.ground_truth, row.structured_ground_truth) == ('{"inputs": ["1"], "outputs": ["ä"]}', tests)
+    assert rows_of(jsonl(tmp_path / "text.jsonl", GOOD))[0].structured_ground_truth is None
 
 
 def test_a_json_file_may_hold_a_list(tmp_path):
@@ -228,7 +230,7 @@ def test_the_real_training_file(caplog):
     assert len(rows) == 7496
     assert "4 of 7500 rows skipped" in caplog.text and "math_train.parquet, row 5341: needs" in caplog.text
     assert [message["role"] for message in rows[0].question] == ["system", "user"]
-    assert rows[0].answer == "0" and rows[0].data_source == "qwen_math_train"
+    assert rows[0].ground_truth == "0" and rows[0].data_source == "qwen_math_train"
     assert rows[0].extra["extra_info"] == {"index": 0, "split": "train"}
     assert {5341, 5343, 6627, 7301}.isdisjoint(row.extra["extra_info"]["index"] for row in rows)
     with pytest.raises(ConfigError, match=r"row 5341: needs reward_model\.ground_truth or answer, found ''"):

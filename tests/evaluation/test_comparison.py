@@ -20,7 +20,7 @@ def folder_of(path, *rewards, name="s", finished=True):
             "sample": index,
             "prompt": prompt,
             "response": "",
-            "answer": "1",
+            "extracted_answer": "1",
             "ground_truth": "1",
             "reward": reward,
             "components": {},

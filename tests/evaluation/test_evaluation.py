@@ -34,7 +34,7 @@ def test_all_samples_are_on_disk_and_the_numbers_are_theirs(evaluated):
     samples = read_samples(folder)
     assert [(line["question"], line["sample"]) for line in samples] == [(q, g) for q in range(6) for g in range(3)]
     rewards = [line["reward"] for line in samples]
-    assert all(line["reward"] == float(line["answer"] == line["ground_truth"]) for line in samples)
+    assert all(line["reward"] == float(line["extracted_answer"] == line["ground_truth"]) for line in samples)
     numbers = results["results"]["arithmetic"]
     assert (numbers["questions"], numbers["samples"], numbers["k"]) == (6, 18, 3)
     assert numbers["avg@3"] == pytest.approx(sum(rewards) / 18) and 0 < sum(rewards) < 18
@@ -179,7 +179,7 @@ def test_another_verifier_for_each_source(evaluated, tmp_path):
         samples = read_samples(folder)
         for line in samples:
             marker = "#" if line["set"] == "a" else "+"
-            assert line["answer"] == line["response"].rpartition(marker)[2].strip()
+            assert line["extracted_answer"] == line["response"].rpartition(marker)[2].strip()
             assert line["components"] == {line["set"]: line["reward"]}
         kept[size] = [sorted(line) for line in samples], [[*line["components"]] for line in samples]
         for name, numbers in results["results"].items():

@@ -12,7 +12,8 @@ SIZES = [2, 3, 1]
 
 def sample(batch, number, **fields):
     asked = {"set": "s", "question": batch, "sample": number, "prompt": f"{batch}: ä\u2028\n", "ground_truth": "1"}
-    given = {"answer": "1", "reward": 1.0, "components": {}, "length": 3, "finish_reason": "stop", "data_source": "d"}
+    given = {"extracted_answer": "1", "reward": 1.0, "components": {}, "length": 3}
+    given |= {"finish_reason": "stop", "data_source": "d"}
     return {**asked, **given, **fields}
 
 

@@ -10,9 +10,10 @@ import pytest
 from dsrl.evaluation.statistics import Question, estimates, majority, questions_of, resampled_means
 
 
-def sample(reward, answer="a", **fields):
+def sample(reward, extracted_answer="a", **fields):
     known = {"set": "s", "question": 0, "data_source": "d", "prompt": "p", "ground_truth": "a", "length": 4}
-    return {**known, "reward": reward, "answer": answer, "finish_reason": "stop", "components": {}, **fields}
+    known |= {"extracted_answer": extracted_answer, "finish_reason": "stop", "components": {}}
+    return {**known, "reward": reward, **fields}
 
 
 def question(rewards, **fields):

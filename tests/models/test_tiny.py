@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from dsrl.data.arithmetic import is_held_out
+from dsrl.data.arithmetic_world import is_held_out
 from dsrl.models import pretrain_tiny
 from dsrl.models.pretrain_tiny import build_tokenizer, measure, pretrain, write_text
 

@@ -9,7 +9,7 @@ from dsrl import build, names
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
 from dsrl.models.loading import load_model, load_tokenizer
-from dsrl.policy import Policy
+from dsrl.models.policy import Policy
 from dsrl.samplers.contract import CHECKS, Bench
 
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, MistralCon
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
 from dsrl.models.loading import load_tokenizer
-from dsrl.policy import Policy
+from dsrl.models.policy import Policy
 from dsrl.samplers import HFSampler
 from dsrl.samplers.decoding import Buffered, DecodingCache, decoding_attention
 from dsrl.types import Prompt, SamplingParams

@@ -9,11 +9,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from dsrl import build
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
-from dsrl.draws import uniforms
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.models.loading import load_model, load_tokenizer
-from dsrl.policy import Policy
+from dsrl.models.policy import Policy
 from dsrl.samplers.hf import draw
+from dsrl.seeding import uniforms
 from dsrl.types import Prompt, SamplingParams
 
 torch.set_num_threads(1)

@@ -20,7 +20,13 @@ def make_rollouts() -> MakeRollouts:
         flat = [text for group in texts for text in group]
         return Rollouts(
             prompts=[
-                Prompt(position=position, text=f"question {position}", token_ids=(1,), answer=truth, data_source="set")
+                Prompt(
+                    position=position,
+                    text=f"question {position}",
+                    token_ids=(1,),
+                    ground_truth=truth,
+                    data_source="set",
+                )
                 for position, truth in enumerate(truths)
             ],
             tokens=torch.ones(len(flat), 1, dtype=torch.long),

@@ -63,7 +63,7 @@ def dangerous(response, prompt):
         return float("nan")
     if response == "nothing readable":
         return "high"
-    return float(response == prompt.answer)
+    return float(response == prompt.ground_truth)
 
 
 def dangerous_trl(prompts, completions, answer, **columns):
@@ -71,7 +71,7 @@ def dangerous_trl(prompts, completions, answer, **columns):
     for completion, wanted in zip(completions, answer, strict=True):
         if completion == "wrong length":
             continue
-        scores.append(dangerous(completion, type("", (), {"answer": wanted})))
+        scores.append(dangerous(completion, type("", (), {"ground_truth": wanted})))
     return scores
 
 
@@ -120,7 +120,7 @@ def short_verl(solution_str, ground_truth, method="strict"):
 
 
 async def later_ours(response, prompt):
-    return float(response == prompt.answer)
+    return float(response == prompt.ground_truth)
 
 
 async def later_verl(data_source, solution_str, ground_truth, extra_info=None):

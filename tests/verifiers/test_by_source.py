@@ -9,8 +9,8 @@ import pytest
 
 from dsrl.errors import ConfigError
 from dsrl.registry import build
-from dsrl.verifiers import judge
-from dsrl.verifiers.verifier import answers_of
+from dsrl.verifiers import compute_rewards
+from dsrl.verifiers.verifier import extracted_answers_of
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def values(components):
 
 def test_each_row_is_scored_by_its_own(mixed) -> None:
     verifier = by_source({"words": "exact", "numbers": "numeric"})
-    rewards, components = judge(verifier, mixed("words", "numbers", "words"))
+    rewards, components = compute_rewards(verifier, mixed("words", "numbers", "words"))
     assert rewards.tolist() == [[0, 1], [1, 1], [0, 1]]
     assert values(components) == {
         "words": [[0, 1], ["-", "-"], [0, 1]],
@@ -51,14 +51,14 @@ def test_the_longest_prefix_counts_and_a_whole_name_most(mixed) -> None:
     other = {"name": "regex", "pattern": "x"}
     verifier = by_source({"gym/*": other, "gym/num*": "numeric", "gym/numbers_not": other}, default="exact")
     rollouts = mixed("gym/words", "gym/numbers", "gym/numbers_not", "elsewhere")
-    rewards, components = judge(verifier, rollouts)
+    rewards, components = compute_rewards(verifier, rollouts)
     assert rewards.tolist() == [[0, 0], [1, 1], [0, 0], [0, 1]]
     assert list(components) == ["gym", "gym/num", "gym/numbers_not", "other"]
 
 
 def test_components_of_a_composite_are_named_below_its_source(mixed) -> None:
     verifier = by_source({"a": {"name": "composite", "components": {"exact": 1.0, "numeric": 0.5}}, "b": "numeric"})
-    rewards, components = judge(verifier, mixed("b", "a"))
+    rewards, components = compute_rewards(verifier, mixed("b", "a"))
     assert rewards.tolist() == [[1, 1], [0.5, 1.5]]
     assert values(components)["a/exact"] == [["-", "-"], [0, 1]]
 
@@ -66,7 +66,7 @@ def test_components_of_a_composite_are_named_below_its_source(mixed) -> None:
 def test_keys_of_one_short_form_keep_their_own_metrics(mixed) -> None:
     never = {"name": "regex", "pattern": "x"}
     verifier = by_source({"se": "numeric", "se/*": "exact", "other": never, "mean*": "exact"}, default="numeric")
-    rewards, components = judge(verifier, mixed("se", "se/a", "other", "elsewhere", "mean"))
+    rewards, components = compute_rewards(verifier, mixed("se", "se/a", "other", "elsewhere", "mean"))
     assert rewards.tolist() == [[1, 1], [0, 1], [0, 0], [1, 1], [0, 1]]
     assert {name: scores.nansum().item() for name, scores in components.items()} == {
         "se": 2,
@@ -88,14 +88,14 @@ def test_the_answer_is_what_the_verifier_of_the_row_takes_for_it(mixed) -> None:
     last = {"name": "exact", "marker": "="}
     verifier = by_source({"a": "exact", "b": {"name": "composite", "components": {"last": {**last, "weight": 1.0}}}})
     with pytest.raises(ConfigError, match="none for data source 'c'"):
-        answers_of(verifier, rollouts)
+        extracted_answers_of(verifier, rollouts)
     verifier = by_source({"a": "exact", "b": last}, default={"name": "length", "max_length": 9, "cache": 3})
-    assert answers_of(verifier, rollouts) == ["y = 1", "2", "3", "4", "x # y = 5", "6"]
+    assert extracted_answers_of(verifier, rollouts) == ["y = 1", "2", "3", "4", "x # y = 5", "6"]
 
 
 def test_an_unknown_source_is_an_error_that_names_it(mixed) -> None:
     with pytest.raises(ConfigError, match="none for data source 'number'; it has numbers. .* Did you mean 'numbers'?"):
-        judge(by_source({"numbers": "numeric"}), mixed("number"))
+        compute_rewards(by_source({"numbers": "numeric"}), mixed("number"))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 
 from dsrl.errors import ConfigError
 from dsrl.registry import build
-from dsrl.verifiers import judge
-from dsrl.verifiers.verifier import answers_of
+from dsrl.verifiers import compute_rewards
+from dsrl.verifiers.verifier import extracted_answers_of
 
 REWARDS = Path(__file__).with_name("rewards.py")
 
@@ -22,7 +22,7 @@ def test_the_sum_is_weighted_and_components_are_not(make_rollouts) -> None:
     verifier = composite(
         exact=1.0, digits={"name": "regex", "pattern": r"\d", "weight": -0.5}, numeric={"rel_tol": 0.5}
     )
-    rewards, components = judge(verifier, make_rollouts([["4", "5"], ["x", "7"]], ["4", "7.0"]))
+    rewards, components = compute_rewards(verifier, make_rollouts([["4", "5"], ["x", "7"]], ["4", "7.0"]))
     assert rewards.tolist() == [[1.5, 0.5], [0.0, 0.5]]
     assert {name: values.tolist() for name, values in components.items()} == {
         "exact": [[1, 0], [0, 0]],
@@ -34,7 +34,7 @@ def test_the_sum_is_weighted_and_components_are_not(make_rollouts) -> None:
 
 def test_what_a_component_consists_of_is_named_below_it(make_rollouts) -> None:
     inner = {"name": "composite", "weight": 2.0, "components": {"exact": 1.0, "numeric": 0.5}}
-    rewards, components = judge(composite(inner=inner, exact=1.0), make_rollouts([["4.0"]], ["4"]))
+    rewards, components = compute_rewards(composite(inner=inner, exact=1.0), make_rollouts([["4.0"]], ["4"]))
     assert rewards.tolist() == [[1.0]]
     assert {name: values.item() for name, values in components.items()} == {
         "inner": 0.5,
@@ -46,7 +46,7 @@ def test_what_a_component_consists_of_is_named_below_it(make_rollouts) -> None:
 
 def test_a_component_that_is_not_applicable_adds_nothing(make_rollouts) -> None:
     verifier = composite(exact=1.0, function={"path": f"{REWARDS}:sometimes", "weight": 0.25, "workers": 1})
-    rewards, components = judge(verifier, make_rollouts([["code", "four"]], ["code"]))
+    rewards, components = compute_rewards(verifier, make_rollouts([["code", "four"]], ["code"]))
     verifier.close()
     assert rewards.tolist() == [[1.0, 1.0]]
     assert components["function"].isnan().tolist() == [[True, False]]
@@ -55,7 +55,7 @@ def test_a_component_that_is_not_applicable_adds_nothing(make_rollouts) -> None:
 
 def test_the_answer_for_people_is_the_first_components(make_rollouts) -> None:
     rollouts = make_rollouts([["so # 4 ", "5"]], ["4"])
-    assert answers_of(composite(numeric=1.0, format=1.0), rollouts) == ["4", "5"]
+    assert extracted_answers_of(composite(numeric=1.0, format=1.0), rollouts) == ["4", "5"]
 
 
 def test_problems_of_components_are_found_before_the_run() -> None:

@@ -54,7 +54,7 @@ def test_the_class(check) -> None:
     scope: dict = {"__name__": __name__}
     code = code.replace('@register("verifier", "digits")\n', "")  # its registration would outlive this test
     exec(compile(code, "docs", "exec", dont_inherit=True), scope)
-    prompt = Prompt(position=0, text="1+1=", token_ids=(1,), answer="2")
+    prompt = Prompt(position=0, text="1+1=", token_ids=(1,), ground_truth="2")
     check(Bench(verifier=scope["Digits"](), prompt=prompt, right="# 2", wrong="# 3"))
 
 

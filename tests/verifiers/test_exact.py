@@ -28,7 +28,7 @@ from dsrl.verifiers.boxed import last_boxed
     ],
 )
 def test_the_answer_is_after_the_marker_else_in_the_box_else_everything(response: str, answer: str) -> None:
-    assert Exact().answer(response) == answer
+    assert Exact().extract_answer(response) == answer
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_rewards(make_rollouts, response: str, truth: str, reward: float) -> Non
 
 
 def test_marker_is_a_parameter_and_not_empty() -> None:
-    assert build("verifier", {"name": "exact", "marker": "answer:"}).answer("# 6 answer: 7") == "7"
+    assert build("verifier", {"name": "exact", "marker": "answer:"}).extract_answer("# 6 answer: 7") == "7"
     with pytest.raises(ConfigError, match="marker must not be empty"):
         build("verifier", {"name": "exact", "marker": ""})
 

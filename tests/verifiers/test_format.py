@@ -49,9 +49,9 @@ def test_a_prompt_may_open_the_thought(make_rollouts) -> None:
 
 
 def test_the_answer_for_people() -> None:
-    assert Format().answer(WHOLE) == "2"
-    assert Format().answer("<think>x</think> 3") == "3"
-    assert Format().answer("4") == "4"
+    assert Format().extract_answer(WHOLE) == "2"
+    assert Format().extract_answer("<think>x</think> 3") == "3"
+    assert Format().extract_answer("4") == "4"
 
 
 def test_an_unknown_layout() -> None:

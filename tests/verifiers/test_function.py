@@ -14,7 +14,7 @@ import torch
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.registry import build
 from dsrl.types import Rollouts
-from dsrl.verifiers import Function, judge
+from dsrl.verifiers import Function, compute_rewards
 
 REWARDS = Path(__file__).with_name("rewards.py")
 
@@ -72,7 +72,7 @@ def test_what_trls_trainer_alone_has_is_left_at_its_default(rollouts) -> None:
 
 def test_a_ground_truth_that_is_a_mapping_arrives_as_one(rollouts) -> None:
     made = rollouts([["24", "25"]], ['{"target": 24}'])
-    made.prompts = [dataclasses.replace(prompt, structured={"target": 24}) for prompt in made.prompts]
+    made.prompts = [dataclasses.replace(prompt, structured_ground_truth={"target": 24}) for prompt in made.prompts]
     for name in ("countdown", "countdown_trl"):
         with function(name) as verifier:
             assert verifier.score(made).tolist() == [[1, 0]]
@@ -80,7 +80,7 @@ def test_a_ground_truth_that_is_a_mapping_arrives_as_one(rollouts) -> None:
 
 def test_none_is_not_applicable(rollouts) -> None:
     with function("sometimes") as verifier:
-        rewards, components = judge(verifier, rollouts([["code", "four"]], ["1"]))
+        rewards, components = compute_rewards(verifier, rollouts([["code", "four"]], ["1"]))
     assert rewards.tolist() == [[0, 4]]
     assert components["applicable"].tolist() == [[0, 1]]
     assert components["failed"].tolist() == [[0, 0]]
@@ -125,14 +125,14 @@ def test_a_column_that_some_rows_have_is_none_in_others(rollouts) -> None:
     made.prompts[1] = dataclasses.replace(made.prompts[1], extra={"solution": "5"})
     for workers in (1, 2):  # in one call, and in two
         verifier = Function(path=f"{REWARDS}:accuracy_reward", workers=workers)
-        rewards, components = judge(verifier, made)
+        rewards, components = compute_rewards(verifier, made)
         verifier.close()
         assert (rewards.tolist(), components["failed"].tolist()) == ([[0], [1]], [[0], [0]])
 
 
 def test_a_score_beyond_float32_counts_as_failed(rollouts) -> None:
     with function("huge") as verifier:
-        rewards, components = judge(verifier, rollouts([["1e300", "-1e39", "1e38"]], [""]))
+        rewards, components = compute_rewards(verifier, rollouts([["1e300", "-1e39", "1e38"]], [""]))
     assert rewards.tolist() == [[0, 0, pytest.approx(1e38)]]
     assert components["failed"].tolist() == [[1, 1, 0]]
 
@@ -141,7 +141,7 @@ def test_a_score_beyond_float32_counts_as_failed(rollouts) -> None:
 def test_an_answer_on_which_it_fails_costs_itself_alone(rollouts, name: str) -> None:
     texts = ["5", "crash", "exit", "nan", "nothing readable", "4", "5"]
     with function(name) as verifier:
-        rewards, components = judge(verifier, rollouts([texts], ["5"]))
+        rewards, components = compute_rewards(verifier, rollouts([texts], ["5"]))
     assert rewards.tolist() == [[1, 0, 0, 0, 0, 0, 1]]
     assert components["failed"].tolist() == [[0, 1, 1, 1, 1, 0, 0]]
 

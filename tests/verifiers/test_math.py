@@ -195,9 +195,9 @@ def test_works_outside_the_main_thread(verifier: Math, make_rollouts) -> None:
 
 def test_the_answer_for_people() -> None:
     verifier = Math()
-    assert verifier.answer("x\n\\boxed{6}, \\boxed{ 7 }.") == "7"
-    assert verifier.answer("first\nso $x = 7$\n") == "so $x = 7$"
-    assert verifier.answer("") == ""
+    assert verifier.extract_answer("x\n\\boxed{6}, \\boxed{ 7 }.") == "7"
+    assert verifier.extract_answer("first\nso $x = 7$\n") == "so $x = 7$"
+    assert verifier.extract_answer("") == ""
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from dsrl.registry import build
 from dsrl.types import Prompt
-from dsrl.verifiers import Function, judge
+from dsrl.verifiers import Function, compute_rewards
 from dsrl.verifiers.contract import Bench
 
 rewards = pytest.importorskip("trl.rewards")
@@ -50,7 +50,7 @@ def test_a_function_of_trl_gives_what_it_gives_in_trl(chat) -> None:
         verifier = Function(path=f"trl.rewards:{name}", workers=1)
         assert verifier.check() == []
         expected = as_trl_calls(getattr(rewards, name), texts, **columns)
-        scored, components = judge(verifier, chat(texts, **columns))
+        scored, components = compute_rewards(verifier, chat(texts, **columns))
         verifier.close()
         assert scored.tolist() == [expected]
         assert len(set(expected)) == 2

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.types import Prompt, Rollouts
-from dsrl.verifiers import Verifier, ground_truth, judge
+from dsrl.verifiers import Verifier, compute_rewards, ground_truth_of
 from dsrl.verifiers.verifier import column, rows_of
 
 
@@ -35,7 +35,7 @@ class Plain:
 
 def test_rewards_line_up_with_prompts_and_responses(make_rollouts) -> None:
     rollouts = make_rollouts([["a", "aa", "aaa"], ["", "aaaa", "a"]], ["x", "y"])
-    rewards, components = judge(Length(), rollouts)
+    rewards, components = compute_rewards(Length(), rollouts)
     assert rewards.dtype == torch.float32
     assert rewards.tolist() == [[1, 2, 3], [10, 14, 11]]
     assert components == {}
@@ -43,18 +43,18 @@ def test_rewards_line_up_with_prompts_and_responses(make_rollouts) -> None:
 
 def test_components_come_with_the_rewards(make_rollouts) -> None:
     class Doubled(Length):
-        def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
+        def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
             length = self.score(rollouts)
             return 2 * length, {"length": length.double()}
 
-    rewards, components = judge(Doubled(), make_rollouts([["a", "aa"]], ["x"]))
+    rewards, components = compute_rewards(Doubled(), make_rollouts([["a", "aa"]], ["x"]))
     assert rewards.tolist() == [[2, 4]]
     assert components["length"].tolist() == [[1, 2]]
     assert components["length"].dtype == torch.float32
 
 
 def test_score_alone_is_enough(make_rollouts) -> None:
-    rewards, components = judge(Plain(rewards=torch.tensor([[1, 0]])), make_rollouts([["a", "b"]], ["x"]))
+    rewards, components = compute_rewards(Plain(rewards=torch.tensor([[1, 0]])), make_rollouts([["a", "b"]], ["x"]))
     assert rewards.tolist() == [[1.0, 0.0]]
     assert rewards.dtype == torch.float32
     assert components == {}
@@ -70,7 +70,7 @@ def test_score_alone_is_enough(make_rollouts) -> None:
 )
 def test_what_a_verifier_may_not_return(make_rollouts, rewards, message: str) -> None:
     with pytest.raises(DSRLError, match=message):
-        judge(Plain(rewards=rewards), make_rollouts([["a", "b"]], ["x"]))
+        compute_rewards(Plain(rewards=rewards), make_rollouts([["a", "b"]], ["x"]))
 
 
 def test_scores_that_are_too_few_are_refused(make_rollouts) -> None:
@@ -84,17 +84,18 @@ def test_scores_that_are_too_few_are_refused(make_rollouts) -> None:
 
 def test_ground_truth_is_stripped_and_a_missing_one_names_the_row(make_rollouts) -> None:
     stripped, missing = make_rollouts([["a"], ["a"]], [" 42\n", "  "]).prompts
-    assert ground_truth(stripped) == "42"
+    assert ground_truth_of(stripped) == "42"
     with pytest.raises(ConfigError, match=r"row of data source 'set' has no ground truth.*'question 1'"):
-        ground_truth(missing)
+        ground_truth_of(missing)
 
 
 @pytest.mark.parametrize("structured", [{"target": 24}, [{"input": "1", "output": "2"}]])
 def test_a_ground_truth_with_parts_is_not_compared_as_text(make_rollouts, structured) -> None:
-    prompt = dataclasses.replace(make_rollouts([["x"]], ["text"]).prompts[0], structured=structured)
+    prompt = dataclasses.replace(make_rollouts([["x"]], ["text"]).prompts[0], structured_ground_truth=structured)
     with pytest.raises(ConfigError, match="is not text but .*verifier=function can read it. Its question begins"):
-        ground_truth(prompt)
-    assert ground_truth(dataclasses.replace(prompt, structured=["1", "2"], answer="1, 2")) == "1, 2"
+        ground_truth_of(prompt)
+    listed = dataclasses.replace(prompt, structured_ground_truth=["1", "2"], ground_truth="1, 2")
+    assert ground_truth_of(listed) == "1, 2"
 
 
 def test_a_component_may_be_not_applicable_but_no_name_of_the_whole(make_rollouts) -> None:
@@ -102,18 +103,18 @@ def test_a_component_may_be_not_applicable_but_no_name_of_the_whole(make_rollout
         name = "part"
         value = float("nan")
 
-        def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
+        def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
             length = self.score(rollouts)
             return length, {self.name: torch.full_like(length, self.value)}
 
     verifier, rollouts = Named(), make_rollouts([["a"]], ["x"])
-    assert judge(verifier, rollouts)[1]["part"].isnan().all()
+    assert compute_rewards(verifier, rollouts)[1]["part"].isnan().all()
     verifier.value = float("inf")
     with pytest.raises(DSRLError, match="part are not all finite"):
-        judge(verifier, rollouts)
+        compute_rewards(verifier, rollouts)
     verifier.name, verifier.value = "mean", 1.0
     with pytest.raises(DSRLError, match="a component cannot be called mean"):
-        judge(verifier, rollouts)
+        compute_rewards(verifier, rollouts)
 
 
 def test_rows_of_some_prompts(make_rollouts) -> None:
@@ -122,7 +123,7 @@ def test_rows_of_some_prompts(make_rollouts) -> None:
     some = rows_of(rollouts, [2, 0])
     assert some.texts == ["e", "f", "a", "b"]
     assert some.tokens.flatten().tolist() == [4, 5, 0, 1]
-    assert [prompt.answer for prompt in some.prompts] == ["3", "1"]
+    assert [prompt.ground_truth for prompt in some.prompts] == ["3", "1"]
     assert some.responses_per_prompt == 2
 
 

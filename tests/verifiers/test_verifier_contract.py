@@ -15,7 +15,7 @@ from dsrl.verifiers.contract import CHECKS, Bench
 
 REWARDS = Path(__file__).with_name("rewards.py")
 TOWER = r"\boxed{9^{9^{9^9}}}"
-QUESTION = Prompt(position=0, text="1+1=", token_ids=(1,), answer="2", data_source="sums")
+QUESTION = Prompt(position=0, text="1+1=", token_ids=(1,), ground_truth="2", data_source="sums")
 CHAIN = {"question": "1 + 1 =", "answer": "2", "metadata": {"source_dataset": "chain_sum"}}
 FENCED = "```python\n{}\n```"
 LETHAL_CODE = (
@@ -44,7 +44,7 @@ BENCHES = {
     "python": (
         {"timeout": 1.0, "memory": 256},
         {
-            "prompt": {"answer": "assert double(2) == 4"},
+            "prompt": {"ground_truth": "assert double(2) == 4"},
             "right": FENCED.format("def double(x): return 2 * x"),
             "wrong": FENCED.format("def double(x): return x"),
             "lethal": [FENCED.format(code) for code in LETHAL_CODE],

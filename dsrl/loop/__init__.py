@@ -1,0 +1,1 @@
+"""The loop: prompts -> RolloutBatch (collector) -> Experience (scorer) -> optimizer steps (module)."""

@@ -1,0 +1,52 @@
+"""From `trainer.strategy` to a strategy."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import torch
+from lightning.pytorch.strategies import Strategy
+
+from dsrl.config.schema import CheckpointConfig, TrainerConfig
+from dsrl.parallel.data_parallel import DDP, SingleDevice
+from dsrl.parallel.fsdp import FSDP2
+from dsrl.parallel.fsdp1 import FSDP1
+
+
+def strategy_for(trainer: TrainerConfig, checkpoint: CheckpointConfig) -> Strategy:
+    """The strategy of a run. `auto`: one process, or DDP over several."""
+    timeout = timedelta(seconds=trainer.timeout)
+    ranks = trainer.devices * trainer.num_nodes
+    compute = torch.bfloat16 if trainer.precision == "bf16-mixed" else None
+    strategy: DDP | SingleDevice | FSDP2 | FSDP1
+    if trainer.strategy == "fsdp":
+        strategy = FSDP2(
+            compute=compute,
+            cpu_offload=trainer.cpu_offload,
+            data_parallel_size=ranks,
+            tensor_parallel_size=1,
+            timeout=timeout,
+        )
+    elif trainer.strategy == "fsdp1":
+        strategy = FSDP1(compute=compute, cpu_offload=trainer.cpu_offload, timeout=timeout)
+    elif trainer.strategy == "ddp" or ranks > 1:
+        strategy = DDP(timeout=timeout, forward_sync_buffers=False, gradient_as_bucket_view=True)
+    else:
+        strategy = SingleDevice(device=_device(trainer.accelerator))
+    strategy.save_parts = checkpoint.sharded
+    return strategy
+
+
+def lightning_precision(trainer: TrainerConfig) -> str:
+    """What Lightning is told: under FSDP, which casts by itself, nothing of mixed precision."""
+    mixed = trainer.precision == "bf16-mixed" and trainer.strategy in ("fsdp", "fsdp1")
+    return "32-true" if mixed else trainer.precision
+
+
+def _device(accelerator: str) -> torch.device:
+    """The device of a run in one process."""
+    if accelerator == "cpu" or not torch.accelerator.is_available():
+        return torch.device("cpu")
+    found = torch.accelerator.current_accelerator()
+    assert found is not None
+    return torch.device(found.type, 0)

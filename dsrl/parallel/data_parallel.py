@@ -1,0 +1,24 @@
+"""One process, and DDP: every rank holds the whole model."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch.nn.parallel import DistributedDataParallel
+
+from dsrl.parallel.strategy import LoopStrategy
+
+
+class SingleDevice(LoopStrategy, SingleDeviceStrategy):
+    """One process."""
+
+
+class DDP(LoopStrategy, DDPStrategy):
+    """Gradients are averaged over ranks with the last micro-batch of an optimizer step."""
+
+    def accumulating(self, *, last: bool) -> AbstractContextManager[Any]:
+        """No exchange of gradients before the last micro-batch."""
+        assert isinstance(self.model, DistributedDataParallel)
+        return nullcontext() if last else self.model.no_sync()

@@ -1,0 +1,64 @@
+"""FSDP1, Lightning's FSDPStrategy: the parameters of a block lie in one flat one, of which every rank holds a part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.plugins.precision import FSDPPrecision
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import CPUOffload, FullyShardedDataParallel, MixedPrecision
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+
+from dsrl.models.sharded_loading import blocks
+from dsrl.parallel.strategy import LoopStrategy
+
+
+class FSDP1(LoopStrategy, FSDPStrategy):
+    """Each rank reads the whole model once, then keeps its part. See FSDP2 for `compute`."""
+
+    def __init__(self, *, compute: torch.dtype | None, cpu_offload: bool, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.compute, self.cpu_offload_parts = compute, cpu_offload
+
+    def setup(self, trainer: L.Trainer) -> None:
+        """As Lightning's, but batches of prompts are left alone: they hold no tensors to convert."""
+        self.precision_plugin = _LeavesBatches(self.precision_plugin.precision)  # type: ignore[arg-type]
+        super().setup(trainer)
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """The model in units: each block, and the rest."""
+        device = self.root_device
+        precision = None
+        if self.compute is not None:
+            precision = MixedPrecision(
+                param_dtype=self.compute,
+                reduce_dtype=torch.float32,
+                buffer_dtype=torch.float32,
+                cast_forward_inputs=False,
+            )
+        return FullyShardedDataParallel(
+            model,
+            device_id=device,
+            device_mesh=init_device_mesh(device.type, (self.world_size,)),
+            auto_wrap_policy=ModuleWrapPolicy({type(block) for block in blocks(model)}),
+            mixed_precision=precision,
+            cpu_offload=CPUOffload(offload_params=True) if self.cpu_offload_parts else None,
+            use_orig_params=True,
+        )
+
+    @property
+    def saving(self) -> StateDictOptions:
+        """As elsewhere; on a CPU there is nothing to offload to, and torch must not be asked to."""
+        options = super().saving
+        options.cpu_offload = options.cpu_offload and self.root_device.type != "cpu"
+        return options
+
+
+class _LeavesBatches(FSDPPrecision):
+    def convert_input(self, data: Any) -> Any:
+        return data

@@ -1,0 +1,146 @@
+"""What the loop asks of a strategy beside what Lightning does."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.strategies import ParallelStrategy, Strategy
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.optim import Optimizer
+
+from dsrl.config.schema import ModelConfig
+from dsrl.models.loading import load_model
+from dsrl.parallel.launcher import Launcher
+from dsrl.parallel.network import point_gloo_to
+from dsrl.runs.checkpoint_files import read_checkpoint, read_tensors, tensors_in, write_file, write_folder
+
+PARTS = StateDictOptions(flatten_optimizer_state_dict=True)
+
+
+class LoopStrategy(Strategy):
+    """Mixed into Lightning's strategies: places models, and keeps checkpoints that every strategy can read.
+
+    Weights and optimizer state are stored under the parameters' names, so that a run can go on with other ranks and
+    another strategy. `save_parts`: each rank writes its part into a folder, instead of rank 0 everything into a file.
+    """
+
+    save_parts = False
+
+    def models(self, config: ModelConfig, copies: int) -> list[Any]:
+        """The model, `copies` times, each placed on this rank."""
+        model = load_model(config)
+        return [self.place(each) for each in (model, *(copy.deepcopy(model) for _ in range(copies - 1)))]
+
+    def place(self, model: Any) -> Any:
+        """The model as this rank holds it."""
+        return model
+
+    def accumulating(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Around forward and backward of a micro-batch; `last` of its optimizer step, when gradients must be summed."""
+        return nullcontext()
+
+    def _configure_launcher(self) -> None:
+        if isinstance(self, ParallelStrategy):
+            environment = self.cluster_environment
+            assert environment is not None
+            self._launcher = Launcher(environment, self.num_processes, self.num_nodes)  # type: ignore[attr-defined]
+
+    def setup_environment(self) -> None:
+        """As Lightning's, and over the right network between nodes."""
+        if isinstance(self, ParallelStrategy) and self.num_nodes > 1:  # type: ignore[attr-defined]
+            assert self.cluster_environment is not None
+            point_gloo_to(self.cluster_environment.main_address)
+        super().setup_environment()
+
+    @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        """`load_checkpoint` restores model and optimizer, once they are in place."""
+        return True
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """See `restore_checkpoint_after_setup`."""
+        return False
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Done by `load_checkpoint`."""
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Weights by name: this rank's parts, or whole ones on rank 0 and none elsewhere."""
+        assert self.lightning_module is not None
+        return get_model_state_dict(self.lightning_module, options=self.saving)
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """The optimizer's state by parameter names. Empty before its first step: asking torch would take one."""
+        optimizer = getattr(optimizer, "_optimizer", optimizer)
+        assert self.lightning_module is not None
+        if not optimizer.state:
+            return {}
+        return get_optimizer_state_dict(self.lightning_module, optimizer, options=self.saving)
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """Write it. Called on every rank; the path is rank 0's."""
+        path = Path(self.broadcast(str(filepath)))
+        if self.save_parts:
+            (state,) = checkpoint["optimizer_states"]
+            tensors = {"model": self._untied(checkpoint.pop("state_dict")), "optimizer": _tensors(state)}
+            checkpoint["optimizer_states"] = [
+                {key: value for key, value in state.items() if key not in _tensors(state)}
+            ]
+            write_folder(checkpoint, tensors, path, main=self.is_global_zero, barrier=self.barrier)
+        elif self.is_global_zero:
+            write_file(checkpoint, path)
+        self.barrier()
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Restore weights and optimizer, of a run under any strategy; returns the rest."""
+        path, module, (optimizer,) = Path(checkpoint_path), self.lightning_module, self.optimizers
+        assert module is not None
+        checkpoint = read_checkpoint(path)
+        (state,) = checkpoint["optimizer_states"]
+        own = get_model_state_dict(module, options=PARTS)
+        held = [name.removeprefix("model.") for name in tensors_in(path)] if path.is_dir() else checkpoint["state_dict"]
+        if not any(name.startswith("reference.") for name in held):  # of a run that needed none until now
+            own = {name: value for name, value in own.items() if not name.startswith("reference.")}
+        if path.is_dir():
+            weights = own
+            current = get_optimizer_state_dict(module, optimizer, options=PARTS) if state else {}
+            read_tensors(path, {"model": self._untied(weights), "optimizer": _tensors(current)})
+            state, options = current | state if state else {}, PARTS
+        else:
+            weights = checkpoint.pop("state_dict")
+            weights = {name: weights[name] for name in own}
+            options = StateDictOptions(full_state_dict=True)
+        set_model_state_dict(module, weights, options=replace(options, strict=False))  # names were seen to
+        if state:
+            set_optimizer_state_dict(module, optimizer, state, options=options)
+        return checkpoint
+
+    @property
+    def saving(self) -> StateDictOptions:
+        """Parts as they are, or whole tensors, put together on rank 0's CPU."""
+        return PARTS if self.save_parts else StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+    def _untied(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Weights by one name each; those of tied parameters have two."""
+        module = self.lightning_module
+        assert module is not None
+        own = [*module.named_parameters(), *module.named_buffers()]
+        names = {name.replace("_fsdp_wrapped_module.", "") for name, _ in own}
+        return {name: value for name, value in weights.items() if name in names}
+
+
+def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}

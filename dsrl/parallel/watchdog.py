@@ -1,0 +1,145 @@
+"""A rank that dies, hangs or fails ends the whole run, on every node, with a message that names it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import suppress
+from datetime import timedelta
+
+import lightning as L
+import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore
+
+from dsrl.loop.module import DSRLModule
+from dsrl.parallel.launcher import end
+
+
+class Watchdog(L.Callback):
+    """Every rank shows a sign of life each second, from a thread of its own, in a store that rank 0 holds.
+
+    A rank whose signs stop for `timeout` seconds, or a failure that some rank reports, ends every process within
+    `timeout` plus some seconds: a stopped rank of the same host is killed, too. A rank that lives and never comes to
+    a collective is found by the process group's own timeout; then the message says where each rank is.
+    """
+
+    def __init__(self, timeout: float, beat: float = 1.0) -> None:
+        self.timeout, self.beat = timeout, beat
+        self.verdict: str | None = None  # what ended the run, once some rank knows
+        self.over = threading.Event()
+        self.store: TCPStore | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Open the store and start the thread; nothing in a run of one process."""
+        if trainer.world_size == 1 or self.store is not None:
+            return
+        self.trainer, self.module, self.rank = trainer, DSRLModule.of(pl_module), trainer.global_rank
+        host, wait = os.environ["MASTER_ADDR"], timedelta(seconds=self.timeout)
+        if self.rank == 0:
+            self.store = TCPStore(host, 0, is_master=True, timeout=wait, wait_for_workers=False)
+        port = trainer.strategy.broadcast(self.store.port if self.store else 0)
+        self.store = self.store or TCPStore(host, port, is_master=False, timeout=wait, wait_for_workers=False)
+        self.places: list[tuple[str, int]] = [("", 0)] * trainer.world_size
+        dist.all_gather_object(self.places, (socket.gethostname(), os.getpid()))
+        self.peers = range(1, trainer.world_size) if self.rank == 0 else [0]
+        self.answered = time.monotonic()  # when the store last answered
+        for work in (self._beat, self._guard):
+            threading.Thread(target=work, name=f"watchdog{work.__name__}", daemon=True).start()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """From here on ranks end when they are done."""
+        self.over.set()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Tell the others, or find out whose failure this one follows from."""
+        if self.store is None or self.over.is_set():
+            return
+        self.over.set()
+        hangs = threading.Timer(8 * self.beat, self._end, [f"{self._who(0)} does not answer"])
+        hangs.daemon = True
+        hangs.start()
+        try:
+            if _follows_from_another(exception):
+                self.verdict = self._reason(exception)
+            else:
+                self._report(f"{self._who(self.rank)} failed: {exception}")
+        except Exception:  # the store, and so rank 0
+            self.verdict = f"{self._who(0)} is gone ({_first_line(exception)})"
+        hangs.cancel()
+
+    def _beat(self) -> None:
+        """Show signs of life, and look for those of the peers: rank 0 for everyone's, everyone for rank 0's."""
+        assert self.store is not None
+        seen = {peer: (0, time.monotonic()) for peer in self.peers}
+        while not self.over.wait(self.beat):
+            try:
+                self.store.add(f"beat/{self.rank}", 1)
+                self.store.set(f"at/{self.rank}", f"iteration {self.trainer.current_epoch}, {self.module.clock.now}")
+                failed = str(self.store.get("failed"), "utf-8") if self.store.check(["failed"]) else None
+                for peer in self.peers:
+                    beats, now = self.store.add(f"beat/{peer}", 0), time.monotonic()
+                    if beats != seen[peer][0]:
+                        seen[peer] = beats, now
+                    elif now - seen[peer][1] > self.timeout:
+                        failed = self._report(f"{self._who(peer)} has shown no sign of life for {self.timeout:g} s")
+                        self._kill(peer)
+            except Exception as error:
+                failed = f"{self._who(0)} is gone ({_first_line(error)})"
+            self.answered = time.monotonic()
+            if failed and not self.over.wait(5 * self.beat):  # else a failed collective has ended this rank meanwhile
+                self._end(failed)
+
+    def _guard(self) -> None:
+        """End this rank where the store hangs, and so rank 0."""
+        while not self.over.wait(self.beat):
+            if time.monotonic() - self.answered > self.timeout + 8 * self.beat:
+                self._end(f"{self._who(0)} does not answer")
+
+    def _end(self, message: str) -> None:
+        self._kill(0)
+        end(message, getattr(self.trainer.strategy.launcher, "procs", ()))
+
+    def _reason(self, exception: BaseException) -> str:
+        """Whose failure a failed collective follows from: a report, a rank without signs of life, or a slow one."""
+        assert self.store is not None
+        others = [rank for rank in range(self.trainer.world_size) if rank != self.rank]
+        before = {rank: self.store.add(f"beat/{rank}", 0) for rank in others}
+        for _ in range(4):
+            if self.store.check(["failed"]):
+                return str(self.store.get("failed"), "utf-8")
+            time.sleep(self.beat)
+        if silent := [rank for rank in others if self.store.add(f"beat/{rank}", 0) == before[rank]]:
+            return self._report(f"{self._who(silent[0])} is gone, or hangs ({_first_line(exception)})")
+        places = "; ".join(f"rank {rank}: {self.store.get(f'at/{rank}').decode()}" for rank in (*others, self.rank))
+        return self._report(f"the ranks do not come together ({_first_line(exception)}). {places}")
+
+    def _report(self, message: str) -> str:
+        """Make it the run's verdict, unless there is one; returns the verdict."""
+        assert self.store is not None
+        self.verdict = str(self.store.compare_set("failed", "", message), "utf-8")
+        return self.verdict
+
+    def _kill(self, rank: int) -> None:
+        """End another rank that hangs, where it is on this host."""
+        host, process = self.places[rank]
+        if rank != self.rank and host == socket.gethostname():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def _who(self, rank: int) -> str:
+        host, process = self.places[rank]
+        return f"rank {rank} ({host}, process {process})"
+
+
+def _follows_from_another(exception: BaseException) -> bool:
+    """Whether this is a collective that failed, which says nothing of the cause."""
+    text = str(exception).lower()
+    return isinstance(exception, dist.DistError) or any(name in text for name in ("gloo", "nccl", "timed out", "peer"))
+
+
+def _first_line(error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first.rpartition("] ")[2][:120]  # gloo puts the place in its source before it

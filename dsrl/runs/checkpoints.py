@@ -1,0 +1,59 @@
+"""Checkpoints of a run: the newest, the best, and after a signal one before it ends. Handoffs are PhaseScheduler's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+
+from dsrl.config.schema import CheckpointConfig
+from dsrl.loop.module import DSRLModule
+from dsrl.runs.checkpoint_files import remove
+
+
+class Checkpoints(Checkpoint):
+    """`iteration19.ckpt` after iteration 19, `best-iteration19.ckpt` where the watched metric was best so far.
+
+    Every `every` iterations, after the last one, and when the run is told to stop. The newest `keep` stay.
+    """
+
+    def __init__(self, folder: Path, config: CheckpointConfig, *, iterations: int) -> None:
+        self.folder, self.config, self.iterations = folder, config, iterations
+        self.best: float | None = None
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save where it is time; then let go of older ones."""
+        iteration, every = trainer.current_epoch, self.config.every
+        if self._improved(DSRLModule.of(pl_module)):
+            trainer.save_checkpoint(self.folder / f"best-iteration{iteration}.ckpt")
+            self._keep(trainer, "best-iteration*.ckpt", 1)
+        due = every > 0 and (iteration + 1) % every == 0
+        if due or trainer.should_stop or iteration + 1 == self.iterations:
+            trainer.save_checkpoint(self.folder / f"iteration{iteration}.ckpt")
+            self._keep(trainer, "iteration*.ckpt", self.config.keep)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it."""
+        self.best = state_dict["best"]
+
+    def _improved(self, module: DSRLModule) -> bool:
+        """Whether this iteration measured the watched metric, and it was the best so far."""
+        value = None if self.config.best is None else module.metric(self.config.best, "checkpoint.best")
+        if value is None:
+            return False
+        better = self.best is None or (value > self.best if self.config.best_mode == "max" else value < self.best)
+        if better:
+            self.best = value
+        return better
+
+    def _keep(self, trainer: L.Trainer, pattern: str, count: int) -> None:
+        if trainer.is_global_zero:
+            paths = sorted(self.folder.glob(pattern), key=lambda path: int(path.stem.partition("iteration")[2]))
+            for path in paths[:-count]:
+                remove(path)

@@ -1,0 +1,109 @@
+"""Where the parts of a run meet: module, data, callbacks, loggers, Lightning's Trainer."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import warnings
+from typing import TypeVar
+
+import hydra.utils
+import lightning as L
+import transformers
+
+from dsrl.config.run_config import RunConfig
+from dsrl.data.datamodule import PromptData
+from dsrl.errors import DSRLError
+from dsrl.loop.module import DSRLModule
+from dsrl.parallel.choose import lightning_precision, strategy_for
+from dsrl.parallel.watchdog import Watchdog
+from dsrl.phases.scheduler import PhaseScheduler
+from dsrl.runs.checkpoints import Checkpoints
+from dsrl.runs.preemption import Preemption
+from dsrl.runs.progress import Progress
+from dsrl.runs.resume import checkpoint_to_resume
+from dsrl.runs.run_folder import RunFolder
+
+C = TypeVar("C", bound=L.Callback)
+
+
+def build_trainer(config: RunConfig, *, resumes: bool = False) -> tuple[L.Trainer, DSRLModule, PromptData]:
+    """A trainer, a module and its data, ready for `trainer.fit(module, data)`. One epoch is one iteration."""
+    _quiet()
+    L.seed_everything(config.seed, verbose=False)
+    checkpoints = config.run_dir / "checkpoints"
+    data = PromptData(
+        config.data,
+        prompts_per_iteration=config.prompts_per_iteration,
+        seed=config.seed,
+        curriculum=config.curriculum,
+    )
+    data.setup("fit")
+    validates = config.validation.every > 0 and bool(data.val_names)
+    trainer = L.Trainer(
+        strategy=strategy_for(config.trainer, config.checkpoint),
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        num_nodes=config.trainer.num_nodes,
+        precision=lightning_precision(config.trainer),  # type: ignore[arg-type]
+        max_epochs=config.iterations,
+        num_sanity_val_steps=-1 if validates and not resumes else 0,  # the whole validation, before any update
+        check_val_every_n_epoch=config.validation.every or 1,
+        limit_val_batches=1.0 if validates else 0,
+        callbacks=[
+            Watchdog(config.trainer.timeout),
+            Preemption(),
+            PhaseScheduler(config.phases, iterations=config.iterations, checkpoints=checkpoints),
+            RunFolder(config.run_dir, config=config.resolved, samples=config.logged_samples),
+            Progress(iterations=config.iterations, folder=config.run_dir),
+            Checkpoints(checkpoints, config.checkpoint, iterations=config.iterations),
+        ],
+        logger=[hydra.utils.instantiate(logger) for logger in config.logger.values()],
+        log_every_n_steps=1,
+        inference_mode=False,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=config.run_dir,
+    )
+    return trainer, DSRLModule(config), data
+
+
+def fit(config: RunConfig) -> L.Trainer:
+    """Train, from the first iteration, or where `resume` says, to the last.
+
+    Raises DSRLError with the cause where another rank's end has ended this one, and KeyboardInterrupt, when all is
+    saved, where it was stopped from the keyboard.
+    """
+    checkpoint = checkpoint_to_resume(config)
+    trainer, module, data = build_trainer(config, resumes=checkpoint is not None)
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except Exception as error:
+        watchdog = _callback(trainer, Watchdog)
+        if watchdog.verdict and not isinstance(error, DSRLError):
+            raise DSRLError(watchdog.verdict) from error
+        raise
+    if _callback(trainer, Preemption).received == signal.SIGINT:
+        raise KeyboardInterrupt
+    return trainer
+
+
+def _callback(trainer: L.Trainer, kind: type[C]) -> C:
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next(callback for callback in callbacks if isinstance(callback, kind))
+
+
+def _quiet() -> None:
+    """Silence what Lightning says at every start and what is by design here; errors and the rest stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    for message in (
+        ".*does not have many workers.*",
+        ".*when logging on epoch level in distributed setting.*",  # what is logged is global already
+        ".*exists and is not empty.*",
+        ".*in eval mode at the start of training.*",
+        ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message)

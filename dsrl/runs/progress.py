@@ -1,0 +1,134 @@
+"""What a person sees while a run goes on: a bar, a line an iteration, and a summary."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import TaskID
+from rich.table import Table
+
+from dsrl.loop.module import DSRLModule
+from dsrl.parallel.sharding import parameter_count
+from dsrl.runs.terminal import progress_bar, terminal
+
+COLUMNS = {
+    "reward/mean": ("reward", "{:.3f}"),
+    "kept/fraction": ("kept", "{:.2f}"),
+    "response/length_mean": ("length", "{:.1f}"),
+    "response/reflections": ("reflect", "{:.2f}"),
+    "loss": ("loss", "{:+.4f}"),
+    "grad_norm": ("norm", "{:.2f}"),
+}
+
+
+class Progress(L.Callback):
+    """A rich progress bar; above it one line an iteration, each handoff, each validation. Rank 0 alone prints."""
+
+    def __init__(self, *, iterations: int, folder: Path, console: Console | None = None) -> None:
+        self.iterations, self.folder = iterations, folder
+        self.console = console or terminal()
+        self.bar = progress_bar(self.console)
+        self.task: TaskID | None = None
+        self.began = time.perf_counter()
+        self.phase = 0
+        self.validations: list[tuple[int, int, dict[str, float]]] = []  # (iterations done, phase, metrics)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say what is about to run."""
+        module = DSRLModule.of(pl_module)
+        size = parameter_count(module.policy)
+        if trainer.is_global_zero:
+            config = module.config
+            self.console.print(
+                f"[bold]dsrl[/]  {escape(config.model.name)} ({size / 1e6:.1f}M parameters) on {module.device.type}, "
+                f"{config.iterations} iterations of {config.prompts_per_iteration} prompts x "
+                f"{config.responses_per_prompt} responses\nrun folder: {escape(str(self.folder))}"
+            )
+            self.bar.start()
+            self.task = self.bar.add_task("validation", total=self.iterations, status="")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start, or go on, counting."""
+        if self.task is not None:
+            self.bar.update(self.task, completed=trainer.current_epoch, description="training")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """The iteration's line."""
+        module = DSRLModule.of(pl_module)
+        if self.task is None:
+            return
+        if module.phase.number != self.phase:
+            self.phase = module.phase.number
+            self.console.print(
+                f"[bold magenta]phase {self.phase}: {module.phase.name}[/] from iteration {module.iteration}, "
+                f"lr {module.metrics['lr']:.2g}"
+            )
+        numbers = "  ".join(
+            f"[dim]{label}[/] {form.format(module.metrics[key])}" for key, (label, form) in COLUMNS.items()
+        )
+        seconds = module.metrics["time/iteration"]
+        speed = module.metrics["tokens/sampled"] / max(1e-9, seconds)
+        self.console.print(f"{module.iteration:>4}  {numbers}  [dim]{seconds:.1f} s, {speed:.0f} tok/s[/]")
+        status = f"phase {self.phase} {module.phase.name}  reward {module.metrics['reward/mean']:.3f}"
+        self.bar.update(self.task, advance=1, status=status)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show that the pause is a validation."""
+        if self.task is not None:
+            self.bar.update(self.task, description="validation")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The validation's line."""
+        module = DSRLModule.of(pl_module)
+        if self.task is None:
+            return
+        done = module.validated_at
+        self.validations.append((done, module.phase.number, dict(module.validated)))
+        numbers = "  ".join(f"{escape(key.removeprefix('val/'))} [bold]{value:.3f}[/]" for key, value in _shown(module))
+        self.console.print(f"[cyan]validation after {done} iterations:[/] {numbers}")
+        self.bar.update(self.task, description="training")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The summary."""
+        if self.task is None:
+            return
+        self.bar.stop()
+        if self.validations:
+            table = Table(title="held-out accuracy", title_justify="left")
+            keys = list(self.validations[0][2])
+            for column in ("after iteration", "phase", *(escape(key.removeprefix("val/")) for key in keys)):
+                table.add_column(column, justify="right")
+            for done, phase, metrics in self.validations:
+                table.add_row(str(done), str(phase), *(f"{metrics[key]:.3f}" for key in keys))
+            self.console.print(table)
+        done, iterations = trainer.current_epoch, DSRLModule.of(pl_module).config.iterations
+        if done < iterations:
+            self.console.print(f"stopped by a signal after {done} of {iterations} iterations; resume=last goes on")
+            return
+        minutes, seconds = divmod(time.perf_counter() - self.began, 60)
+        self.console.print(
+            f"done in {minutes:.0f} min {seconds:.0f} s: {self.folder}/metrics.jsonl, samples.jsonl, "
+            f"hf/ (the policy, for AutoModelForCausalLM.from_pretrained)",
+            markup=False,
+        )
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave the terminal as it was, and say what goes on after Ctrl-C."""
+        self.bar.stop()
+        if self.task is not None and isinstance(exception, KeyboardInterrupt):
+            done = f"{trainer.current_epoch} of {self.iterations} iterations"
+            goes_on = f"run_dir={self.folder} resume=last goes on from the newest checkpoint"
+            self.console.print(f"interrupted after {done}; {goes_on}", markup=False)
+
+
+def _shown(module: DSRLModule) -> list[tuple[str, float]]:
+    """avg@k and pass@k of each set: the ends of the list."""
+    k = module.config.validation.k
+    return [(key, value) for key, value in module.validated.items() if key.endswith((f"/avg@{k}", f"/pass@{k}"))]

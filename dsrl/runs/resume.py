@@ -1,0 +1,99 @@
+"""Where a resumed run continues, and what may differ from the run that it continues."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dsrl.config.run_config import LATER_PHASES, RunConfig
+from dsrl.errors import ConfigError
+from dsrl.runs.checkpoint_files import UnreadableCheckpoint, read_checkpoint
+from dsrl.runs.handoff import phase_that_begins
+
+MAY_CHANGE = (
+    "run_dir",
+    "resume",
+    "iterations",
+    "validation",
+    "checkpoint",
+    "logged_samples",
+    "logger",
+    "trainer",
+    "update.micro_batch_tokens",
+    "sampler.batch_size",
+    "mismatch.every",
+)
+"""Keys, and everything below them, that may differ from the run that is resumed."""
+
+
+def checkpoint_to_resume(config: RunConfig) -> Path | None:
+    """The checkpoint to continue from; None for a run from the beginning.
+
+    `resume=last` is the newest in the run folder, none where it has no checkpoint yet; `resume=PATH` is that file.
+    Raises ConfigError where it cannot be read, was made with another configuration, or has nothing left to run.
+    """
+    if config.resume is None:
+        return None
+    path = newest_checkpoint(config.run_dir / "checkpoints") if config.resume == "last" else Path(config.resume)
+    if path is None:
+        return None
+    content = _read(path)
+    saved, begins = content["dsrl"], phase_that_begins(content)
+    may_change = MAY_CHANGE if begins is None else (*MAY_CHANGE, *LATER_PHASES[begins - 2 :])
+    changed = [
+        f"{key}: {before!r} in the checkpoint, {after!r} now"
+        for key, before, after in differences(saved["config"], config.resolved)
+        if not any(key == free or key.startswith(f"{free}.") for free in may_change)
+    ]
+    if changed:
+        raise ConfigError(
+            f"resume={path}: the run was made with another configuration (only {', '.join(may_change)} may change)\n"
+            + "\n".join(changed)
+        )
+    if saved["iterations_done"] >= config.iterations:
+        raise ConfigError(
+            f"resume={path}: the run is finished, all of iterations={config.iterations} are done; raise it to go on"
+        )
+    return path
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint in which most iterations are done; None without any."""
+    found = [(_iterations_done(path), path) for path in folder.glob("*.ckpt")]
+    return max(found)[1] if found else None
+
+
+def _iterations_done(path: Path) -> int:
+    """From the name: `iteration19.ckpt` was written after iteration 19, `handoff-...-iteration20.ckpt` before 20."""
+    number = re.search(r"iteration(\d+)\.ckpt$", path.name)
+    return int(number[1]) + (not path.name.startswith("handoff")) if number else 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The checkpoint's content. Where it cannot be read, the error names the newest beside it that can."""
+    try:
+        return read_checkpoint(path)
+    except UnreadableCheckpoint as error:
+        beside = sorted(path.parent.glob("*.ckpt"), key=_iterations_done, reverse=True)
+        good = next((other for other in beside if other != path and _is_readable(other)), None)
+        offer = f"the newest beside it that can be read is {good}: resume={good}" if good else "nor is any beside it"
+        raise ConfigError(f"resume={error}; {offer}") from error
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        read_checkpoint(path)
+    except UnreadableCheckpoint:
+        return False
+    return True
+
+
+def differences(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two configurations differ: key, the value before, the value after."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in dict.fromkeys([*before, *after]):
+            yield from differences(before.get(key), after.get(key), f"{prefix}.{key}" if prefix else str(key))
+    elif before != after:
+        yield prefix, before, after

@@ -1,0 +1,121 @@
+"""The run folder: config.yaml, metrics.jsonl, samples.jsonl, and at the end hf/."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from omegaconf import OmegaConf
+
+from dsrl.export import write_hf
+from dsrl.loop.module import DSRLModule
+from dsrl.verifiers.verifier import extracted_answers_of, rows_of
+
+
+class RunFolder(L.Callback):
+    """Writes what a run leaves behind; rank 0 alone writes.
+
+    metrics.jsonl has one line an iteration, and a line of its own for each validation: its `iteration` is the number of
+    iterations that were done before it. After a resume, what stood there of iterations that run again is cut off.
+    """
+
+    def __init__(self, folder: Path, *, config: Mapping[str, Any], samples: int) -> None:
+        self.folder, self.config, self.samples = folder, config, samples
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Make the folder and write config.yaml."""
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
+
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A run from the beginning: no lines yet."""
+        self._cut(trainer, lambda line: False)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Drop hf/, and lines of iterations that are about to run (again); a validation's belongs to the one before."""
+        first = trainer.current_epoch
+        if trainer.is_global_zero and first:  # of a run that was finished and goes on: no longer the newest policy
+            shutil.rmtree(self.folder / "hf", ignore_errors=True)
+        self._cut(
+            trainer, lambda line: line["iteration"] < first + ("reward/mean" not in line and "prompt" not in line)
+        )
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """The iteration's line, and some of its rollouts."""
+        module = DSRLModule.of(pl_module)
+        assert module.experience is not None
+        phase, iteration = module.phase, module.iteration
+        head = {"iteration": iteration, "phase": phase.number, "objective": phase.name}
+        self._append(trainer, "metrics.jsonl", {**head, **module.metrics})
+        rollouts, rewards = module.experience.rollouts, module.experience.rewards.reshape(-1)
+        stride, count = max(1, len(rollouts.texts) // max(1, self.samples)), rollouts.responses_per_prompt
+        for row in range(0, len(rollouts.texts), stride)[: self.samples] if trainer.is_global_zero else ():
+            prompt = rollouts.prompt_of(row)
+            answers = extracted_answers_of(
+                module.verifier, rows_of(rollouts, [row // count])
+            )  # of the prompt's responses
+            line = {
+                **head,
+                "prompt": prompt.text,
+                "response": rollouts.texts[row],
+                "reward": float(rewards[row]),
+                "extracted_answer": answers[row % count],
+                "ground_truth": prompt.ground_truth,
+                "finish_reason": rollouts.finish_reasons[row],
+                "data_source": prompt.data_source,
+            }
+            self._append(trainer, "samples.jsonl", line)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The validation's line."""
+        module = DSRLModule.of(pl_module)
+        self._append(trainer, "metrics.jsonl", {"iteration": module.validated_at, **module.validated})
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The final policy, as `AutoModelForCausalLM.from_pretrained` reads it."""
+        module = DSRLModule.of(pl_module)
+        if trainer.current_epoch < module.config.iterations:  # stopped by a signal: the run goes on another time
+            return
+        tensors = module.policy.named_tensors()
+        if trainer.is_global_zero:
+            write_hf(self.folder / "hf", module.config.model, tensors, module.encoder.tokenizer, module.provenance)
+        for _ in tensors:  # what rank 0 reads, every rank has a part in
+            pass
+        trainer.strategy.barrier()
+
+    def _append(self, trainer: L.Trainer, name: str, line: Mapping[str, Any]) -> None:
+        if trainer.is_global_zero:
+            strict = {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in line.items()
+            }
+            with (self.folder / name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(strict, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def _cut(self, trainer: L.Trainer, keep: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Rewrite both files with the lines to keep, atomically; a last line that a kill cut short is dropped."""
+        for name in ("metrics.jsonl", "samples.jsonl") if trainer.is_global_zero else ():
+            path = self.folder / name
+            if path.exists():
+                lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() also breaks inside JSON strings
+                kept = [line for line in lines if _is_line(line)]
+                kept = [line for line in kept if keep(json.loads(line))]
+                partial = path.with_suffix(".partial")
+                partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+                partial.replace(path)
+
+
+def _is_line(text: str) -> bool:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return True

@@ -1,0 +1,179 @@
+"""The trainer's end of a vLLM engine's process: start it, call it, notice its death, end it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import dsrl
+from dsrl.errors import DSRLError
+from dsrl.samplers.vllm.engine import end_group
+from dsrl.samplers.vllm.weights import Outbox
+
+LAUNCHER_VARIABLES = {
+    *("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "NODE_RANK"),
+    *("LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK"),
+}
+"""What a launcher tells the trainer's ranks about each other, and the engine must not take for its own."""
+LOG_LINES = 15
+REMEDIES = {
+    "No space left": "free space in /dev/shm, where its semaphores are",
+    "for the cache blocks": "raise sampler.kv_cache_gib where it is given, and on a CPU",
+    "KV cache is needed": "raise sampler.kv_cache_gib, or lower sampler.max_model_len",
+}
+"""What vLLM's messages say when they fail, and which of our options mends it."""
+
+
+class EngineProcess:
+    """A process of its own: vLLM changes environment, threads and process groups of the one it runs in.
+
+    `environment` comes on top of this process's own, which stays as it is. Raises DSRLError where the engine does not
+    start, or ends.
+    """
+
+    def __init__(self, environment: Mapping[str, str], arguments: Sequence[Any], *, patience: float) -> None:
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  (it has no name, and closes with this object)
+        self.connection, theirs = Pipe()
+        inherited = {key: value for key, value in os.environ.items() if key not in LAUNCHER_VARIABLES}
+        folder = tempfile.mkdtemp(prefix="dsrl-engine-")  # vLLM leaves files of its own behind
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", f"from dsrl.samplers.vllm.engine import main; main({theirs.fileno()}, {folder!r})"],
+            env={**inherited, **environment, "TMPDIR": folder},
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # an interrupt from the keyboard is the trainer's to handle
+        )
+        theirs.close()
+        self.outbox = Outbox()
+        self._finalize = weakref.finalize(self, _end, self.process, self.connection, self.outbox, folder)
+        self.call("start", *arguments, patience=patience)
+
+    def call(self, method: str, *arguments: Any, patience: float | None = None) -> Any:
+        """What the engine's method returns. patience: seconds to wait, for ever by default."""
+        self._ask(method, *arguments)
+        return self._answer(method, patience)
+
+    def generate(self, version: int, prompts: list[Any], seeds: list[int], settings: dict[str, Any]) -> list[Any]:
+        """Responses to each prompt; see `Engine.generate`."""
+        return list(self.call("generate", version, prompts, seeds, settings))
+
+    def load(self, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> tuple[int, list[Any]]:
+        """All weights: the checksum of the bytes sent, and what each worker says of those it received.
+
+        The engine loads a chunk while the next one is gathered. The iterator is used up even where the engine fails,
+        since other ranks may take part in it.
+        """
+        tensors = iter(named_tensors)
+        try:
+            self.call("begin_weights")
+            loading = False
+            try:
+                for chunk in self.outbox.chunks(tensors, dtype):
+                    if loading:
+                        loading = False
+                        self._answer("receive_weights")
+                    self._ask("receive_weights", chunk)
+                    loading = True
+            finally:
+                if loading:
+                    self._answer("receive_weights")
+            return self.outbox.checksum, self.call("finish_weights")
+        except DSRLError:
+            for _ in tensors:
+                pass
+            raise
+
+    def close(self) -> None:
+        """End it. May be called twice."""
+        self._finalize()
+
+    def _ask(self, method: str, *arguments: Any) -> None:
+        try:
+            self.connection.send((method, arguments))
+        except OSError as error:
+            raise DSRLError(self._obituary(method)) from error
+
+    def _answer(self, method: str, patience: float | None = None) -> Any:
+        waited = 0.0
+        try:
+            while not self.connection.poll(1.0):
+                waited += 1.0
+                if patience is not None and waited >= patience:
+                    self.close()
+                    raise DSRLError(
+                        f"sampler vllm: the engine did not {method} within {patience:.0f} s" + self._last_words()
+                    )
+            state, result = self.connection.recv()
+        except (EOFError, OSError) as error:
+            raise DSRLError(self._obituary(method)) from error
+        if state == "failed":
+            hint = "".join(f"; {remedy}" for symptom, remedy in REMEDIES.items() if symptom in result)
+            raise DSRLError(f"sampler vllm: the engine could not {method}: {result}{hint}")
+        return result
+
+    def _obituary(self, method: str) -> str:
+        try:
+            code = self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            code = None
+        how = "was closed" if code is None else f"ended with code {code}"
+        if code is not None and code < 0:
+            how = f"was ended by {signal.Signals(-code).name}"
+            how += " (by the system, where memory ran out, or by someone)" if code == -signal.SIGKILL else ""
+        return f"sampler vllm: the engine's process {how} when it was to {method}" + self._last_words()
+
+    def _last_words(self) -> str:
+        self.log.seek(0)
+        lines = self.log.read().decode(errors="replace").strip().splitlines()[-LOG_LINES:]
+        return "".join(["; the end of its log:", *(f"\n    {line}" for line in lines)]) if lines else ""
+
+
+def _end(process: subprocess.Popen[bytes], connection: Connection, outbox: Outbox, folder: str) -> None:
+    connection.close()
+    end_group(process.pid)
+    process.wait()
+    outbox.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def cpu_environment(cores: Sequence[int], workers: int) -> dict[str, str]:
+    """The engine's variables where it computes on these cores of a CPU."""
+    share = max(1, len(cores) // workers)
+    shares = [list(cores[first : first + share]) for first in range(0, share * workers, share)]
+    return {
+        # The engine in the process that we start itself, instead of in one more.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "0"),
+        "OMP_NUM_THREADS": str(share),
+        "VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, part)) for part in shares) if all(shares) else "nobind",
+    }
+
+
+def common_environment() -> dict[str, str]:
+    """The engine's variables on any device: quiet, alone, and able to import this package.
+
+    Of its log only errors: its warnings speak of tokenizers and weights that it is not meant to have.
+    """
+    paths = [str(Path(dsrl.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", compiled),  # outlives the engine's folder
+        "PYTHONPATH": os.pathsep.join(paths),
+        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_HOST_IP": os.environ.get("VLLM_HOST_IP", "127.0.0.1"),
+    }

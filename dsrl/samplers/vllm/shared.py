@@ -1,0 +1,86 @@
+"""A tensor-parallel engine that several ranks share, each with its own prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from dsrl.errors import DSRLError
+from dsrl.samplers.vllm.process import EngineProcess
+
+
+class SharedEngine:
+    """The first of some ranks runs an engine on the devices of all of them, and asks it for all.
+
+    It is used as an `EngineProcess` is. Every method is a collective of these ranks; what fails on the first of them
+    raises DSRLError on each.
+    """
+
+    def __init__(self, groups: list[list[int]], start: Callable[[], EngineProcess]) -> None:
+        """groups: which ranks of the run share an engine. A collective of all ranks of the run."""
+        for ranks in groups:  # torch wants every rank to take part in making every group
+            group = dist.new_group(ranks, backend="gloo", timeout=timedelta(days=7))  # the watchdog ends what hangs
+            if dist.get_rank() in ranks:
+                self.ranks, self.group = ranks, group
+        self.process: EngineProcess | None = None
+        self._on_first(lambda: setattr(self, "process", start()))
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """What the engine's method returns, on every rank."""
+        return self._on_first(lambda: self._own.call(method, *arguments))
+
+    def generate(self, version: int, prompts: list[Any], seeds: list[int], settings: dict[str, Any]) -> list[Any]:
+        """Responses to this rank's prompts. The settings are those of all ranks."""
+        asked: list[Any] = [None] * len(self.ranks)
+        dist.gather_object((prompts, seeds), asked if self._is_first else None, dst=self.ranks[0], group=self.group)
+        answers: list[list[Any]] = []
+
+        def ask_for_all() -> None:
+            all_prompts, all_seeds = ([each for request in asked for each in request[part]] for part in (0, 1))
+            found = iter(self._own.generate(version, all_prompts, all_seeds, settings))
+            answers.extend([next(found) for _ in own] for own, _ in asked)
+
+        self._on_first(ask_for_all)
+        mine: list[Any] = [None]
+        dist.scatter_object_list(mine, answers if self._is_first else None, src=self.ranks[0], group=self.group)
+        return list(mine[0])
+
+    def load(self, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> tuple[int, list[Any]]:
+        """All weights, from the first rank; the others only take part in gathering them."""
+        for _ in () if self._is_first else named_tensors:
+            pass
+        sent, received = self._on_first(lambda: self._own.load(named_tensors, dtype))
+        return sent, received
+
+    def close(self) -> None:
+        """End the engine. May be called twice, and without the others."""
+        if self.process is not None:
+            self.process.close()
+
+    @property
+    def _is_first(self) -> bool:
+        return dist.get_rank() == self.ranks[0]
+
+    @property
+    def _own(self) -> EngineProcess:
+        assert self.process is not None
+        return self.process
+
+    def _on_first(self, act: Callable[[], Any]) -> Any:
+        """What `act` returns on the first rank, or the error that it raises there, on each."""
+        outcome: list[Any] = [None]
+        if self._is_first:
+            try:
+                outcome = [(act(), None)]
+            except DSRLError as error:
+                outcome = [(None, str(error))]
+        dist.broadcast_object_list(outcome, src=self.ranks[0], group=self.group)
+        result, failure = outcome[0]
+        if failure is not None:
+            raise DSRLError(failure)
+        return result

@@ -1,0 +1,639 @@
+"""From rewards to micro-batches: how an iteration is cut changes nothing, and only what counts is scored."""
+
+import copy
+import random
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import dsrl.parallel.collectives
+from dsrl import build, names, register
+from dsrl.loop.experience import (
+    Experience,
+    SpaceView,
+    contexts_in,
+    cut,
+    optimizer_steps,
+    space_key,
+    weigh,
+)
+from dsrl.models.policy import Policy
+from dsrl.registry import _registry
+from dsrl.types import Prompt, Rollouts
+
+torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+ENCODER = SimpleNamespace(start_token_id=1)
+B, G, T, V, LONGEST = 5, 4, 7, 29, 12
+ALL_AT_ONCE = 10**6
+REWARDS = torch.tensor(
+    [
+        [1, 0, 0, 1],
+        [1, 1, 1, 1],  # no signal within the group
+        [0, 0, 0, 0],  # none either
+        [0, 1, 1, 1],
+        [0, 0, 0, 1],
+    ],
+    dtype=torch.float64,
+)
+MIXED_GROUPS = {row for row in range(20) if row // G in (0, 3, 4)}
+WRONG_IN_MIXED = {1, 2, 12, 16, 17, 18}
+RIGHT_IN_MIXED = MIXED_GROUPS - WRONG_IN_MIXED
+EVERY = set(range(20))
+
+# Rows that the model must score, in each space that is scored.
+SCORED = {
+    "prerl": {"marginal": MIXED_GROUPS},
+    "nsr_prerl": {"marginal": WRONG_IN_MIXED},
+    "psr_prerl": {"marginal": RIGHT_IN_MIXED},
+    "grpo": {"conditional": MIXED_GROUPS},
+    "nsr": {"conditional": WRONG_IN_MIXED},
+    "psr": {"conditional": RIGHT_IN_MIXED},
+    "dr_grpo": {"conditional": MIXED_GROUPS},
+    "dapo": {"conditional": MIXED_GROUPS},
+    "gspo": {"conditional": MIXED_GROUPS},
+    "cispo": {"conditional": MIXED_GROUPS},
+    "rloo": {"conditional": MIXED_GROUPS},
+    "reinforce_pp": {"conditional": EVERY},
+    "w_reinforce": {"conditional": EVERY},
+    "mixed": {"conditional": MIXED_GROUPS, "marginal": WRONG_IN_MIXED},
+}
+WITH_KL = {
+    "grpo+k3": {"name": "grpo", "kl": {"coefficient": 0.3, "estimator": "k3"}},
+    "nsr_prerl+k2": {"name": "nsr_prerl", "kl": {"coefficient": 0.3, "estimator": "k2"}},
+    "prerl+marginal k3": {"name": "prerl", "kl": {"coefficient": 0.3, "estimator": "k3", "space": "marginal"}},
+}
+SCORED |= {
+    "grpo+k3": {"conditional": EVERY},
+    "nsr_prerl+k2": {"marginal": WRONG_IN_MIXED, "conditional": EVERY},
+    "prerl+marginal k3": {"marginal": EVERY},
+}
+OBJECTIVES = [*names("objective"), *WITH_KL]
+
+
+def objective_of(label, **fields):
+    return build("objective", WITH_KL.get(label, label), **fields)
+
+
+def tiny_policy(seed=0):
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=V,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        initializer_range=0.2,
+        max_position_embeddings=64,
+    )
+    return Policy(LlamaForCausalLM(config).double())
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return tiny_policy()
+
+
+@pytest.fixture(scope="module")
+def older(policy):
+    """The policy that sampled, far enough from `policy` for some ratios to be clipped, and a reference."""
+    torch.manual_seed(7)
+    nearby = copy.deepcopy(policy)
+    for parameter in nearby.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    return nearby
+
+
+def frozen_rollouts(seed=0):
+    rng = random.Random(seed)
+    lengths = [rng.randint(1, T) for _ in range(B * G)]
+    lengths[1], lengths[5], lengths[12] = 1, T, T
+    prompts = [
+        Prompt(position=b, text="", token_ids=tuple(rng.randrange(3, V) for _ in range(rng.randint(1, 6))))
+        for b in range(B)
+    ]
+    tokens = torch.zeros(B * G, T, dtype=torch.long)
+    for row, length in enumerate(lengths):
+        tokens[row, :length] = torch.tensor([rng.randrange(3, V) for _ in range(length)])
+    mask = torch.arange(T) < torch.tensor(lengths)[:, None]
+    return Rollouts(
+        prompts=prompts,
+        tokens=tokens,
+        mask=mask,
+        logprobs=torch.zeros(B * G, T),
+        texts=["x"] * (B * G),
+        finish_reasons=["stop"] * (B * G),
+    )
+
+
+ROLLOUTS = frozen_rollouts()
+
+
+def share_of(rollouts, rewards, chosen):
+    """The part of rollouts and rewards that a rank with these prompts holds."""
+    rows = torch.tensor([b * G + g for b in chosen for g in range(G)], dtype=torch.long)
+    part = Rollouts(
+        prompts=[rollouts.prompts[b] for b in chosen],
+        tokens=rollouts.tokens[rows],
+        mask=rollouts.mask[rows],
+        logprobs=rollouts.logprobs[rows],
+        texts=["x"] * len(rows),
+        finish_reasons=["stop"] * len(rows),
+    )
+    return part, rewards[torch.tensor(chosen)]
+
+
+def score(policy, view, rows, rollouts):
+    width = int(rollouts.lengths[rows].max())
+    contexts = [view.contexts[row] for row in rows.tolist()]
+    return policy(contexts, rollouts.tokens[rows, :width], rollouts.mask[rows, :width])
+
+
+@torch.no_grad()
+def score_all(policy, view, rollouts):
+    return score(policy, view, torch.arange(len(rollouts.texts)), rollouts)
+
+
+def experience_of(objective, rollouts=ROLLOUTS, rewards=REWARDS, older=None):
+    views = {}
+    for index, (weight, term) in enumerate(objective.terms):
+        key = space_key(term.space)
+        if key not in views:
+            contexts = contexts_in(term.space, rollouts.prompts, ENCODER, responses=G, seed=0, iteration=0)
+            views[key] = SpaceView(contexts=contexts)
+        views[key].terms.append(weigh(index, weight, term, rollouts, rewards))
+    for view in views.values():
+        if older is not None:
+            view.old_logprobs = view.reference_logprobs = torch.zeros(rollouts.mask.shape, dtype=torch.float64)
+            found = score_all(older, view, rollouts)
+            view.old_logprobs[:, : found.shape[1]] = found
+    return Experience(rollouts=rollouts, rewards=rewards, views=list(views.values()))
+
+
+def steps_of(experience, max_tokens=ALL_AT_ONCE, minibatches=1, epochs=1):
+    return list(
+        optimizer_steps(
+            experience,
+            minibatches=minibatches,
+            epochs=epochs,
+            max_tokens=max_tokens,
+            max_new_tokens=LONGEST,
+            seed=0,
+            device=CPU,
+        )
+    )
+
+
+def gradient_of(policy):
+    """All gradients in one vector, zeros where there is none; taken away from the policy."""
+    parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in policy.parameters()]
+    policy.zero_grad()
+    return torch.cat(parts).clone()
+
+
+def take(policy, step, rollouts):
+    """Loss, metrics and gradient of an optimizer step, micro-batch after micro-batch as in the loop."""
+    total, metrics = 0.0, {}
+    for micro_batch in step.micro_batches:
+        share = step.loss(score(policy, micro_batch.view, micro_batch.rows, rollouts), micro_batch, rollouts)
+        share.loss.backward()
+        total += share.loss.item()
+        for key, value in share.metrics.items():
+            metrics[key] = metrics.get(key, 0.0) + float(value)
+    return total, metrics, gradient_of(policy)
+
+
+def assert_same(first, second, tolerance=1e-9):
+    assert first[0] == pytest.approx(second[0], abs=tolerance)
+    assert first[1] == pytest.approx(second[1], abs=1e-6)  # metrics are float32
+    torch.testing.assert_close(first[2], second[2], atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("label", OBJECTIVES)
+def test_the_budget_of_tokens_changes_nothing(label, policy, older):
+    experience = experience_of(objective_of(label), older=older)
+    (whole,) = steps_of(experience)
+    expected = take(policy, whole, ROLLOUTS)
+    assert len(whole.micro_batches) == len(SCORED.get(label, experience.views))
+    assert expected[2].abs().max() > 1e-4
+    for max_tokens in (1, 24, 40):
+        (step,) = steps_of(experience, max_tokens)
+        assert len(step.micro_batches) > len(whole.micro_batches)
+        assert step.counts == whole.counts
+        assert_same(take(policy, step, ROLLOUTS), expected)
+
+
+@pytest.mark.parametrize("label", list(SCORED))
+def test_only_rows_that_count_reach_the_model(label, policy):
+    seen = {}
+    pairs = zip(ROLLOUTS.tokens, ROLLOUTS.mask, strict=True)
+    responses = {tuple(row[keep].tolist()): number for number, (row, keep) in enumerate(pairs)}
+    assert len(responses) == B * G
+
+    def spy(module, arguments):
+        contexts, tokens, mask = arguments
+        for context, row, keep in zip(contexts, tokens, mask, strict=True):
+            row = responses[tuple(row[keep].tolist())]
+            space = "marginal" if context == (1,) else "conditional"
+            assert context in ((1,), ROLLOUTS.prompt_of(row).token_ids)
+            assert row not in seen.setdefault(space, set())  # once each
+            seen[space].add(row)
+
+    (step,) = steps_of(experience_of(objective_of(label)), max_tokens=40)
+    for micro_batch in step.micro_batches:
+        micro_batch.view.reference_logprobs = torch.zeros(B * G, T)
+    hook = policy.register_forward_pre_hook(spy)
+    take(policy, step, ROLLOUTS)
+    hook.remove()
+    assert seen == SCORED[label]
+
+
+def test_every_preset_has_its_row_in_the_table():
+    built_in = [name for name in names("objective") if _registry["objective"][name].__module__.startswith("dsrl.")]
+    assert set(built_in) <= set(SCORED)
+
+
+def test_counts_are_those_of_the_kept_samples():
+    lengths = ROLLOUTS.lengths
+
+    def counted(label):
+        return [(c.tokens, c.sequences, c.samples, c.max_new_tokens) for c in steps_of(experience_of(label))[0].counts]
+
+    everything = (float(lengths.sum()), 20.0, 20.0, LONGEST)
+    wrong = (float(lengths[sorted(WRONG_IN_MIXED)].sum()), 6.0, 6.0, LONGEST)
+    signal = (float(lengths[sorted(MIXED_GROUPS)].sum()), 12.0, 12.0, LONGEST)
+    assert counted(objective_of("grpo")) == [everything]  # those with advantage 0 too, which no forward needs
+    assert counted(objective_of("nsr_prerl")) == [wrong]
+    assert counted(objective_of("dapo")) == [signal]
+    assert counted(objective_of("mixed")) == [everything, wrong]
+    assert counted(objective_of("nsr_prerl+k2")) == [wrong, everything]
+
+
+def test_a_response_of_no_token_is_a_sample_and_no_sequence():
+    rollouts = frozen_rollouts()
+    rollouts.mask[1] = False
+    (counts,) = steps_of(experience_of(objective_of("nsr_prerl"), rollouts))[0].counts
+    assert (counts.sequences, counts.samples) == (5.0, 6.0)
+
+
+# The same numbers by hand: loops over sequences and tokens, plain forwards, statistics of lists.
+
+
+def plain(model, context, response):
+    logits = model(input_ids=torch.tensor([[*context, *response]])).logits[0]
+    table = logits.log_softmax(-1)
+    return [table[len(context) - 1 + t, token] for t, token in enumerate(response)]
+
+
+def naive(policy, older, *, space, normalised, negative_only, coefficient=1.0):
+    total, tokens = 0.0, 0
+    clipped = 0
+    for b in range(B):
+        group = REWARDS[b].tolist()
+        mean = sum(group) / G
+        deviation = (sum((reward - mean) ** 2 for reward in group) / (G - 1)) ** 0.5
+        for g in range(G):
+            advantage = (group[g] - mean) / (deviation + 1e-6) if normalised else group[g] - mean
+            if negative_only and not advantage < 0:
+                continue
+            row = b * G + g
+            response = ROLLOUTS.tokens[row, : int(ROLLOUTS.lengths[row])].tolist()
+            context = (1,) if space == "marginal" else ROLLOUTS.prompts[b].token_ids
+            new = plain(policy.model, context, response)
+            old = [value.item() for value in plain(older.model, context, response)]
+            for now, before in zip(new, old, strict=True):
+                ratio = (now - before).exp()
+                held = min(max(ratio.item(), 0.8), 1.2)
+                loss = -advantage * ratio
+                if -advantage * held > loss.item():
+                    loss = torch.tensor(-advantage * held, dtype=torch.float64)
+                    clipped += 1
+                assert not (advantage < 0 and loss.item() > -10 * advantage)
+                total, tokens = total + loss, tokens + 1
+    total = coefficient * total / tokens
+    total.backward()
+    return total.item(), {"clip/fraction": clipped / tokens}, gradient_of(policy)
+
+
+@pytest.mark.parametrize(
+    ("label", "parts"),
+    [
+        ("grpo", {"space": "conditional", "normalised": True, "negative_only": False}),
+        ("nsr_prerl", {"space": "marginal", "normalised": False, "negative_only": True}),
+    ],
+)
+def test_equal_to_loops_over_sequences_and_tokens(label, parts, policy, older):
+    for max_tokens in (1, 50, ALL_AT_ONCE):
+        (step,) = steps_of(experience_of(objective_of(label, coefficient=0.5), older=older), max_tokens)
+        expected = naive(policy, older, coefficient=0.5, **parts)
+        assert expected[1]["clip/fraction"] > 0  # the older policy is far enough for it to matter
+        assert_same(take(policy, step, ROLLOUTS), expected)
+
+
+@pytest.mark.parametrize("label", ["grpo", "nsr_prerl"])
+def test_on_the_policy_that_sampled_old_logprobs_need_no_pass(label, policy):
+    without, given = (
+        take(policy, *steps_of(experience_of(objective_of(label), older=old)), ROLLOUTS) for old in (None, policy)
+    )
+    assert_same(without, given)
+
+
+def test_terms_that_share_a_pass_each_see_their_own_rows_alone(policy, older):
+    """Right answers for one term, wrong ones for the other: together what the two are apart."""
+    both = {"name": "mixed", "objectives": {"nsr": {"weight": 0.5}, "psr": {"weight": 2.0}}}
+    experience = experience_of(build("objective", both), older=older)
+    assert len(experience.views) == 1
+    loss, metrics, gradient = take(policy, *steps_of(experience, 40), ROLLOUTS)
+    apart = [take(policy, *steps_of(experience_of(objective_of(n), older=older)), ROLLOUTS) for n in ("nsr", "psr")]
+    (nsr, nsr_metrics, nsr_gradient), (psr, psr_metrics, psr_gradient) = apart
+    summed = {key: nsr_metrics[key] + psr_metrics[key] for key in nsr_metrics}
+    assert_same((loss, metrics, gradient), (0.5 * nsr + 2 * psr, summed, 0.5 * nsr_gradient + 2 * psr_gradient))
+
+
+# Nothing kept, idle micro-batches.
+
+
+@pytest.mark.parametrize("rewards", [torch.zeros(B, G), torch.ones(B, G)])
+@pytest.mark.parametrize("label", ["nsr_prerl", "psr_prerl", "dapo", "nsr"])
+def test_nothing_kept(label, rewards):
+    (step,) = steps_of(experience_of(objective_of(label), rewards=rewards))
+    assert step.micro_batches == [] and step.keeps_nothing
+
+
+def test_kept_without_signal_is_a_step_without_a_forward():
+    (step,) = steps_of(experience_of(objective_of("grpo"), rewards=torch.zeros(B, G)))
+    assert step.micro_batches == [] and not step.keeps_nothing  # DESIGN section 3: `all` counts advantage 0, too
+
+
+def test_an_idle_micro_batch_adds_exactly_nothing_and_is_the_cheapest_row(policy, monkeypatch):
+    monkeypatch.setattr("dsrl.loop.experience.all_max", lambda value, device: value + 2)
+    (step,) = steps_of(experience_of(objective_of("grpo")))
+    real, *idle = step.micro_batches
+    assert [micro_batch.idle for micro_batch in step.micro_batches] == [False, True, True]
+    step.micro_batches = idle
+    total, metrics, gradient = take(policy, step, ROLLOUTS)
+    assert (total, metrics) == (0.0, {}) and (gradient == 0).all()
+    (row,) = idle[0].rows.tolist()
+    assert int(ROLLOUTS.lengths[row]) == 1
+
+
+def test_an_idle_micro_batch_still_reaches_every_parameter(policy, monkeypatch):
+    """So that ranks without work of their own take part in the reduction of every gradient."""
+    monkeypatch.setattr("dsrl.loop.experience.all_max", lambda value, device: value + 1)
+    (step,) = steps_of(experience_of(objective_of("nsr_prerl"), rewards=torch.zeros(B, G)))
+    (idle,) = step.micro_batches
+    step.loss(score(policy, idle.view, idle.rows, ROLLOUTS), idle, ROLLOUTS).loss.backward()
+    assert all(parameter.grad is not None for parameter in policy.parameters())
+    policy.zero_grad()
+
+
+# Mini-batches.
+
+
+def prompts_of(step):
+    return {int(row) // G for micro_batch in step.micro_batches for row in micro_batch.rows}
+
+
+@pytest.mark.parametrize("minibatches", [1, 2, 3, 5])
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_minibatches_partition_the_prompts_and_keep_groups_together(minibatches, epochs):
+    steps = steps_of(experience_of(objective_of("w_reinforce")), 30, minibatches, epochs)
+    assert len(steps) == minibatches * epochs
+    for epoch in range(epochs):
+        part = steps[epoch * minibatches : (epoch + 1) * minibatches]
+        rows = [row for step in part for micro_batch in step.micro_batches for row in micro_batch.rows.tolist()]
+        assert sorted(rows) == list(range(B * G))
+        sizes = [len(prompts_of(step)) for step in part]
+        assert sum(sizes) == B and max(sizes) - min(sizes) <= 1
+        for step in part:
+            samples = sum(len(micro_batch.rows) for micro_batch in step.micro_batches)
+            assert samples == G * len(prompts_of(step)) == step.counts[0].samples
+
+
+def test_epochs_shuffle_afresh_and_every_time_alike():
+    def order():
+        return [prompts_of(step) for step in steps_of(experience_of(objective_of("w_reinforce")), 30, 5, 4)]
+
+    first = order()
+    assert first == order()
+    assert len({tuple(map(min, first[epoch * 5 : epoch * 5 + 5])) for epoch in range(4)}) == 4
+
+
+def test_minibatch_counts_add_up_to_those_of_the_iteration():
+    experience = experience_of(objective_of("mixed"))
+    (whole,) = steps_of(experience)
+    parts = steps_of(experience, minibatches=3)
+    for field in ("tokens", "sequences", "samples"):
+        for term in (0, 1):
+            assert sum(getattr(step.counts[term], field) for step in parts) == getattr(whole.counts[term], field)
+
+
+# Ranks, as threads with the collectives of torch.distributed between them.
+
+
+class Ranks:
+    """A stand-in for torch.distributed: every thread is a rank."""
+
+    ReduceOp = SimpleNamespace(SUM="sum", MAX="max")
+
+    def __init__(self, size):
+        self.size, self.barrier, self.board = size, threading.Barrier(size, timeout=30), [None] * size
+        self.me = threading.local()
+
+    def is_available(self):
+        return True
+
+    def is_initialized(self):
+        return hasattr(self.me, "rank")
+
+    def get_world_size(self):
+        return self.size
+
+    def exchange(self, value):
+        self.board[self.me.rank] = value
+        self.barrier.wait()
+        everyone = list(self.board)
+        self.barrier.wait()
+        return everyone
+
+    def all_reduce(self, tensor, op="sum"):
+        everyone = torch.stack(self.exchange(tensor.clone()))
+        tensor.copy_(everyone.sum(0) if op == "sum" else everyone.max(0).values)
+
+    def all_gather_object(self, into, value):
+        into[:] = self.exchange(copy.deepcopy(value))
+
+    def run(self, work):
+        """work(rank) of every rank, in the order of ranks."""
+        results, errors = [None] * self.size, []
+
+        def target(rank):
+            self.me.rank = rank
+            try:
+                results[rank] = work(rank)
+            except BaseException as error:
+                errors.append(error)
+                self.barrier.abort()
+
+        threads = [threading.Thread(target=target, args=(rank,)) for rank in range(self.size)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+        return results
+
+
+def on_ranks(size, label, older, monkeypatch, minibatches=1, max_tokens=40):
+    """Of each rank, for each optimizer step: (its prompts, counts, micro-batches, (loss, metrics, gradient))."""
+    ranks = Ranks(size)
+    monkeypatch.setattr(dsrl.parallel.collectives, "dist", ranks)
+    policies = [tiny_policy() for _ in range(size)]
+
+    def work(rank):
+        rollouts, rewards = share_of(ROLLOUTS, REWARDS, list(range(B))[rank::size])
+        experience = experience_of(objective_of(label), rollouts, rewards, copy.deepcopy(older))
+        found = []
+        for step in steps_of(experience, max_tokens, minibatches):
+            rows = [row for m in step.micro_batches if not m.idle for row in m.rows.tolist()]
+            positions = {rollouts.prompt_of(row).position for row in rows}
+            found.append((positions, step.counts, len(step.micro_batches), take(policies[rank], step, rollouts)))
+        return found
+
+    try:
+        return ranks.run(work)
+    finally:
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("minibatches", [1, 2])
+@pytest.mark.parametrize("label", OBJECTIVES)
+def test_ranks_change_nothing(label, minibatches, policy, older, monkeypatch):
+    experience = experience_of(objective_of(label), older=older)
+    alone = [
+        (prompts_of(step), step.counts, take(policy, step, ROLLOUTS)) for step in steps_of(experience, 40, minibatches)
+    ]
+    for steps in zip(alone, *on_ranks(2, label, older, monkeypatch, minibatches), strict=True):
+        (prompts, counts, expected), *shares = steps
+        assert set.union(*(share[0] for share in shares)) == prompts
+        assert all(share[1] == counts for share in shares)
+        assert len({share[2] for share in shares}) == 1  # as many forwards on every rank
+        losses, metrics, gradients = zip(*(share[3] for share in shares), strict=True)
+        keys = {key for part in metrics for key in part}
+        summed = {key: sum(part.get(key, 0.0) for part in metrics) for key in keys}
+        assert_same((sum(losses), summed, sum(gradients)), expected)
+
+
+def test_a_rank_that_keeps_nothing_idles_along(policy, older, monkeypatch):
+    (first, second, *_) = on_ranks(5, "nsr_prerl", older, monkeypatch)  # rank 1 holds the group that is all right
+    assert second[0][0] == set() and second[0][2] == first[0][2] > 0
+    assert second[0][3][:2] == (0.0, {}) and (second[0][3][2] == 0).all()
+    assert second[0][1] == first[0][1]
+
+
+# Contexts.
+
+
+@pytest.fixture
+def own_space(monkeypatch):
+    monkeypatch.setitem(_registry, "space", dict(_registry["space"]))
+
+    @register("space", "dropout")
+    def dropout(prompt, encoder, rng, *, keep: float = 0.5):
+        return [token for token in prompt.token_ids if rng.random() < keep]
+
+
+def long_prompts(positions):
+    return [Prompt(position=p, text="", token_ids=tuple(range(3, 23))) for p in positions]
+
+
+def contexts(space, prompts=ROLLOUTS.prompts, responses=2, **names):
+    return contexts_in(space, prompts, ENCODER, **{"responses": responses, "seed": 0, "iteration": 0, **names})
+
+
+def test_contexts_of_the_built_in_spaces():
+    prompts = [prompt.token_ids for prompt in ROLLOUTS.prompts]
+    assert contexts("conditional") == [ids for ids in prompts for _ in range(2)]
+    assert contexts("marginal") == [(1,)] * 10
+    assert contexts("marginal", []) == []
+
+
+def test_contexts_of_a_space_of_ones_own(own_space):
+    found = contexts("dropout", long_prompts(range(4)))
+    assert found[::2] == found[1::2]  # all responses of a prompt share its context
+    assert len(set(found)) == 4  # of the same prompt at other positions, others
+    assert all(set(context) < set(range(3, 23)) for context in found)
+    assert found == contexts("dropout", long_prompts(range(4)))
+    assert found != contexts("dropout", long_prompts(range(4)), seed=1)
+    assert found != contexts("dropout", long_prompts(range(4)), iteration=1)
+
+
+def test_contexts_depend_on_a_prompts_position_alone(own_space):
+    together = dict(zip(range(4), contexts("dropout", long_prompts(range(4)), responses=1), strict=True))
+    random.seed(99)
+    assert contexts("dropout", long_prompts([3, 1]), responses=1) == [together[3], together[1]]
+
+
+def test_an_empty_context_becomes_the_start_token(own_space):
+    assert contexts({"name": "dropout", "keep": 0.0}) == [(1,)] * 10
+    assert contexts({"name": "dropout", "keep": 1.0}) == contexts("conditional")
+
+
+def test_an_objective_in_a_space_of_ones_own(own_space, policy):
+    (step,) = steps_of(experience_of(objective_of("nsr_prerl", space={"name": "dropout", "keep": 1.0})))
+    mine = take(policy, step, ROLLOUTS)
+    (step,) = steps_of(experience_of(objective_of("nsr_prerl", space="conditional")))
+    assert_same(mine, take(policy, step, ROLLOUTS))
+
+
+def test_terms_of_one_space_share_its_passes(own_space):
+    assert space_key("dropout") == space_key({"name": "dropout"}) == space_key({"keep": 0.5, "name": "dropout"})
+    assert space_key("dropout") != space_key({"name": "dropout", "keep": 0.25})
+    spec = {"grpo": {"weight": 1}, "psr": {"weight": 1, "space": {"name": "conditional"}}}
+    (view,) = experience_of(build("objective", {"name": "mixed", "objectives": spec})).views
+    assert [term.index for term in view.terms] == [0, 1]
+
+
+def test_a_space_given_as_a_function():
+    def mine(prompt, encoder, rng):
+        return [7, prompt.position]
+
+    assert contexts(mine, responses=1)[:2] == [(7, 0), (7, 1)]
+    assert space_key(mine) == space_key(mine) != space_key(lambda prompt, encoder, rng: [7])
+
+
+# The budget.
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_micro_batches_hold_the_budget_and_every_chosen_row_once(seed):
+    rng = random.Random(seed)
+    count = rng.randint(1, 40)
+    lengths = torch.tensor([rng.choice([1, 3, rng.randint(1, 50)]) for _ in range(count)])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    view = SpaceView(contexts=[[0] * rng.randint(1, 20) for _ in range(count)])
+    rollouts = SimpleNamespace(lengths=mask.sum(-1))
+    rows = torch.tensor([rng.random() < 0.7 for _ in range(count)])
+    max_tokens = rng.choice([1, 20, 100, 400, 10_000])
+    found = [micro_batch.rows.tolist() for micro_batch in cut(view, rollouts, rows, max_tokens, CPU)]
+    assert sorted(row for batch in found for row in batch) == rows.nonzero()[:, 0].tolist()
+    for batch in found:
+        width = max(len(view.contexts[row]) for row in batch) + max(int(lengths[row]) for row in batch)
+        assert len(batch) == 1 or len(batch) * width <= max_tokens
+    order = [int(lengths[row]) for batch in found for row in batch]
+    assert order == sorted(order, reverse=True)  # the largest first: memory runs out at once or never
+    if max_tokens == 10_000:
+        assert len(found) == (1 if rows.any() else 0)
+
+
+def test_old_and_reference_logprobs_are_needed_by_these_rows():
+    (view,) = experience_of(objective_of("grpo+k3")).views
+    assert set(view.needing("needs_old_logprobs").nonzero()[:, 0].tolist()) == MIXED_GROUPS
+    assert view.needing("needs_reference").all()
+    (view,) = experience_of(objective_of("grpo")).views
+    assert not view.needing("needs_reference").any()

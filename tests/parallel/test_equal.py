@@ -1,0 +1,70 @@
+"""One process, and two ranks under each strategy, do the same to the same rollouts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from run_files import apart, metrics, samples, weights
+from transformers import AutoModelForCausalLM
+
+from dsrl.config.schema import ModelConfig
+from dsrl.export import export
+from dsrl.models.loading import load_model
+
+TWO_PHASES = (
+    "sampler=frozen",
+    "objective=nsr_prerl",
+    "+phase2=grpo",
+    "phase2.start=2",
+    "phase2.objective.kl={coefficient: 0.1, estimator: k3}",
+    "iterations=4",
+    "optimizer.lr=2e-4",
+    "update.micro_batch_tokens=300",  # several micro-batches, not equally many on both ranks
+)
+STRATEGIES = {name: (f"trainer={name}", "trainer.devices=2") for name in ("ddp", "fsdp", "fsdp1")}
+
+
+@pytest.fixture(scope="module")
+def alone(train_once):
+    return train_once("alone", *TWO_PHASES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_ranks_are_as_one_process(strategy, alone, train_once):
+    run = train_once(strategy, *TWO_PHASES, *STRATEGIES[strategy])
+    assert [line["phase"] for line in metrics(run)] == [1, 1, 2, 2]
+    assert metrics(run)[-1]["kl/mean"] > 0
+    assert {line["iteration"] for line in samples(run)} == set(range(4))
+    assert apart(alone, run) < 1e-4
+    base = load_model(ModelConfig(name="tiny")).state_dict()
+    assert max(float((tensor - base[name]).abs().max()) for name, tensor in weights(run).items()) > 5e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_its_export_is_its_policy(strategy, train_once, tmp_path):
+    run = train_once(strategy, *TWO_PHASES, *STRATEGIES[strategy])
+    export(run / "checkpoints" / "iteration3.ckpt", tmp_path / "out")
+    ids = torch.arange(3, 30).view(1, -1)
+    with torch.no_grad():
+        logits = [AutoModelForCausalLM.from_pretrained(folder)(ids).logits for folder in (tmp_path / "out", run / "hf")]
+    assert torch.equal(*logits)
+
+
+@pytest.mark.slow
+def test_questions_are_replaced_and_passed_over_alike(train_once):
+    """A rank that has nothing to replace waits for the others; what one has seen, all know."""
+    line = (
+        "sampler=frozen",
+        "iterations=4",
+        "dynamic_sampling=2",
+        "curriculum.always_right=0",
+        "curriculum.always_wrong=0.5",
+    )
+    one = train_once("refilled", *line, "data.train_size=20")
+    two = train_once("refilled by two", *line, "data.train_size=20", *STRATEGIES["ddp"])
+    assert apart(one, two) < 1e-4
+    for key in ("dynamic_sampling/prompts", "curriculum/passed_over", "curriculum/always_wrong"):
+        assert sum(found[key] for found in metrics(one)) > 0
+        assert [found[key] for found in metrics(one)] == [found[key] for found in metrics(two)]

@@ -1,0 +1,152 @@
+"""Policy Reincarnation: when phases begin, what happens on entry, and that a resume changes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from dsrl.errors import ConfigError
+from dsrl.phases.scheduler import PhaseScheduler
+
+TWO = ("objective=nsr_prerl", "+phase2=grpo", "phase2.start=2", "validation.every=0")
+
+
+class Watch:
+    """What holds at the start of each iteration, after the scheduler has acted."""
+
+    def __init__(self) -> None:
+        self.moments: list[int] = []
+        self.rates: list[float] = []
+        self.temperatures: list[float] = []
+        self.reference_is_policy: list[bool] = []
+
+    def look(self, trainer, pl_module):
+        (optimizer,) = trainer.optimizers
+        self.moments.append(len(optimizer.state))
+        self.rates.append(optimizer.param_groups[0]["lr"])
+        self.temperatures.append(pl_module.phase.sampling.temperature)
+        if pl_module.reference is not None:
+            pairs = zip(pl_module.policy.parameters(), pl_module.reference.parameters(), strict=True)
+            self.reference_is_policy.append(all(torch.equal(a, b) for a, b in pairs))
+
+
+def scheduler(module) -> PhaseScheduler:
+    (found,) = [callback for callback in module.trainer.callbacks if isinstance(callback, PhaseScheduler)]
+    return found
+
+
+def watched(fit, *overrides: str) -> tuple[object, Watch]:
+    watch, original = Watch(), PhaseScheduler.on_train_batch_start
+
+    def then_look(self, trainer, pl_module, batch, batch_idx):
+        original(self, trainer, pl_module, batch, batch_idx)
+        watch.look(trainer, pl_module)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PhaseScheduler, "on_train_batch_start", then_look)
+        return fit(*overrides), watch
+
+
+def test_entry_resets_the_optimizer_sets_the_rate_and_copies_the_reference(fit):
+    entry = ("phase2.lr=3e-5", "phase2.sampling.temperature=0.8", "phase2.objective.kl.coefficient=0.01")
+    module, watch = watched(fit, *TWO, *entry)
+    assert [count > 0 for count in watch.moments] == [False, True, False, True]
+    assert watch.rates == [1e-4, 1e-4, 3e-5, 3e-5]
+    assert watch.temperatures == [1.0, 1.0, 0.8, 0.8]
+    assert watch.reference_is_policy == [True, False, True, False]
+    assert scheduler(module).starts == [0, 2]
+
+
+def test_entry_keeps_what_it_is_told_to_keep(fit):
+    keep = ("phase2.reset_optimizer=false", "phase2.sync_reference=false", "phase2.objective.kl.coefficient=0.01")
+    _, watch = watched(fit, *TWO, *keep)
+    assert [count > 0 for count in watch.moments] == [False, True, True, True]
+    assert watch.reference_is_policy == [True, False, False, False]
+
+
+def test_the_handoff_checkpoint_holds_the_policy_that_phase_1_left(fit, tmp_path):
+    fit(*TWO, "phase2.lr=1e-2")
+    left = torch.load(tmp_path / "run/checkpoints/handoff-phase2-iteration2.ckpt", weights_only=True)["state_dict"]
+    module = fit("objective=nsr_prerl", "iterations=2", "validation.every=0", f"run_dir={tmp_path / 'alone'}")
+    assert all(torch.equal(left[key], value) for key, value in module.state_dict().items() if key in left)
+
+
+def test_a_condition_begins_the_phase_and_is_recorded(fit):
+    over = "phase2.start={name: threshold, metric: response/length_mean, above: 1, earliest: 3}"
+    module = fit(*TWO, over)
+    assert scheduler(module).starts == [0, 3]
+    never = fit(*TWO, "phase2.start={name: threshold, above: 2}", f"run_dir={module.config.run_dir}-2")
+    assert scheduler(never).starts == [0]
+    at_last = fit(*TWO, "phase2.start={name: threshold, above: 2, latest: 1}", f"run_dir={module.config.run_dir}-3")
+    assert scheduler(at_last).starts == [0, 1]
+
+
+def test_a_condition_on_a_validation_metric_sees_only_what_was_measured(fit):
+    over = "phase2.start={name: threshold, metric: val/arithmetic/avg@2, above: -1}"
+    module = fit(*TWO, over, "validation.every=2")
+    assert scheduler(module).starts == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("metric", "meant"), [("reward/men", "reward/mean"), ("val/arithmetic/avg@3", "val/arithmetic/avg@2")]
+)
+def test_a_condition_on_a_metric_that_is_not_there_ends_the_run(fit, metric, meant):
+    over = f"phase2.start={{name: plateau, metric: {metric}}}"
+    with pytest.raises(ConfigError, match=f"phase2.start: there is no metric '{metric}'. Did you mean '{meant}'"):
+        fit(*TWO, over, "validation.every=1")
+
+
+def test_three_phases(fit):
+    module = fit(*TWO, "phase2.start=1", "+phase3=psr", "phase3.start=3")
+    lines = [json.loads(line) for line in (module.config.run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["objective"] for line in lines] == ["nsr_prerl", "grpo", "grpo", "psr"]
+
+
+class Kill(L.Callback):
+    """Ends the run in the middle of an iteration."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.current_epoch == self.iteration:
+            raise KeyboardInterrupt
+
+
+def numbers(folder: Path) -> list[dict]:
+    every = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if not key.startswith("time/")} for line in every]
+
+
+RESUMED = ("checkpoint.every=1", "validation.every=2", "phase2.objective.kl.coefficient=0.01", "iterations=5")
+
+
+@pytest.mark.parametrize("iteration", [0, 1, 2, 3])
+def test_a_resumed_run_gives_the_numbers_of_one_never_interrupted(fit, tmp_path, iteration):
+    whole = fit(*TWO, *RESUMED, f"run_dir={tmp_path / 'whole'}")
+    with pytest.raises(BaseException):  # noqa: B017  (Lightning turns an interrupt into an exit)
+        fit(*TWO, *RESUMED, f"run_dir={tmp_path / 'cut'}", callbacks=(Kill(iteration),))
+    resumed = fit(*TWO, *RESUMED, f"run_dir={tmp_path / 'cut'}", "resume=last")
+    assert numbers(tmp_path / "cut") == numbers(tmp_path / "whole")
+    pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_resume_refuses_another_configuration_and_a_finished_run(fit, tmp_path):
+    fit(*TWO, "iterations=3", "checkpoint.every=1")
+    with pytest.raises(ConfigError, match=r"optimizer.lr: 0.0001 in the checkpoint, 0.001 now"):
+        fit(*TWO, "iterations=4", "resume=last", "optimizer.lr=1e-3")
+    with pytest.raises(ConfigError, match="finished"):
+        fit(*TWO, "iterations=3", "resume=last")
+
+
+def test_resume_from_a_path_continues_in_a_new_folder(fit, tmp_path):
+    fit(*TWO, "checkpoint.every=1", f"run_dir={tmp_path / 'first'}")
+    handoff = shutil.copy(tmp_path / "first/checkpoints/handoff-phase2-iteration2.ckpt", tmp_path / "kept.ckpt")
+    fit(*TWO, "checkpoint.every=1", f"run_dir={tmp_path / 'second'}", f"resume={handoff}")
+    assert numbers(tmp_path / "second") == numbers(tmp_path / "first")[2:]
