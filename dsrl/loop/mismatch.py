@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dsrl.config.schema import MismatchConfig
 from dsrl.parallel.collectives import all_max, all_sum
 
 
@@ -72,3 +73,13 @@ class Correction:
         ratio = log_ratio.exp()
         weights = ratio.clamp(max=self.cap) if self.mode == "truncate" else ratio.where(ratio <= self.cap, 0.0)
         return weights.masked_fill(~mask, 0.0)
+
+
+def correction_of(settings: MismatchConfig, *, exact: bool) -> Correction | None:
+    """Make the importance weights that the settings ask for; None without any.
+
+    exact: whether sampler and trainer compute the same probabilities, but for the last bits: `auto` corrects none then.
+    """
+    if settings.correction == "off" or (settings.correction == "auto" and exact):
+        return None
+    return Correction(level=settings.level, mode=settings.mode, cap=settings.cap)

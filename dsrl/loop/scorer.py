@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dsrl.loop.collector import Collecting
 from dsrl.loop.experience import Experience, MicroBatch, SpaceView, contexts_in, cut, space_key, weigh
-from dsrl.loop.mismatch import Mismatch
+from dsrl.loop.mismatch import Mismatch, correction_of
 from dsrl.models.policy import Policy, left_pad
 from dsrl.objectives.kl import KL, KLPenalty, k1
 from dsrl.parallel.collectives import all_max
@@ -88,7 +88,8 @@ class Scoring(Collecting):
         view = SpaceView(contexts=contexts)
         drawn_in = all(tuple(context) == rollouts.prompt_of(row).token_ids for row, context in enumerate(contexts))
         if drawn_in and not self.phase.sampling.restricted:
-            view.mismatch, view.correction = self.mismatch, self.config.correction
+            view.mismatch = self.mismatch
+            view.correction = correction_of(self.config.mismatch, exact=self.config.exact)
         return view
 
     def probe(self, views: Iterable[SpaceView], rollouts: Rollouts) -> None:

@@ -7,7 +7,6 @@ import signal
 import warnings
 from typing import TypeVar
 
-import hydra.utils
 import lightning as L
 import transformers
 
@@ -19,10 +18,11 @@ from dsrl.parallel.choose import lightning_precision, strategy_for
 from dsrl.parallel.watchdog import Watchdog
 from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.runs.checkpoints import Checkpoints
+from dsrl.runs.lightning_objects import callbacks_of, loggers_of, own_arguments
 from dsrl.runs.preemption import Preemption
 from dsrl.runs.progress import Progress
-from dsrl.runs.resume import checkpoint_to_resume
 from dsrl.runs.run_folder import RunFolder
+from dsrl.runs.start import start_of
 
 C = TypeVar("C", bound=L.Callback)
 
@@ -57,8 +57,10 @@ def build_trainer(config: RunConfig, *, resumes: bool = False) -> tuple[L.Traine
             RunFolder(config.run_dir, config=config.resolved, samples=config.logged_samples),
             Progress(iterations=config.iterations, folder=config.run_dir),
             Checkpoints(checkpoints, config.checkpoint, iterations=config.iterations),
+            *callbacks_of(config),
         ],
-        logger=[hydra.utils.instantiate(logger) for logger in config.logger.values()],
+        logger=loggers_of(config),
+        **own_arguments(config.trainer, config.run_dir),
         log_every_n_steps=1,
         inference_mode=False,
         use_distributed_sampler=False,
@@ -75,7 +77,7 @@ def fit(config: RunConfig) -> L.Trainer:
     Raises DSRLError with the cause where another rank's end has ended this one, and KeyboardInterrupt, when all is
     saved, where it was stopped from the keyboard.
     """
-    checkpoint = checkpoint_to_resume(config)
+    config, checkpoint = start_of(config)
     trainer, module, data = build_trainer(config, resumes=checkpoint is not None)
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)

@@ -11,7 +11,7 @@ from dsrl import build, register
 from dsrl.config.compose import compose
 from dsrl.errors import ConfigError
 from dsrl.loop.experience import Counts, MicroBatch, OptimizerStep, SpaceView, weigh
-from dsrl.loop.mismatch import Correction, Mismatch
+from dsrl.loop.mismatch import Correction, Mismatch, correction_of
 from dsrl.registry import registered_parts
 from dsrl.samplers import HFSampler
 from dsrl.types import LossBatch, Prompt, Rollouts
@@ -131,8 +131,10 @@ class Settings:
 )
 def test_by_default_it_corrects_where_numerics_differ(tmp_path, compute_dtype, overrides, corrected):
     config = compose([f"run_dir={tmp_path / 'run'}", *overrides])
-    config.sampler = Settings(compute_dtype)
-    assert config.correction == (Correction(level="token", mode="truncate", cap=2.0) if corrected else None)
+    exact = dataclasses.replace(config, sampler=Settings(compute_dtype)).exact
+    assert correction_of(config.mismatch, exact=exact) == (
+        Correction(level="token", mode="truncate", cap=2.0) if corrected else None
+    )
 
 
 @pytest.mark.parametrize(
