@@ -16,7 +16,7 @@ from dsrl.config.run_config import RunConfig
 from dsrl.config.schema import TrainerConfig
 from dsrl.errors import ConfigError
 
-PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+PROFILER_CLASSES = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
 
 def loggers_of(config: RunConfig) -> list[Logger]:
@@ -31,10 +31,10 @@ def callbacks_of(config: RunConfig) -> list[L.Callback]:
 
 def own_arguments(trainer: TrainerConfig, folder: Path) -> dict[str, Any]:
     """Return the arguments that the loop hands on to Lightning's Trainer; a profiler writes to `folder`."""
-    profiler = PROFILERS.get(trainer.profiler or "")
+    profiler = PROFILER_CLASSES.get(trainer.profiler or "")
     return {
         "max_time": trainer.max_time,
-        "deterministic": trainer.deterministic,
+        "deterministic": trainer.deterministic or None,  # None: as PyTorch is set
         "benchmark": trainer.benchmark,
         "detect_anomaly": trainer.detect_anomaly,
         "profiler": profiler(dirpath=folder, filename="profile") if profiler else None,

@@ -1,4 +1,4 @@
-"""Where a resumed run continues, and what may differ from the run that it continues."""
+"""The checkpoint that a resumed run continues, and what may differ from the run that wrote it."""
 
 from __future__ import annotations
 
