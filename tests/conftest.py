@@ -37,8 +37,7 @@ def fit(tmp_path: Path) -> Callable[..., DSRLModule]:
         if given.get("data", "data=arithmetic") != "data=arithmetic":
             given = {key: text for key, text in given.items() if text not in SMALL or not key.startswith("data.")}
         config, checkpoint = start_of(compose(list(given.values())))
-        trainer, module, data = build_trainer(config, resumes=checkpoint is not None)
-        trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]
+        trainer, module, data = build_trainer(config, callbacks=callbacks, resumes=checkpoint is not None)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         return module
 

@@ -215,7 +215,11 @@ def test_the_settings_of_the_paper(questions):
     assert second.reset_optimizer is False  # "Its optimizer state is not reset"
 
 
-CONFIGS = [path for group in ("model", "logger", "callbacks", "trainer", "experiment") for path in (config_dir() / group).glob("*")]
+CONFIGS = [
+    path
+    for group in ("model", "logger", "callbacks", "trainer", "experiment")
+    for path in (config_dir() / group).glob("*")
+]
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS), ids=lambda path: f"{path.parent.name}={path.stem}")
