@@ -24,12 +24,12 @@ from dsrl.evaluation.config import EvaluationConfig, in_use
 from dsrl.evaluation.results import line_of, summarise, table_of
 from dsrl.evaluation.samples import Asked, SampleFile, read_samples
 from dsrl.evaluation.statistics import questions_of
-from dsrl.export import policy_weights
 from dsrl.models.loading import load_model
 from dsrl.models.policy import Policy
-from dsrl.runs.checkpoint_files import read_checkpoint
+from dsrl.runs.hf_folder import policy_weights
 from dsrl.runs.terminal import progress_bar
 from dsrl.seeding import derive_seed
+from dsrl.storage.checkpoint_files import read_checkpoint
 from dsrl.types import Prompt, Rollouts, SamplingParams
 from dsrl.verifiers import compute_rewards
 from dsrl.verifiers.verifier import close_all, extracted_answers_of

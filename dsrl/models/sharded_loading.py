@@ -18,7 +18,7 @@ from dsrl.config.schema import ModelConfig
 from dsrl.models.loading import compute_of, load, load_model, prepare, source_of
 from dsrl.models.lora import ADAPTER, start_adapters
 from dsrl.parallel.sharding import copy_weights
-from dsrl.runs.checkpoint_files import read_tensors, tensors_in
+from dsrl.storage.safetensors_files import read_tensors, tensors_in
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:

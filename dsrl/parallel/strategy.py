@@ -24,7 +24,8 @@ from dsrl.config.schema import ModelConfig
 from dsrl.models.loading import load_model
 from dsrl.parallel.launcher import Launcher
 from dsrl.parallel.network import point_gloo_to
-from dsrl.runs.checkpoint_files import read_checkpoint, read_tensors, tensors_in, write_file, write_folder
+from dsrl.storage.checkpoint_files import read_checkpoint, write_file, write_folder
+from dsrl.storage.safetensors_files import read_tensors, tensors_in
 
 PARTS = StateDictOptions(flatten_optimizer_state_dict=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from dsrl.runs.checkpoint_files import UnreadableCheckpoint, read_checkpoint
+from dsrl.storage.checkpoint_files import UnreadableCheckpoint, read_checkpoint
 
 
 def phase_that_begins(checkpoint: Mapping[str, Any]) -> int | None:

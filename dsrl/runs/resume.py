@@ -9,8 +9,8 @@ from typing import Any
 
 from dsrl.config.run_config import LATER_PHASES, RunConfig
 from dsrl.errors import ConfigError
-from dsrl.runs.checkpoint_files import UnreadableCheckpoint, read_checkpoint
 from dsrl.runs.handoff import phase_that_begins
+from dsrl.storage.checkpoint_files import UnreadableCheckpoint, read_checkpoint
 
 MAY_CHANGE = (
     "run_dir",

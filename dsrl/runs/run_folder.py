@@ -12,8 +12,8 @@ from typing import Any
 import lightning as L
 from omegaconf import OmegaConf
 
-from dsrl.export import write_hf
 from dsrl.loop.module import DSRLModule
+from dsrl.runs.hf_folder import write_hf
 from dsrl.verifiers.verifier import extracted_answers_of, rows_of
 
 
