@@ -21,7 +21,7 @@ from dsrl.data.encoding import PromptEncoder
 from dsrl.data.source import Row
 from dsrl.errors import ConfigError
 from dsrl.evaluation.config import EvaluationConfig, in_use
-from dsrl.evaluation.results import line_of, summarise, table_of
+from dsrl.evaluation.results import results_line, results_table, summarise
 from dsrl.evaluation.samples import Asked, SampleFile, read_samples
 from dsrl.evaluation.statistics import questions_of
 from dsrl.models.loading import load_model
@@ -72,11 +72,11 @@ def evaluate(config: EvaluationConfig, console: Console) -> dict[str, Any]:
     results = {"model": config.label, **summary, "config": _kept(config)}
     written = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
     (config.run_dir / "results.json").write_text(written + "\n")
-    console.print(table_of(summary["results"], "by set"))
+    console.print(results_table(summary["results"], "by set"))
     if summary["sources"]:
-        console.print(table_of(summary["sources"], "by data source"))
+        console.print(results_table(summary["sources"], "by data source"))
     label = f"{config.label} (temperature {config.sampling.temperature:g}, seed {config.seed})"
-    console.print(line_of(label, summary["results"]), soft_wrap=True, markup=False)
+    console.print(results_line(label, summary["results"]), soft_wrap=True, markup=False)
     console.print(f"{config.run_dir}/results.json, samples.jsonl", style="dim", soft_wrap=True, markup=False)
     return results
 

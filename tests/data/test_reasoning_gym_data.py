@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from dsrl import build
-from dsrl.data.reasoning_gym import drawn
-from dsrl.data.reasoning_gym_entries import entries
+from dsrl.data.reasoning_gym import draw_in_process
+from dsrl.data.reasoning_gym_entries import draw_entries
 from dsrl.errors import ConfigError
 
 reasoning_gym = pytest.importorskip("reasoning_gym")
@@ -95,7 +95,7 @@ def test_what_cannot_be(fields, message):
 def test_a_task_with_a_single_question_cannot_be_split(monkeypatch):
     entry = {"question": "What is 1 + 1?", "answer": "2", "metadata": {}}
     monkeypatch.setattr(reasoning_gym, "create_dataset", lambda *_, **__: [entry] * 256)
-    sides = [entries("gcd", {}, seed=0, size=2, validation=validation) for validation in (False, True)]
+    sides = [draw_entries("gcd", {}, seed=0, size=2, validation=validation) for validation in (False, True)]
     assert sorted(map(len, sides)) in ([0, 1], [0, 2])  # validation holds it once
 
 
@@ -104,14 +104,14 @@ def test_a_task_with_a_single_question_cannot_be_split(monkeypatch):
     [("train_rows", "all of its questions belong to validation"), ("val_sets", "has no question to validate on")],
 )
 def test_a_side_without_questions_is_an_error(side, message, monkeypatch):
-    monkeypatch.setattr("dsrl.data.reasoning_gym.drawn", lambda requests: [[] for _ in requests])
+    monkeypatch.setattr("dsrl.data.reasoning_gym.draw_in_process", lambda requests: [[] for _ in requests])
     with pytest.raises(ConfigError, match=f"reasoning_gym task gcd.*{message}"):
         getattr(source(tasks="gcd"), side)()
 
 
 def test_what_goes_wrong_in_drawing_is_told():
     with pytest.raises(ConfigError, match="reasoning_gym could not draw questions of gcd: .*no_such"):
-        drawn([("gcd", {"no_such": 1}, 0, 1, False)])
+        draw_in_process([("gcd", {"no_such": 1}, 0, 1, False)])
 
 
 def test_questions_are_the_same_in_any_process(monkeypatch):

@@ -198,7 +198,7 @@ def test_a_plain_policy_is_not_copied(policy, encoder):
 
 def test_an_error_leaves_the_policy_in_training_mode(policy, encoder, prompts, monkeypatch):
     policy.train()
-    monkeypatch.setattr("dsrl.samplers.hf.draw", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("dsrl.samplers.hf.draw_tokens", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         sampler_of(policy, encoder).sample(prompts, params_of())
     assert policy.training
