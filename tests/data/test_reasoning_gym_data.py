@@ -81,7 +81,10 @@ def test_an_entry_without_an_answer_is_still_scored_by_its_task():
             "data.tasks.chain_sum.max_term: no such parameter; there are min_terms",
         ),
         ({"tasks": {"chain_sum": {"min_terms": 9}}}, "data.tasks.chain_sum={'min_terms': 9}: "),
-        ({"tasks": {"gcd": {"seed": 3}}}, "data.tasks.gcd.seed: data.problem_seed says which questions"),
+        (
+            {"tasks": {"gcd": {"seed": 3}}},
+            "data.tasks.gcd.seed: not a parameter of a task; data.problem_seed says which questions",
+        ),
         ({"tasks": 5}, "data.tasks=5: must be a name, a list of names, or a mapping of names"),
         ({"tasks": {"gcd": {"weight": float("inf")}}}, "data.tasks.gcd.weight=inf: must be a number above 0"),
         ({"tasks": "chain_sum", "train_size": 0}, "data.train_size=0: must be at least 1"),
