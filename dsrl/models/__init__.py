@@ -1,4 +1,4 @@
-"""The model: loaded, scored and shown to others by the names of its tensors.
+"""The model: loaded, scored, and read by the names of its tensors.
 
     loading.py            the embedded model, SmolLM2 from its package, a folder, or a name on the hub
     sharded_loading.py    the same where each rank keeps a part, without any rank holding the full model
@@ -9,7 +9,20 @@
 `load_model` and `load_tokenizer` take a name, or a `ModelConfig` with more settings; `Policy` wraps the model.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from dsrl.models.loading import load_model, load_tokenizer
-from dsrl.models.policy import Policy
+
+if TYPE_CHECKING:
+    from dsrl.models.policy import Policy
 
 __all__ = ["Policy", "load_model", "load_tokenizer"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Policy` when it is asked for: torch's sharding, which it needs, takes a second, and --help does not."""
+    if name == "Policy":
+        from dsrl.models.policy import Policy
+
+        return Policy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
