@@ -9,8 +9,7 @@ import pytest
 
 from dsrl.errors import ConfigError
 from dsrl.registry import build
-from dsrl.verifiers import compute_rewards
-from dsrl.verifiers.verifier import extracted_answers_of
+from dsrl.verifiers import compute_rewards, extracted_answers_of
 
 
 @pytest.fixture

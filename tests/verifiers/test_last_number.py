@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dsrl.verifiers.number import last_number
+from dsrl.verifiers.last_number import last_number
 
 
 @pytest.mark.parametrize(
