@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dsrl.errors import ConfigError
-from dsrl.registry import register
+from dsrl.registry import build_weighted, register
 from dsrl.types import Rollouts
 from dsrl.verifiers.verifier import (
     RESERVED,
@@ -20,7 +20,6 @@ from dsrl.verifiers.verifier import (
     compute_rewards,
     extracted_answers_of,
 )
-from dsrl.weighted import build_weighted
 
 LABEL = re.compile(r"[\w-]+")
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dsrl import names
-from dsrl.registry import _find, schema
+from dsrl.config.command_line import search_path
+from dsrl.loop.module import DSRLModule
+from dsrl.registry import config_schema, find
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "your_verifier.md").read_text()
@@ -20,9 +24,14 @@ BLOCKS = re.findall(r'^```(\w*)(?: title="([^"\n]*)")?\n(.*?)^```$', PAGE, re.MU
 FILES = {title: code for _, title, code in BLOCKS if title}
 PYTHON = [code for language, title, code in BLOCKS if language == "python" and not title]
 COMMANDS = [code for language, title, code in BLOCKS if language == "bash"]
+TRAIN = "python train.py "
 SMALL = (
-    "iterations=1 prompts_per_iteration=2 responses_per_prompt=2 sampling.max_new_tokens=8 data.train_size=20 "
-    "validation.every=0 logger=none"
+    "iterations=1",
+    "prompts_per_iteration=2",
+    "responses_per_prompt=2",
+    "sampling.max_new_tokens=8",
+    "data.train_size=20",
+    "validation.every=0",
 )
 
 
@@ -45,10 +54,10 @@ def test_every_block_is_a_file_or_runs_here() -> None:
 def test_the_table_has_every_verifier_and_every_parameter() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", PAGE, re.MULTILINE))
     assert sorted(rows) == sorted(
-        name for name in names("verifier") if _find("verifier", name).__module__.startswith("dsrl.")
+        name for name in names("verifier") if find("verifier", name).__module__.startswith("dsrl.")
     )
     for name, parameters in rows.items():
-        fields = [field.name for field in dataclasses.fields(schema("verifier", name)) if field.name != "name"]
+        fields = [field.name for field in dataclasses.fields(config_schema("verifier", name)) if field.name != "name"]
         defaults = re.sub(r"\(.*?\)", "", parameters)
         assert sorted(re.findall(r"`(\w+)`", defaults)) == sorted(fields), name
 
@@ -62,18 +71,28 @@ def test_python_prints_what_the_page_says(code: str, workspace: Path, capsys: py
     assert printed == expected or ("check()" in code and printed == [])  # the sandbox cannot be had everywhere
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_run(command: str, workspace: Path) -> None:
-    """Runs are made small."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-    }
-    small = re.sub(r"(python train\.py .*)", rf"\1 {SMALL} run_dir=run", command)
-    done = subprocess.run(["bash", "-ec", small], cwd=workspace, env=environment, capture_output=True, text=True)
+def in_a_shell(command: str) -> str:
+    """The output of a command that succeeds, where `python` is this one, with dsrl."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-ec", command], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    if "train.py" in command:
-        assert (workspace / "run" / "samples.jsonl").read_text().count("extracted_answer") == 4
-    else:
-        assert "6 passed" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith(TRAIN)])
+def test_runs(command: str, workspace: Path, fit: Callable[..., DSRLModule]) -> None:
+    """In this process, and made small."""
+    words = [
+        search_path(word.partition("=")[2]) if word.startswith("--config-dir=") else word
+        for word in shlex.split(command.removeprefix(TRAIN))
+    ]
+    fit(*words, *SMALL, f"run_dir={workspace / 'run'}")
+    assert (workspace / "run" / "samples.jsonl").read_text().count("extracted_answer") == 4
+
+
+def test_other_commands(workspace: Path) -> None:
+    plugin, checks = [command.strip() for command in COMMANDS if not command.startswith(TRAIN)]
+    in_a_shell(f"{plugin} {' '.join(SMALL)} logger=none run_dir=run")
+    assert (workspace / "run" / "samples.jsonl").read_text().count("extracted_answer") == 4
+    assert "6 passed" in in_a_shell(checks)

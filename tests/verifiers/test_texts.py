@@ -10,7 +10,7 @@ import torch
 
 from dsrl import names
 from dsrl.errors import ConfigError, DSRLError
-from dsrl.registry import _find
+from dsrl.registry import find
 from dsrl.types import Rollouts
 from dsrl.verifiers import Function, Math, Python, score_texts
 from dsrl.verifiers.contract import children
@@ -59,7 +59,7 @@ CASES = {
 
 
 def built_in() -> list[str]:
-    return [name for name in names("verifier") if _find("verifier", name).__module__.startswith("dsrl.")]
+    return [name for name in names("verifier") if find("verifier", name).__module__.startswith("dsrl.")]
 
 
 @pytest.mark.parametrize("name", built_in())
