@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,6 @@ from dsrl.verifiers.verifier import (
     close_all,
     compute_rewards,
     extracted_answers_of,
-    rows_of,
 )
 
 
@@ -113,6 +113,21 @@ class BySource(Verifier):
                 f"verifier.sources, or set verifier.default.{nearest(source, known)}"
             )
         return max(fitting, key=lambda key: (key == source, len(key)))
+
+
+def rows_of(rollouts: Rollouts, prompts: Sequence[int]) -> Rollouts:
+    """Select the rollouts of some prompts, given by their places in 0..B-1, in the order of `prompts`."""
+    size = rollouts.responses_per_prompt
+    rows = [prompt * size + response for prompt in prompts for response in range(size)]
+    return dataclasses.replace(
+        rollouts,
+        prompts=[rollouts.prompts[prompt] for prompt in prompts],
+        tokens=rollouts.tokens[rows],
+        mask=rollouts.mask[rows],
+        logprobs=rollouts.logprobs[rows],
+        texts=[rollouts.texts[row] for row in rows],
+        finish_reasons=[rollouts.finish_reasons[row] for row in rows],
+    )
 
 
 def _labels(keys: Iterable[str]) -> dict[str, str]:

@@ -6,7 +6,6 @@ one function for each: `compute_rewards`, `extracted_answers_of`, `check_verifie
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -137,18 +136,3 @@ def close_all(verifiers: Iterable[SupportsScore]) -> None:
     """Close each verifier that has a `close`."""
     for verifier in verifiers:
         getattr(verifier, "close", lambda: None)()
-
-
-def rows_of(rollouts: Rollouts, prompts: Sequence[int]) -> Rollouts:
-    """Select the rollouts of some prompts, given by their places in 0..B-1, in the order of `prompts`."""
-    size = rollouts.responses_per_prompt
-    rows = [prompt * size + response for prompt in prompts for response in range(size)]
-    return dataclasses.replace(
-        rollouts,
-        prompts=[rollouts.prompts[prompt] for prompt in prompts],
-        tokens=rollouts.tokens[rows],
-        mask=rollouts.mask[rows],
-        logprobs=rollouts.logprobs[rows],
-        texts=[rollouts.texts[row] for row in rows],
-        finish_reasons=[rollouts.finish_reasons[row] for row in rows],
-    )

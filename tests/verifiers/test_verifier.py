@@ -12,7 +12,7 @@ from torch import Tensor
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.types import Prompt, Rollouts
 from dsrl.verifiers import Verifier, column_of, compute_rewards, extracted_answers_of, ground_truth_of
-from dsrl.verifiers.verifier import check_verifier, close_all, rows_of
+from dsrl.verifiers.verifier import check_verifier, close_all
 
 
 @dataclass(kw_only=True)
@@ -143,16 +143,6 @@ def test_a_component_may_be_not_applicable_but_no_name_of_the_whole(make_rollout
     verifier.name, verifier.value = "mean", 1.0
     with pytest.raises(DSRLError, match="a component cannot be called mean"):
         compute_rewards(verifier, rollouts)
-
-
-def test_rows_of_some_prompts(make_rollouts) -> None:
-    rollouts = make_rollouts([["a", "b"], ["c", "d"], ["e", "f"]], ["1", "2", "3"])
-    rollouts.tokens = torch.arange(6)[:, None]
-    some = rows_of(rollouts, [2, 0])
-    assert some.texts == ["e", "f", "a", "b"]
-    assert some.tokens.flatten().tolist() == [4, 5, 0, 1]
-    assert [prompt.ground_truth for prompt in some.prompts] == ["3", "1"]
-    assert some.responses_per_prompt == 2
 
 
 def test_a_column_is_the_rows_or_its_extra_infos() -> None:
