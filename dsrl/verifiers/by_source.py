@@ -29,6 +29,9 @@ from dsrl.verifiers.verifier import (
 class BySource(Verifier):
     """Score each response by the verifier that is set for the `data_source` of its row.
 
+    A key of `sources` that ends in `*` fits all data sources that begin with the text before it. Of several keys that
+    fit, the longest counts, and the data source itself most.
+
     The mean reward of each key of `sources`, over the responses of its own rows, is logged as `reward/KEY`, without
     `/*` at the end of the key, and that of `default` as `reward/other`. Where that name is taken, by another key or by
     the whole reward, the ending stays: `reward/KEY/*`, or `reward/*` for the default.
@@ -37,8 +40,7 @@ class BySource(Verifier):
     """
 
     sources: Any = field(default_factory=dict)
-    """{DATA_SOURCE: verifier}. A verifier is NAME or {name: NAME, parameter: value}. A key that ends in `*` fits all
-    data sources that begin with the text before it; of several keys that fit, the longest counts."""
+    """{DATA_SOURCE: verifier}, where a verifier is NAME or {name: NAME, parameter: value}."""
     default: Any = None
     """The verifier of all other data sources; null: there is none."""
 

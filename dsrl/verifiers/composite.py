@@ -29,6 +29,9 @@ LABEL = re.compile(r"[\w-]+")
 class Composite(Verifier):
     """Score the sum of the components' rewards, each times its weight.
 
+    An entry of `components` without a `name` is the registered verifier that its key names; one with a `name` may have
+    any label as its key. Without a `weight` it is 1.
+
     Each component's reward, without its weight, is logged as `reward/LABEL`, and the components of a component as
     `reward/LABEL/...`. A component that is not applicable to a response adds 0 to its sum, and the mean that is logged
     leaves the response out. What is an error in a component is an error here. The answer shown to people is that of
@@ -36,9 +39,7 @@ class Composite(Verifier):
     """
 
     components: Any = field(default_factory=dict)
-    """{NAME: weight} or {NAME: {weight: ..., parameter: value}}, with the names of registered verifiers. An entry with
-    a `name` of its own may have any label: {LABEL: {name: NAME, weight: ..., parameter: value}}. A weight is 1 by
-    default."""
+    """{NAME: weight}, or {LABEL: {name: NAME, weight: 1.0, parameter: value}}."""
 
     def __post_init__(self) -> None:
         """Build the components, so that a misspelt one is refused before anything is loaded."""

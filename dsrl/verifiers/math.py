@@ -32,12 +32,14 @@ class Math(PooledVerifier):
     than 2 GiB or crashes scores 0, and the other answers are not affected. A ground truth in which math-verify finds no
     expression is compared as a string, with the content of the last box or else the last line.
 
+    The lenient mode (`strict` false) is math-verify's with `strict=False` and `allow_set_relation_comp=True`: variables
+    match by position, so y + 1 equals x + 1, and 1 < x < 2 equals the interval (1, 2).
+
     A prompt without a ground truth is an error.
     """
 
     strict: bool = True
-    """Compare as math-verify does by default. False: as it does with `strict=False` and `allow_set_relation_comp=True`,
-    where variables match by position (y + 1 equals x + 1) and 1 < x < 2 equals the interval (1, 2)."""
+    """Compare as math-verify does by default; false: in its lenient mode."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
