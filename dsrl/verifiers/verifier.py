@@ -132,7 +132,7 @@ def check_verifier(verifier: SupportsScore) -> list[str]:
     return check()
 
 
-def close_all(verifiers: Iterable[SupportsScore]) -> None:
-    """Close each verifier that has a `close`."""
-    for verifier in verifiers:
-        getattr(verifier, "close", lambda: None)()
+def close_all(parts: Iterable[object]) -> None:
+    """Close each part that has a `close`, as a verifier may and a sampler does."""
+    for part in parts:
+        getattr(part, "close", lambda: None)()
