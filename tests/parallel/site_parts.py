@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch.distributed as dist
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from dsrl import register
 from dsrl.config.schema import ModelConfig
@@ -15,7 +19,7 @@ from dsrl.data.encoding import PromptEncoder
 from dsrl.models.loading import load_model
 from dsrl.models.policy import Policy
 from dsrl.samplers.hf import HFSampler
-from dsrl.types import Rollouts
+from dsrl.types import Prompt, Rollouts, SamplingParams
 from dsrl.verifiers.exact import Exact
 
 
@@ -47,3 +51,48 @@ class HangingVerifier(Exact):
         if self.calls > 3 and dist.get_rank() == 1:
             time.sleep(1000)
         return super().score(rollouts)
+
+
+# Where a run is killed, with every process of it: a stage, and which one of its kind (`a_stage`).
+
+
+def a_stage(kind: str, which: object) -> None:
+    """Kill the run here where the variable DIES_AT names this stage, as in `update 3`."""
+    if os.environ.get("DIES_AT") == f"{kind} {which}":
+        os.killpg(0, signal.SIGKILL)
+
+
+@register("sampler", "staged")
+@dataclass(kw_only=True)
+class StagedSampler(HFSampler):
+    """Has the stages `start 0`, `sample ITERATION`, before its responses, and `verify ITERATION`, after them."""
+
+    def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
+        super().setup(policy, encoder)
+        a_stage("start", 0)
+
+    def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
+        a_stage("sample", params.iteration)
+        found = super().sample(prompts, params)
+        a_stage("verify", params.iteration)
+        return found
+
+
+def _updated(optimizer: object, arguments: object, rest: object) -> None:
+    global updates
+    a_stage("update", updates)
+    updates += 1
+
+
+updates = 0  # by this process
+register_optimizer_step_post_hook(_updated)
+
+
+def _on_disk(descriptor: int, sync: Callable[[int], None] = os.fsync) -> None:
+    """The stage `save NAME`: all bytes of a checkpoint are written, and it does not have its name yet."""
+    name = next((part for part in Path(os.readlink(f"/proc/self/fd/{descriptor}")).parts if ".ckpt" in part), "")
+    a_stage("save", name.lstrip(".").partition(".")[0])
+    sync(descriptor)
+
+
+os.fsync = _on_disk
