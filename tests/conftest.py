@@ -67,6 +67,7 @@ def one_core() -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests for several workers: slow ones first, each by itself, so that none is what all wait for at the
     end; those with an engine one after the other, since they look at what engines leave behind; the rest by file.

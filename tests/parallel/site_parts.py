@@ -18,9 +18,12 @@ from dsrl.config.schema import ModelConfig
 from dsrl.data.encoding import PromptEncoder
 from dsrl.models.loading import load_model
 from dsrl.models.policy import Policy
+from dsrl.parallel.watchdog import Watchdog
 from dsrl.samplers.hf import HFSampler
 from dsrl.types import Prompt, Rollouts, SamplingParams
 from dsrl.verifiers.exact import Exact
+
+Watchdog.__init__.__defaults__ = (0.5,)  # `beat`: a failure is known in half the time
 
 
 @register("sampler", "frozen")
