@@ -20,7 +20,6 @@ SMALL = (
     "trainer.timeout=60",
     "prompts_per_iteration=5",
     "responses_per_prompt=4",
-    "data.digits=2",  # short answers
     "data.train_size=100",
     "data.val_size=5",
     "validation.k=2",

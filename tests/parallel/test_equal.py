@@ -8,11 +8,11 @@ from run_files import apart, metrics, samples, weights
 from transformers import AutoModelForCausalLM
 
 from dsrl.config.schema import ModelConfig
-from dsrl.export import export
 from dsrl.models.loading import load_model
+from dsrl.runs.hf_folder import export
 
 TWO_PHASES = (
-    "sampler=frozen",
+    "sampler=written",
     "objective=nsr_prerl",
     "+phase2=grpo",
     "phase2.start=2",
@@ -24,6 +24,7 @@ TWO_PHASES = (
     "curriculum.always_right=0",
     "curriculum.always_wrong=0.5",
     "data.train_size=20",
+    "data.digits=2",
 )
 STRATEGIES = {name: (f"trainer={name}", "trainer.devices=2") for name in ("ddp", "fsdp", "fsdp1")}
 

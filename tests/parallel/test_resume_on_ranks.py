@@ -11,14 +11,14 @@ import torch
 from run_files import lines_apart, metrics, samples, weights
 from test_equal import STRATEGIES, TWO_PHASES
 
-from dsrl.runs.checkpoint_files import read_checkpoint
+from dsrl.storage.checkpoint_files import read_checkpoint
 
 PHASES = ("objective=nsr_prerl", "+phase2=grpo", "phase2.objective.kl={coefficient: 0.1, estimator: k3}")
 STAGED = (*PHASES, "sampler=staged", "phase2.start=2", "iterations=5", "checkpoint.every=1", "responses_per_prompt=8")
 ALL_STAGES = ("start 0", "sample 1", "save handoff-phase2-iteration2", "verify 2", "update 1", "save iteration3")
 SOME_STAGES = ("save handoff-phase2-iteration2", "update 1", "save iteration3")
 FSDP_IN_PARTS = (*STRATEGIES["fsdp"], "checkpoint.sharded=true")
-FOUR = (*PHASES, "phase2.start=2", "iterations=4", "checkpoint.every=1", "sampler=frozen")
+FOUR = (*PHASES, "phase2.start=2", "iterations=4", "checkpoint.every=1", "sampler=written")
 
 
 @pytest.mark.slow
@@ -82,7 +82,9 @@ def test_a_signal_saves_and_ends_well(start, train, tmp_path):
 @pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait(start, tmp_path):
     folder = tmp_path / "run"
-    run = start(*FOUR, "iterations=400", "prompts_per_iteration=16", "responses_per_prompt=16", f"run_dir={folder}")
+    run = start(
+        *FOUR, "iterations=400", "sampler=hf", "sampler.batch_size=16", "responses_per_prompt=64", f"run_dir={folder}"
+    )
     while not (folder / "checkpoints" / "iteration0.ckpt").exists():
         assert run.poll() is None, run.communicate()
         time.sleep(0.1)
