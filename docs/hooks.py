@@ -1,0 +1,134 @@
+"""What MkDocs calls while it builds the site: pages that are made from the code, and the list of decisions."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import griffe
+
+from dsrl.config import schema
+from dsrl.registry import KINDS, build, names
+from dsrl.registry import schema as parameters_of
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = griffe.load("dsrl.config.schema", search_paths=[ROOT])
+TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "null", Any: "any"}
+
+
+def on_config(config: Any) -> Any:
+    """List every decision record in the navigation."""
+    records = [str(path.relative_to(config["docs_dir"])) for path in _decisions()]
+    config["nav"] = [
+        {"Decisions": [entry["Decisions"], *records]} if "Decisions" in entry else entry for entry in config["nav"]
+    ]
+    return config
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Put what is generated in place of its mark, e.g. `<!-- generated: configuration -->`."""
+    return re.sub(r"<!-- generated: (\w+) -->", lambda mark: GENERATED[mark[1]](), markdown)
+
+
+def configuration() -> str:
+    """The keys of a run, group by group: type, default and meaning."""
+    return "\n".join(_group("", schema.TrainSchema))
+
+
+def evaluation() -> str:
+    """The keys of an evaluation that a run does not have."""
+    known = {field.name for field in dataclasses.fields(schema.TrainSchema)}
+    return "\n".join(_table("", schema.EvaluationSchema, without=known))
+
+
+def parts() -> str:
+    """Every registered part, kind by kind."""
+    return "\n".join(line for kind in KINDS for line in _kind(kind))
+
+
+def decisions() -> str:
+    """A line for each decision record."""
+    return "\n".join(f"- [{path.read_text().splitlines()[0].lstrip('# ')}]({path.name})" for path in _decisions())
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    made.__name__: made for made in (configuration, evaluation, parts, decisions)
+}
+
+
+def _decisions() -> list[Path]:
+    return sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+
+
+def _group(prefix: str, group: type) -> Iterator[str]:
+    """A section with a table of the keys of one group, then the groups within it."""
+    yield f"\n## {f'`{prefix}`' if prefix else 'Top level'}\n"
+    if prefix:
+        yield f"{inspect.cleandoc(group.__doc__ or '')}\n"
+    yield from _table(prefix, group)
+    for field in dataclasses.fields(group):
+        kind = get_type_hints(group)[field.name]
+        if dataclasses.is_dataclass(kind):
+            yield from _group(f"{prefix}.{field.name}".lstrip("."), kind)
+        elif field.name == "phase2":
+            yield from _group("phase2", schema.PhaseConfig)
+
+
+def _table(prefix: str, group: type, without: set[str] = frozenset()) -> Iterator[str]:
+    hints = get_type_hints(group)
+    yield "| key | type | default | |"
+    yield "|---|---|---|---|"
+    for field in dataclasses.fields(group):
+        if field.name in without or dataclasses.is_dataclass(hints[field.name]):
+            continue
+        key = f"{prefix}.{field.name}".lstrip(".")
+        yield f"| `{key}` | {_type(field.name, hints[field.name])} | {_default(field)} | {_meaning(group, field)} |"
+
+
+def _type(name: str, annotation: Any) -> str:
+    if name in KINDS or name.startswith("phase"):
+        return "[a part](parts.md)"
+    kinds = getattr(annotation, "__args__", ()) if "|" in str(annotation) else (annotation,)
+    return " or ".join(TYPES.get(kind) or f"`{kind}`" for kind in kinds)
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    if default == "???":
+        return "must be given"
+    reference = re.fullmatch(r"\$\{([\w.]+)\}", str(default))
+    return f"that of `{reference[1]}`" if reference else f"`{_yaml(default)}`"
+
+
+def _meaning(group: type, field: dataclasses.Field[Any]) -> str:
+    """The docstring of the field, in the class that declares it."""
+    owner = next(base for base in group.__mro__ if field.name in inspect.get_annotations(base))
+    docstring = SCHEMA[owner.__name__][field.name].docstring
+    text = docstring.value if docstring else field.metadata.get("needs", "")
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _kind(kind: str) -> Iterator[str]:
+    yield f"\n## {kind}\n"
+    for name in names(kind):
+        fields = [field for field in dataclasses.fields(parameters_of(kind, name)) if field.name != "name"]
+        part = build.__globals__["_find"](kind, name)
+        yield f"### `{name}` {{: #{kind}-{name} }}\n"
+        yield f"{inspect.cleandoc(part.__doc__ or '')}\n"
+        if fields:
+            yield "| parameter | default |\n|---|---|"
+            yield "\n".join(f"| `{field.name}` | {_default(field)} |" for field in fields) + "\n"
+
+
+def _yaml(value: Any) -> str:
+    if dataclasses.is_dataclass(value):
+        value = dataclasses.asdict(value)  # type: ignore[arg-type]
+    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if _hashable(value) else str(value)
+
+
+def _hashable(value: Any) -> bool:
+    return not isinstance(value, dict | list)
