@@ -7,17 +7,30 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import griffe
+import yaml
 
+from dsrl import registry
 from dsrl.config import schema
-from dsrl.registry import KINDS, build, names
+from dsrl.registry import KINDS, names
 from dsrl.registry import schema as parameters_of
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = griffe.load("dsrl.config.schema", search_paths=[ROOT])
-TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "null", Any: "any"}
+TYPES: dict[Any, str] = {
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    type(None): "null",
+    Any: "any",
+    list[str]: "list of text",
+    list[float]: "list of numbers",
+    dict[str, Any]: "mapping",
+}
 
 
 def on_config(config: Any) -> Any:
@@ -90,10 +103,10 @@ def _table(prefix: str, group: type, without: set[str] = frozenset()) -> Iterato
 
 
 def _type(name: str, annotation: Any) -> str:
-    if name in KINDS or name.startswith("phase"):
+    if name in KINDS or re.fullmatch(r"phase\d", name):
         return "[a part](parts.md)"
-    kinds = getattr(annotation, "__args__", ()) if "|" in str(annotation) else (annotation,)
-    return " or ".join(TYPES.get(kind) or f"`{kind}`" for kind in kinds)
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return " or ".join(TYPES[kind] for kind in kinds)
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
@@ -116,7 +129,7 @@ def _kind(kind: str) -> Iterator[str]:
     yield f"\n## {kind}\n"
     for name in names(kind):
         fields = [field for field in dataclasses.fields(parameters_of(kind, name)) if field.name != "name"]
-        part = build.__globals__["_find"](kind, name)
+        part = registry._find(kind, name)
         yield f"### `{name}` {{: #{kind}-{name} }}\n"
         yield f"{inspect.cleandoc(part.__doc__ or '')}\n"
         if fields:
@@ -125,10 +138,5 @@ def _kind(kind: str) -> Iterator[str]:
 
 
 def _yaml(value: Any) -> str:
-    if dataclasses.is_dataclass(value):
-        value = dataclasses.asdict(value)  # type: ignore[arg-type]
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if _hashable(value) else str(value)
-
-
-def _hashable(value: Any) -> bool:
-    return not isinstance(value, dict | list)
+    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+    return yaml.safe_dump(plain, default_flow_style=True, width=1000, sort_keys=False).removesuffix("...\n").strip()

@@ -1,0 +1,82 @@
+"""Every snippet of README, CONTRIBUTING and docs does what it says: Python runs, commands are checked or run."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from commands import check_command, commands_of, run_command
+from hydra.core.config_store import ConfigStore
+from snippets import PAGES, ROOT, Snippet, snippets_of
+
+from dsrl import registry
+
+SKIPPED_AT_MOST = 4
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A page's own folder. What the page registers and imports is forgotten afterwards."""
+    registry.load_plugins()
+    for kind in registry.KINDS:
+        monkeypatch.setitem(registry._registry, kind, dict(registry._registry[kind]))
+    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
+    stored = {group: {**files} for group, files in ConfigStore.instance().repo.items() if isinstance(files, dict)}
+    modules = {*sys.modules}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    ConfigStore.instance().repo.update(stored)
+    for name in {*sys.modules} - modules:
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_snippet_of_a_page(page: Path, folder: Path) -> None:
+    scope: dict[str, Any] = {"__name__": "snippets_of_a_page"}
+    for snippet in snippets_of(page):
+        if snippet.mark.startswith("skip"):
+            continue
+        try:
+            evaluate(snippet, scope, folder)
+        except Exception as error:
+            error.add_note(f"in the snippet at {snippet.place}")
+            raise
+
+
+def evaluate(snippet: Snippet, scope: dict[str, Any], folder: Path) -> None:
+    """Run a snippet, or check what it says; `scope` holds the names that the page's Python has defined so far."""
+    if snippet.title:
+        path = folder / snippet.title
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(snippet.code)
+    if snippet.language == "python" and snippet.title:
+        importlib.invalidate_caches()
+        importlib.import_module(".".join(Path(snippet.title).with_suffix("").parts))
+    elif snippet.language == "python":
+        code = "\n" * (snippet.line - 1) + snippet.code  # tracebacks then show the page's lines
+        exec(compile(code, str(snippet.page), "exec", dont_inherit=True), scope)
+    elif snippet.language == "bash":
+        for command in commands_of(snippet.code):
+            (run_command if snippet.mark == "run" else check_command)(command)
+    elif snippet.language == "yaml":
+        yaml.safe_load(snippet.code)
+    elif snippet.language == "toml":
+        tomllib.loads(snippet.code)
+    elif snippet.language == "json":
+        for line in snippet.code.splitlines():
+            json.loads(line)
+
+
+def test_nearly_every_snippet_is_run_or_checked() -> None:
+    found = [snippet for page in PAGES for snippet in snippets_of(page)]
+    skipped = [snippet.place for snippet in found if snippet.mark.startswith("skip")]
+    assert len(skipped) <= SKIPPED_AT_MOST, skipped
