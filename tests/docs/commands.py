@@ -63,9 +63,15 @@ def check_command(command: Command) -> None:
     _dispatch(command, train=_check_train, evaluate=_check_evaluate, export=_check_export, shell=_check_shell)
 
 
-def run_command(command: Command) -> None:
-    """Do what a command asks for, in the current folder; training with small sizes."""
-    _dispatch(command, train=_run_train, evaluate=_run_evaluate, export=dsrl.export.main, shell=_run_shell)
+def run_command(command: Command, overrides: list[str]) -> None:
+    """Do what a command asks for, in the current folder, with `overrides`; training with small sizes."""
+    _dispatch(
+        command,
+        train=lambda words: _run_train(_merged(SMALL, words, overrides)),
+        evaluate=lambda words: _run_evaluate(words if _compares(words) else _merged(words, overrides)),
+        export=dsrl.export.main,
+        shell=_run_shell,
+    )
 
 
 def _dispatch(
@@ -112,8 +118,7 @@ def _check_train(words: list[str]) -> None:
 
 
 def _check_evaluate(words: list[str]) -> None:
-    compared = [word for word in words if word.startswith("compare=")]
-    if compared or any(word.startswith(("model=runs/", "resume=")) for word in words):
+    if _compares(words) or any(word.startswith(("model=runs/", "resume=")) for word in words):
         assert all(re.match(r"[\w.]+=.", word) for word in words), words  # of a run that is not there
         return
     overrides = [word for word in words if word not in ("--cfg", "job", "...")]
@@ -155,10 +160,17 @@ def _stand_in_files(overrides: list[str]) -> None:
             path.write_text(ROWS)
 
 
+def _merged(*parts: list[str]) -> list[str]:
+    """Overrides of which a later one takes the place of an earlier one."""
+    return [*{word.partition("=")[0]: word for part in parts for word in part}.values()]
+
+
+def _compares(words: list[str]) -> bool:
+    return any(word.startswith("compare=") for word in words)
+
+
 def _run_train(words: list[str]) -> None:
-    given = {word.partition("=")[0] for word in words}
-    overrides = [*words, *(size for size in SMALL if size.partition("=")[0] not in given)]
-    fit(compose(overrides))
+    fit(compose(words))
 
 
 def _run_evaluate(words: list[str]) -> None:

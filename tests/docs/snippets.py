@@ -2,8 +2,9 @@
 
 A comment that readers do not see stands right before a block and changes what the test does with it:
 
-    <!-- snippet: run -->             commands are run, with small sizes, and not only checked
-    <!-- snippet: skip, REASON -->    nothing is done
+    <!-- snippet: run -->                      commands are run, with small sizes, and not only checked
+    <!-- snippet: run with KEY=VALUE ... -->   so, and with these values
+    <!-- snippet: skip, REASON -->             nothing is done
 
 A fence `python title="my_package/rewards.py"` is a file: it is written to the page's folder, and imported.
 """
@@ -18,7 +19,7 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MARK = re.compile(r"<!-- snippet: (run|skip, .+) -->")
+MARK = re.compile(r"<!-- snippet: (run(?: with .+)?|skip, .+) -->")
 LANGUAGES = ("python", "bash", "yaml", "toml", "json", "text")
 """`text` is for what is no code: output of a program, a tree of files."""
 
@@ -35,6 +36,16 @@ class Snippet:
     mark: str
 
     @property
+    def runs(self) -> bool:
+        """Whether its commands are to be run."""
+        return self.mark.startswith("run")
+
+    @property
+    def overrides(self) -> list[str]:
+        """What is added to its commands."""
+        return self.mark.removeprefix("run").removeprefix(" with ").split()
+
+    @property
     def place(self) -> str:
         """Where it stands, for messages."""
         return f"{self.page.relative_to(ROOT)}:{self.line}"
@@ -47,7 +58,9 @@ def snippets_of(page: Path) -> list[Snippet]:
         if token.type == "html_block" and token.content.startswith("<!-- snippet:"):
             matched = MARK.fullmatch(token.content.strip())
             if not matched:
-                raise ValueError(f"{page}: {token.content.strip()}: must be 'run' or 'skip, REASON'")
+                raise ValueError(
+                    f"{page}: {token.content.strip()}: must be 'run', 'run with KEY=VALUE ...' or 'skip, REASON'"
+                )
             mark = matched[1]
         elif token.type in ("fence", "code_block"):
             assert token.map is not None

@@ -66,11 +66,16 @@ def evaluate(snippet: Snippet, scope: dict[str, Any], folder: Path) -> None:
         exec(compile(code, str(snippet.page), "exec", dont_inherit=True), scope)
     elif snippet.language == "bash":
         for command in commands_of(snippet.code):
-            (run_command if snippet.mark == "run" else check_command)(command)
+            if snippet.runs:
+                run_command(command, snippet.overrides)
+            else:
+                check_command(command)
     elif snippet.language == "yaml":
         yaml.safe_load(snippet.code)
     elif snippet.language == "toml":
-        tomllib.loads(snippet.code)
+        project = tomllib.loads(snippet.code).get("project", {})
+        for plugin in project.get("entry-points", {}).get("dsrl.plugins", {}).values():
+            importlib.import_module(plugin.partition(":")[0])
     elif snippet.language == "json":
         for line in snippet.code.splitlines():
             json.loads(line)
