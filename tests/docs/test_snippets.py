@@ -4,49 +4,26 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from commands import check_command, commands_of, run_command
-from hydra.core.config_store import ConfigStore
 from snippets import PAGES, ROOT, Snippet, snippets_of
-
-from dsrl import registry
 
 SKIPPED_AT_MOST = 4
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A page's own folder. What the page registers and imports is forgotten afterwards."""
-    registry.load_plugins()
-    for kind in registry.KINDS:
-        monkeypatch.setitem(registry._registry, kind, dict(registry._registry[kind]))
-    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
-    stored = {group: {**files} for group, files in ConfigStore.instance().repo.items() if isinstance(files, dict)}
-    modules = {*sys.modules}
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield tmp_path
-    ConfigStore.instance().repo.update(stored)
-    for name in {*sys.modules} - modules:
-        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
-            del sys.modules[name]
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_snippet_of_a_page(page: Path, folder: Path) -> None:
+def test_every_snippet_of_a_page(page: Path, own_folder: Path) -> None:
     scope: dict[str, Any] = {"__name__": "snippets_of_a_page"}
     for snippet in snippets_of(page):
         if snippet.mark.startswith("skip"):
             continue
         try:
-            evaluate(snippet, scope, folder)
+            evaluate(snippet, scope, own_folder)
         except Exception as error:
             error.add_note(f"in the snippet at {snippet.place}")
             raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,10 @@ TWO_PHASES = [*SMALL, "phase2.start=1"]
 
 
 @pytest.fixture
-def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fresh_registry: None):
+def example(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
     """Runs an example as a script does, in a folder of its own; what it prints."""
-    monkeypatch.chdir(tmp_path)
 
     def run(name: str, *arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", [name, *arguments])
@@ -64,7 +67,9 @@ def test_the_notebook(tmp_path: Path) -> None:
     notebook = nbformat.read(EXAMPLES / "train_and_plot.ipynb", as_version=4)
     (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     parameters.source = f"overrides = {TWO_PHASES}"
-    client.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    folder = {"metadata": {"path": str(tmp_path)}}
+    runner = client.NotebookClient(notebook, timeout=120, resources=folder)
+    runner.execute(env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert (tmp_path / "runs").is_dir()
