@@ -11,12 +11,77 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from dsrl.errors import DSRLError
+
+if TYPE_CHECKING:
+    from dsrl.config.schema import SamplingConfig
+    from dsrl.data.encoding import PromptEncoder
+
+CORRECT_THRESHOLD = 0.5
+"""A response with a greater reward counts as correct."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A quantity as one rank found it: a sum, and how much was counted.
+
+    Metrics of one name add up, over micro-batches, optimizer steps and ranks; `dsrl.loop.metrics.reduce_metrics` makes
+    one number of each, the same on every rank.
+
+    Args:
+        sum: the sum of the values, a number or a scalar tensor (which stays on its device until it is reduced).
+        count: how many values that are.
+        reduction: "mean": sum / count over all ranks, no number where the count is 0; "sum": the sum over all ranks;
+            "max": the largest, of which `sum` is this rank's; "std": the population standard deviation.
+        squares: the sum of the squared values, for "std".
+    """
+
+    sum: float | Tensor
+    count: float | Tensor = 1.0
+    reduction: Literal["mean", "sum", "max", "std"] = "mean"
+    squares: float | Tensor = 0.0
+
+    @classmethod
+    def mean(cls, values: Tensor, mask: Tensor | None = None) -> Metric:
+        """Average values of any shape, where `mask` (of that shape) is true: `Metric.mean(entropy, batch.mask)`."""
+        exact = _exact(values)
+        if mask is None:
+            return cls(exact.sum(), exact.numel())
+        chosen = mask != 0
+        return cls(exact.masked_fill(~chosen, 0.0).sum(), chosen.sum())
+
+    @classmethod
+    def std(cls, values: Tensor) -> Metric:
+        """Take the population standard deviation of values of any shape."""
+        exact = _exact(values)
+        return cls(exact.sum(), exact.numel(), "std", exact.square().sum())
+
+    @classmethod
+    def total(cls, value: float | Tensor) -> Metric:
+        """Add up over ranks, and divide by nothing."""
+        return cls(value, 1.0, "sum")
+
+    @classmethod
+    def largest(cls, value: float | Tensor) -> Metric:
+        """Take the largest of all ranks."""
+        return cls(value, 1.0, "max")
+
+    def __add__(self, other: Metric) -> Metric:
+        """Put two shares of one metric together. Raises DSRLError where they are reduced differently."""
+        if self.reduction != other.reduction:
+            raise DSRLError(f"a metric is reduced by {self.reduction} in one place and by {other.reduction} in another")
+        top = max(self.sum, other.sum) if self.reduction == "max" else self.sum + other.sum
+        return Metric(top, self.count + other.count, self.reduction, self.squares + other.squares)
+
+
+Metrics = dict[str, Metric]
+"""Metrics by name: `reward/mean`, `clip/fraction`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +128,33 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     seed: int = 0
     iteration: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        sampling: SamplingConfig,
+        encoder: PromptEncoder,
+        responses_per_prompt: int,
+        *,
+        seed: int,
+        iteration: int = 0,
+    ) -> SamplingParams:
+        """Put together what a configuration says of sampling. Raises ConfigError for a stop token that is not there."""
+        return cls(
+            responses_per_prompt=responses_per_prompt,
+            max_new_tokens=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            stop_token_ids=tuple(encoder.token_id(token) for token in sampling.stop),
+            seed=seed,
+            iteration=iteration,
+        )
+
+    @property
+    def restricted(self) -> bool:
+        """Whether top_p or top_k leave out tokens, so that responses are not drawn from P(y|x) itself."""
+        return self.top_p < 1 or self.top_k > 0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -182,7 +274,15 @@ class LossBatch:
 
 @dataclass(kw_only=True, slots=True)
 class LossOutput:
-    """A micro-batch's share of the loss (scalar), and of each metric: shares add up over micro-batches and ranks."""
+    """A micro-batch's share of an optimizer step's loss (scalar, with gradient), and what it measured.
+
+    Shares of the loss add up over micro-batches and ranks; so do metrics, each a sum and a count.
+    """
 
     loss: Tensor
-    metrics: dict[str, Tensor] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
+
+
+def _exact(values: Tensor) -> Tensor:
+    """The values without gradient, in the most exact type that their device has."""
+    return values.detach().to(torch.float32 if values.device.type == "mps" else torch.float64)

@@ -15,14 +15,14 @@ from dsrl import build, names, register, registry
 from dsrl.errors import ConfigError, DSRLError, nearest
 from dsrl.objectives import KL, PolicyGradient
 from dsrl.objectives.presets import GRPO
-from dsrl.registry import KINDS, _registry, full_spec, load_plugins, schema
+from dsrl.registry import KINDS, config_schema, full_spec, load_plugins, registered_parts
 
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
     load_plugins()
     for kind in KINDS:
-        monkeypatch.setitem(_registry, kind, dict(_registry[kind]))
+        monkeypatch.setitem(registered_parts, kind, dict(registered_parts[kind]))
 
 
 def tail(rewards, advantages, *, count: int, share: float = 0.5, mode: str | None = None):
@@ -313,7 +313,7 @@ def test_types_that_a_config_cannot_hold_are_left_to_the_part():
         return mode, cuts, scale
 
     assert build("keep", {"name": "typed", "mode": "b", "cuts": [1.0], "scale": 3})(0, 0) == ("b", [1.0], 3)
-    assert OmegaConf.structured(schema("keep", "typed")()).mode == "a"
+    assert OmegaConf.structured(config_schema("keep", "typed")()).mode == "a"
 
 
 # Schemas
@@ -321,7 +321,7 @@ def test_types_that_a_config_cannot_hold_are_left_to_the_part():
 
 def test_schema_of_a_function():
     register("keep", "tail")(tail)
-    made = schema("keep", "tail")
+    made = config_schema("keep", "tail")
     config = OmegaConf.structured(made)
     assert [f.name for f in dataclasses.fields(made)] == ["name", "count", "share", "mode"]
     assert (config.name, config.share, config.mode) == ("tail", 0.5, None)
@@ -331,7 +331,7 @@ def test_schema_of_a_function():
 
 
 def test_schema_finds_what_is_unknown_or_ill_typed():
-    config = OmegaConf.structured(schema("objective", "dapo"))
+    config = OmegaConf.structured(config_schema("objective", "dapo"))
     assert (config.name, config.surrogate.clip_high, config.kl.estimator) == ("dapo", 0.28, "k3")
     for key, value in (("coeficient", 1.0), ("coefficient", "big"), ("kl.coef", 1.0), ("kl.coefficient", "big")):
         with pytest.raises((ValueError, AttributeError, KeyError)):
@@ -345,7 +345,7 @@ def test_schema_finds_what_is_unknown_or_ill_typed():
 @pytest.mark.parametrize("kind", ["objective", "advantage", "keep", "surrogate", "aggregate", "space"])
 def test_every_built_in_part_has_a_schema_that_builds_it_again(kind):
     for name in names(kind):
-        config = OmegaConf.structured(schema(kind, name))
+        config = OmegaConf.structured(config_schema(kind, name))
         assert config.name == name
         rebuilt, plain = build(kind, config), build(kind, name)
         if kind == "objective":
@@ -355,9 +355,9 @@ def test_every_built_in_part_has_a_schema_that_builds_it_again(kind):
 
 
 def test_schemas_do_not_share_their_defaults():
-    one, two = (OmegaConf.structured(schema("objective", "mixed")) for _ in range(2))
+    one, two = (OmegaConf.structured(config_schema("objective", "mixed")) for _ in range(2))
     one.objectives.grpo.weight = 9.0
-    made = schema("objective", "mixed")
+    made = config_schema("objective", "mixed")
     made().objectives["grpo"]["weight"] = 9.0
     assert made().objectives["grpo"]["weight"] == 1.0
     assert two.objectives.grpo.weight == 1.0
@@ -398,7 +398,7 @@ def {name}(rewards, advantages, *, share: float = 0.5):
 def plugins(tmp_path, monkeypatch):
     """A folder on sys.path; what is loaded from it is forgotten afterwards."""
     load_plugins()
-    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
+    monkeypatch.setattr(registry.plugins, "_loaded", set(registry.plugins._loaded))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.delenv("DSRL_PLUGINS", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -483,6 +483,6 @@ def test_a_plugin_that_does_not_exist(plugins, monkeypatch):
 
 def test_loading_twice_is_the_same_as_once():
     load_plugins()
-    before = {kind: list(parts) for kind, parts in _registry.items()}
+    before = {kind: list(parts) for kind, parts in registered_parts.items()}
     load_plugins()
-    assert {kind: list(parts) for kind, parts in _registry.items()} == before
+    assert {kind: list(parts) for kind, parts in registered_parts.items()} == before

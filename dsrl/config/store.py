@@ -14,7 +14,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 import dsrl
 from dsrl.config.run_config import LATER_PHASES
 from dsrl.config.schema import EvaluationSchema, PhaseConfig, TrainSchema
-from dsrl.registry import KINDS, load_plugins, names, parse_spec, schema
+from dsrl.registry import KINDS, config_schema, load_plugins, names, parse_spec
 
 GROUPS = ("objective", "data", "sampler", "verifier")
 
@@ -51,14 +51,14 @@ def _node(kind: str, name: str, known: Mapping[str, Sequence[str]]) -> DictConfi
     """A part's typed parameters; parts within it that take parameters of their own are written out, so that
     `objective.surrogate.clip_high=0.28` can be set. Mappings of free keys stay open to new ones.
     """
-    made = schema(kind, name)
+    made = config_schema(kind, name)
     node: DictConfig = OmegaConf.structured(made)
     for field in dataclasses.fields(made):
         value = node._get_node(field.name)
         if field.name in known and field.type is Any:
             spec = OmegaConf.to_container(node)[field.name]  # type: ignore[call-overload,index]
             part, given = parse_spec(field.name, spec) if isinstance(spec, str | dict) else ("", {})
-            if part in known[field.name] and len(dataclasses.fields(schema(field.name, part))) > 1:
+            if part in known[field.name] and len(dataclasses.fields(config_schema(field.name, part))) > 1:
                 node[field.name] = _node(field.name, part, known)
                 node[field.name].merge_with(given)
         elif isinstance(value, DictConfig) and OmegaConf.get_type(value) is dict:

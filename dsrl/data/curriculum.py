@@ -1,4 +1,4 @@
-"""Which questions are asked again, by what their last answers were."""
+"""Which questions are asked again, by what their last responses were worth."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from dsrl.config.schema import CurriculumConfig
-from dsrl.loop.metrics import CORRECT_THRESHOLD
 from dsrl.parallel.collectives import gather
-from dsrl.types import Prompt
+from dsrl.types import CORRECT_THRESHOLD, Metric, Metrics, Prompt
 
 
 class Curriculum:
-    """Passes over questions whose last answers were all right, or all wrong, as often as the configuration says.
+    """Pass over questions whose last responses were all correct, or all wrong, as often as the configuration says.
 
     Equal on every rank, since verdicts are gathered; a function of the verdicts that a checkpoint holds.
     """
@@ -30,7 +29,7 @@ class Curriculum:
         return min(self.config.always_right, self.config.always_wrong) < 1
 
     def passes_over(self, row: int, chance: float) -> bool:
-        """Whether to ask another question than this row's; chance: a uniform number in [0, 1)."""
+        """Decide whether to ask another question than this row's; chance: a uniform number in [0, 1)."""
         verdict = self.verdicts.get(row)
         if verdict is None:
             return False
@@ -39,7 +38,7 @@ class Curriculum:
         return over
 
     def update(self, prompts: Sequence[Prompt], rewards: Tensor) -> None:
-        """Remember the answers to this rank's prompts: rewards [B, G]. Every rank calls it."""
+        """Remember the rewards [B, G] of this rank's prompts. A collective: every rank calls it."""
         if not self.active:
             return
         right = (rewards > CORRECT_THRESHOLD).tolist()
@@ -52,20 +51,20 @@ class Curriculum:
             else:
                 self.verdicts.pop(row, None)
 
-    def sums(self) -> dict[str, tuple[float, str]]:
-        """This rank's share of the iteration's metrics, each with what divides their sum; starts over."""
+    def metrics(self) -> Metrics:
+        """Measure how many questions this iteration passed over, and how many are remembered; starts over."""
         if not self.active:
             return {}
         passed_over, self.passed_over = self.passed_over, 0
         right = sum(self.verdicts.values())
         return {
-            "curriculum/passed_over": (float(passed_over), ""),
-            "curriculum/always_right": (float(right), "ranks"),
-            "curriculum/always_wrong": (float(len(self.verdicts) - right), "ranks"),
+            "curriculum/passed_over": Metric.total(passed_over),
+            "curriculum/always_right": Metric(right),  # every rank remembers the same
+            "curriculum/always_wrong": Metric(len(self.verdicts) - right),
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """The verdicts, as plain values."""
+        """Save the verdicts, as plain values."""
         return {name: [row for row, all_right in self.verdicts.items() if all_right == kind] for name, kind in KINDS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

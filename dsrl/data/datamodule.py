@@ -1,4 +1,4 @@
-"""Which prompts come when, on which rank."""
+"""Which prompts are asked in which iteration, on which rank."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import hashlib
 import logging
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dsrl.config.schema import CurriculumConfig
@@ -19,35 +21,84 @@ from dsrl.data.mixture import Mixture
 from dsrl.data.source import DataSource, Row
 from dsrl.errors import ConfigError
 from dsrl.seeding import derive_seed
-from dsrl.types import Prompt
+from dsrl.types import Metrics, Prompt
+
+if TYPE_CHECKING:
+    from dsrl.config.run_config import RunConfig
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 1000
-"""Questions that a curriculum may pass over for one place; then the last of them is asked."""
+"""Questions that a curriculum may pass over for one place in a batch; the last of them is asked then."""
 
 PromptLoader = DataLoader[list[Prompt]]
 
 
 class PromptData(L.LightningDataModule):
-    """Batches of prompts. One Lightning epoch is one iteration, and holds one batch.
+    """Load batches of prompts. One Lightning epoch is one iteration, and holds one batch.
 
     The prompts of an iteration depend on (seed, iteration) alone, and on what the curriculum, where it is used, has
     seen before, which is in every checkpoint. Rank r of W takes positions r, r + W, ... of them.
+
+    Args:
+        source: gives the rows to train on, and the validation sets.
+        prompts_per_iteration: B over all ranks.
+        seed: of the order of the rows.
+        curriculum: which questions are asked less often; None asks all alike.
+        encoder: makes prompts of questions; None takes that of the module which the trainer runs.
     """
 
-    batches: IterationBatches  # of training
-
     def __init__(
-        self, source: DataSource, *, prompts_per_iteration: int, seed: int, curriculum: CurriculumConfig | None = None
+        self,
+        source: DataSource,
+        *,
+        prompts_per_iteration: int,
+        seed: int,
+        curriculum: CurriculumConfig | None = None,
+        encoder: PromptEncoder | None = None,
     ) -> None:
         super().__init__()
         self.curriculum = Curriculum(curriculum or CurriculumConfig())
         self.source, self.prompts_per_iteration, self.seed = source, prompts_per_iteration, seed
-        self.encoder: PromptEncoder | None = None  # set by the module once the tokenizer is there
+        self._encoder = encoder
         self._train: Mixture | None = None
         self._fingerprint = ""  # of all rows that were read to train on
         self._val: dict[str, Sequence[Row]] = {}
+
+    @classmethod
+    def of(cls, config: RunConfig) -> PromptData:
+        """Make the data module of a configuration."""
+        return cls(
+            config.data,
+            prompts_per_iteration=config.prompts_per_iteration,
+            seed=config.seed,
+            curriculum=config.curriculum,
+        )
+
+    @property
+    def encoder(self) -> PromptEncoder:
+        """Makes prompts of questions: the module's, which knows the model, unless one was given."""
+        if self._encoder is None:
+            assert self.trainer is not None, "without an encoder of its own, a trainer must run this data module"
+            module: Any = self.trainer.lightning_module
+            self._encoder = module.encoder
+        assert isinstance(self._encoder, PromptEncoder)
+        return self._encoder
+
+    @cached_property
+    def batches(self) -> IterationBatches:
+        """The prompts of every iteration of training, this rank's share."""
+        assert self._train is not None, "setup comes first"
+        self._warn_of_common(self._train)
+        return IterationBatches(
+            self._fitting(self._train) if self.source.overlong == "drop" else self._train,
+            self.encoder,
+            batch=self.prompts_per_iteration,
+            seed=self.seed,
+            shard=self._shard(),
+            shuffle=self.source.shuffle,
+            curriculum=self.curriculum,
+        )
 
     @property
     def val_names(self) -> list[str]:
@@ -64,38 +115,24 @@ class PromptData(L.LightningDataModule):
         self._val = self._val or dict(self.source.val_sets())
 
     def train_dataloader(self) -> PromptLoader:
-        """One batch of this rank's prompts each time it is iterated, that of the epoch set on its sampler."""
-        assert self._train is not None, "setup comes first"
-        self._warn_of_common(self._train)
-        if self.source.overlong == "drop":
-            self._train = self._fitting(self._train)
-        rows = IterationBatches(
-            self._train,
-            self._encoder(),
-            batch=self.prompts_per_iteration,
-            seed=self.seed,
-            shard=self._shard(),
-            shuffle=self.source.shuffle,
-            curriculum=self.curriculum,
-        )
-        self.batches = rows
-        return DataLoader(rows, batch_size=None, sampler=OneIteration())
+        """Load one batch each time it is iterated: this rank's prompts of the epoch that is set on its sampler."""
+        return DataLoader(self.batches, batch_size=None, sampler=OneIteration())
 
     def val_dataloader(self) -> list[PromptLoader]:
-        """One loader a set: all of its questions in order, this rank's share."""
+        """Make a loader for each validation set: all of its questions in order, this rank's share."""
         loaders = []
         for rows in self._val.values():
             batch = min(self.prompts_per_iteration, len(rows))
-            data = IterationBatches(rows, self._encoder(), batch=batch, seed=None, shard=self._shard())
+            data = IterationBatches(rows, self.encoder, batch=batch, seed=None, shard=self._shard())
             loaders.append(DataLoader(data, batch_size=None, sampler=range(-(-len(rows) // batch))))
         return loaders
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Prompts are text and numbers: nothing to move."""
+        """Leave the prompts as they are: text and numbers."""
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Which rows are trained on, and what the curriculum has seen of them."""
+        """Save which rows are trained on, and what the curriculum has seen of them."""
         return {"rows": self._fingerprint, **(self.curriculum.state_dict() if self.curriculum.active else {})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -109,7 +146,7 @@ class PromptData(L.LightningDataModule):
             self.curriculum.load_state_dict(state_dict)
 
     def _warn_of_common(self, rows: Mixture) -> None:
-        """Say how many rows ask what validation asks, too: it may be meant, and is no held-out number then."""
+        """Warn of rows that ask what validation asks, too: it may be meant, but then the accuracy is not held out."""
         for name, val in self._val.items():
             validated = {row.question_text for row in val}
             common = sum(row.question_text in validated for row in rows)
@@ -119,8 +156,8 @@ class PromptData(L.LightningDataModule):
                 )
 
     def _fitting(self, rows: Mixture) -> Mixture:
-        """The rows whose prompts are read whole; how many are not is reported by rank 0."""
-        encoder = self._encoder()
+        """Leave out the rows whose prompts are too long; rank 0 reports how many."""
+        encoder = self.encoder
         fitting = rows.filtered(lambda row: not encoder.read(row.question)[2])
         before, after = (sum(map(len, mixture.parts)) for mixture in (rows, fitting))
         told = f"{before - after} of {before} prompts are longer than {encoder.max_tokens} tokens"
@@ -130,16 +167,12 @@ class PromptData(L.LightningDataModule):
             logger.warning("data.train: %s and are left out (data.overlong=drop)", told)
         return fitting
 
-    def _encoder(self) -> PromptEncoder:
-        assert self.encoder is not None, "the module sets the encoder in configure_model"
-        return self.encoder
-
     def _shard(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
 def fingerprint(rows: Sequence[Row]) -> str:
-    """What two lists of rows share alone where they hold the same questions and answers in the same order."""
+    """Summarise rows: equal for two lists only where they hold the same questions and ground truths in one order."""
     digest = hashlib.blake2b(digest_size=8)
     for row in rows:
         question = row.question if isinstance(row.question, str) else [dict(message) for message in row.question]
@@ -148,10 +181,18 @@ def fingerprint(rows: Sequence[Row]) -> str:
 
 
 class IterationBatches(Dataset[list[Prompt]]):
-    """Item i is the list of this rank's prompts in iteration i.
+    """Give the list of this rank's prompts in iteration i as item i, and others in their place.
 
-    Rows come in a fresh permutation each time all have been used, with `shuffle` false in their own order; `seed` None
-    keeps it, too, and ends at the last.
+    It is the `PromptSource` of training.
+
+    Args:
+        rows: in a fresh permutation each time all have been used.
+        encoder: makes prompts of questions.
+        batch: prompts of an iteration over all ranks.
+        seed: of the permutations; None keeps the rows' own order and ends at the last, as validation does.
+        shard: this rank's number, and the number of ranks.
+        shuffle: false keeps the rows' own order.
+        curriculum: which questions are passed over; None passes over none.
     """
 
     def __init__(
@@ -179,10 +220,10 @@ class IterationBatches(Dataset[list[Prompt]]):
         return [self.prompt_at(iteration, place - first) for place in places]
 
     def prompt_at(self, iteration: int, position: int, again: int = 0) -> Prompt:
-        """The question at a position of an iteration; `again`: how often it has been replaced by another.
+        """Choose the prompt at a position of an iteration, which has been replaced `again` times before.
 
-        What is replaced, or passed over by the curriculum, makes room for a row drawn at random in the proportions of
-        the mixture: a function of seed, iteration, position and the number of the attempt.
+        In the place of a question that is replaced, or passed over by the curriculum, comes a row drawn at random in
+        the proportions of the mixture: a function of seed, iteration, position and the number of the attempt.
         """
         assert self.seed is not None
         row = 0
@@ -197,9 +238,17 @@ class IterationBatches(Dataset[list[Prompt]]):
         return self._prompt(row, position + again * self.batch)
 
     def replacement_for(self, prompt: Prompt, iteration: int) -> Prompt:
-        """Another question in the place of one that this iteration asked, with a position of its own."""
+        """Choose another prompt in the place of one of this iteration, with a position of its own."""
         replaced, position = divmod(prompt.position, self.batch)
         return self.prompt_at(iteration, position, replaced + 1)
+
+    def update(self, prompts: Sequence[Prompt], rewards: Tensor) -> None:
+        """Tell the curriculum the rewards [B, G] of this rank's prompts. A collective."""
+        self.curriculum.update(prompts, rewards)
+
+    def metrics(self) -> Metrics:
+        """Measure what the curriculum did in this iteration; starts over."""
+        return self.curriculum.metrics()
 
     def _prompt(self, index: int, position: int) -> Prompt:
         row = self.rows[index]
@@ -219,13 +268,13 @@ class IterationBatches(Dataset[list[Prompt]]):
 
 
 class OneIteration(Sampler[int]):
-    """Yields one index: the epoch that Lightning sets, which is the iteration."""
+    """Yield one index: the epoch that Lightning sets, which is the iteration."""
 
     def __init__(self) -> None:
         self.iteration = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of each epoch, after a resume, too."""
+        """Set the iteration; Lightning does so at the start of each epoch, after a resume, too."""
         self.iteration = epoch
 
     def __iter__(self) -> Iterator[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from dsrl.errors import ConfigError
 from dsrl.models.loading import load_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from dsrl.config.schema import ModelConfig
     from dsrl.data.source import DataSource
@@ -21,7 +21,7 @@ Messages = Sequence[Mapping[str, str]]
 
 @dataclass(kw_only=True)
 class PromptEncoder:
-    """Turns questions into what the model reads.
+    """Turn questions into prompts: what the model reads.
 
     start_token: the context of the marginal space, a token or its id; None chooses (see `start_token_id`).
     chat: whether questions go through the tokenizer's chat template, where it has one. chat_options: what the template
@@ -74,7 +74,7 @@ class PromptEncoder:
 
     @classmethod
     def of(cls, model: ModelConfig, data: DataSource) -> PromptEncoder:
-        """What a model's and a data source's settings ask for, with the model's tokenizer."""
+        """Make the encoder that a model's and a data source's settings ask for, with the model's tokenizer."""
         return cls(
             tokenizer=load_tokenizer(model),
             start_token=model.start_token,
@@ -85,25 +85,30 @@ class PromptEncoder:
             max_tokens=data.max_prompt_tokens,
         )
 
-    def leave_room(self, model: PreTrainedModel, max_new_tokens: int, max_length: int | None = None) -> None:
-        """Leave room for the longest response in the model's positions, and in the sampler's `max_length` where it has
-        one: longer prompts lose their beginning.
+    def leaving_room(self, positions: int | None, max_new_tokens: int, max_length: int | None = None) -> PromptEncoder:
+        """Leave room for the longest response: the same encoder, whose prompts lose their beginning earlier if needed.
+
+        Args:
+            positions: how many tokens the model has positions for; None: any number.
+            max_new_tokens: tokens of the longest response.
+            max_length: how many tokens prompt and response may have together in the sampler; None: any number.
+
+        Raises:
+            ConfigError: the model's positions leave no room for a prompt.
         """
-        positions = getattr(model.config, "max_position_embeddings", None)
         if positions is not None and positions <= max_new_tokens:
             raise ConfigError(
                 f"sampling.max_new_tokens={max_new_tokens}: the model has {positions} positions, which a prompt shares"
             )
-        for length in (positions, max_length):
-            if length is not None:
-                self.max_tokens = min(self.max_tokens, length - max_new_tokens)
+        room = [length - max_new_tokens for length in (positions, max_length) if length is not None]
+        return replace(self, max_tokens=min([self.max_tokens, *room]))
 
     def encode(self, question: str | Messages) -> tuple[int, ...]:
-        """The token ids that the model reads of a question: at most `max_tokens`, at least 1."""
+        """Encode a question: the token ids that the model reads, at most `max_tokens`, at least 1."""
         return self.read(question)[1]
 
     def read(self, question: str | Messages) -> tuple[str, tuple[int, ...], bool]:
-        """The text that the model reads, its token ids (at most `max_tokens`, at least 1), and whether any were cut."""
+        """Render a question: its text, its token ids (at most `max_tokens`, at least 1), and whether any were cut."""
         if self.templated:
             messages = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
             if self.system_prompt and all(message["role"] != "system" for message in messages):
@@ -118,11 +123,11 @@ class PromptEncoder:
         return text, kept, len(ids) > self.max_tokens
 
     def decode(self, responses: Sequence[Sequence[int]]) -> list[str]:
-        """Texts without special tokens."""
+        """Decode responses to texts without special tokens."""
         return [str(self.tokenizer.decode(list(ids), skip_special_tokens=True)) for ids in responses]
 
     def token_id(self, token: str) -> int:
-        """The id of one token of the vocabulary, such as a stop token. Raises ConfigError for anything else."""
+        """Look up the id of one token of the vocabulary, such as a stop token. Raises ConfigError for anything else."""
         return self._known(token)
 
     def _render(self, messages: Messages) -> str:

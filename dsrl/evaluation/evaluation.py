@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +24,14 @@ from dsrl.evaluation.results import line_of, summarise, table_of
 from dsrl.evaluation.samples import Asked, SampleFile, read_samples
 from dsrl.evaluation.statistics import questions_of
 from dsrl.export import policy_weights
+from dsrl.loop.collector import Collector, RolloutBatch
 from dsrl.models.loading import load_model
 from dsrl.models.policy import Policy
 from dsrl.runs.checkpoint_files import read_checkpoint
 from dsrl.runs.terminal import progress_bar
 from dsrl.seeding import derive_seed
-from dsrl.types import Prompt, Rollouts, SamplingParams
-from dsrl.verifiers import compute_rewards
-from dsrl.verifiers.verifier import close_all, extracted_answers_of
+from dsrl.types import SamplingParams
+from dsrl.verifiers.verifier import close_all
 
 K = 8
 
@@ -59,15 +58,14 @@ def evaluate(config: EvaluationConfig, console: Console) -> dict[str, Any]:
         raise ConfigError("data.val is not set: give what is to be evaluated, data.val=PATH or a benchmark's name")
     batches = list(_batches(sets, config))
     encoder = PromptEncoder.of(config.model, config.data)
-    size = config.questions_per_batch
-    prompts = {name: IterationBatches(rows, encoder, batch=size, seed=None) for name, rows in sets.items()}
+    prompts = _prompts(sets, encoder, config)
     with SampleFile(config.run_dir / "samples.jsonl") as file:
         if config.resume is None and not file.empty:  # by another process, since the configuration was checked
             raise ConfigError(in_use(config.run_dir))
         done = file.keep(_asked(batch, prompts[batch.set]) for batch in batches)
         _greet(config, sets, batches[:done], console)
         if done < len(batches):
-            _draw(config, prompts, encoder, batches, done, file, console)
+            _draw(config, sets, encoder, batches, done, file, console)
     summary = summarise(questions_of(read_samples(config.run_dir)))
     results = {"model": config.label, **summary, "config": _kept(config)}
     written = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
@@ -88,6 +86,13 @@ def _batches(sets: Mapping[str, Sequence[Row]], config: EvaluationConfig) -> Ite
         k = config.k or (repeats.pop() if len(repeats) == 1 else K)
         for number, first in enumerate(range(0, len(rows), size)):
             yield Batch(set=name, number=number, questions=min(size, len(rows) - first), k=k)
+
+
+def _prompts(
+    sets: Mapping[str, Sequence[Row]], encoder: PromptEncoder, config: EvaluationConfig
+) -> dict[str, IterationBatches]:
+    size = config.questions_per_batch
+    return {name: IterationBatches(rows, encoder, batch=size, seed=None) for name, rows in sets.items()}
 
 
 def _asked(batch: Batch, prompts: IterationBatches) -> Iterator[Asked]:
@@ -117,7 +122,7 @@ def _greet(
 
 def _draw(
     config: EvaluationConfig,
-    prompts: Mapping[str, IterationBatches],
+    sets: Mapping[str, Sequence[Row]],
     encoder: PromptEncoder,
     batches: Sequence[Batch],
     done: int,
@@ -127,9 +132,10 @@ def _draw(
     """Draw the batches after the first `done`. config.yaml is written with the first samples: what fails before leaves
     a folder that can be used again.
     """
-    stop = tuple(encoder.token_id(token) for token in config.sampling.stop)
     policy = Policy(_model(config)).to(_device(config.accelerator)).requires_grad_(False).eval()
-    encoder.leave_room(policy.model, config.sampling.max_new_tokens, config.sampler.max_length)
+    positions = getattr(policy.model.config, "max_position_embeddings", None)
+    encoder = encoder.leaving_room(positions, config.sampling.max_new_tokens, config.sampler.max_length)
+    prompts, collector = _prompts(sets, encoder, config), Collector(sampler=config.sampler, verifier=config.verifier)
     bar = progress_bar(console)
     right = samples = 0.0
     try:
@@ -138,8 +144,9 @@ def _draw(
             total, before = (sum(batch.questions for batch in some) for some in (batches, batches[:done]))
             task = bar.add_task("questions", total=total, completed=before, status="")
             for batch in batches[done:]:
-                rollouts = config.sampler.sample(prompts[batch.set][batch.number], _params(config, batch, stop))
-                lines = _lines(batch.set, rollouts, config.verifier)
+                seed = derive_seed("validation", config.seed, batch.set)
+                params = SamplingParams.of(config.sampling, encoder, batch.k, seed=seed)
+                lines = _lines(batch.set, collector.collect(prompts[batch.set][batch.number], params))
                 if file.empty:
                     (config.run_dir / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(_kept(config))))
                 file.append(lines)
@@ -160,47 +167,18 @@ def _model(config: EvaluationConfig) -> PreTrainedModel:
     return model
 
 
-def _params(config: EvaluationConfig, batch: Batch, stop: tuple[int, ...]) -> SamplingParams:
-    return SamplingParams(
-        responses_per_prompt=batch.k,
-        max_new_tokens=config.sampling.max_new_tokens,
-        temperature=config.sampling.temperature,
-        top_p=config.sampling.top_p,
-        top_k=config.sampling.top_k,
-        stop_token_ids=stop,
-        seed=derive_seed("validation", config.seed, batch.set),
-    )
-
-
-def _lines(name: str, rollouts: Rollouts, verifier: Any) -> list[dict[str, Any]]:
+def _lines(name: str, batch: RolloutBatch) -> list[dict[str, Any]]:
     """What is written of each of N samples, question by question."""
-    rewards, components = compute_rewards(verifier, rollouts)
-    answers = extracted_answers_of(verifier, rollouts)
-    count = rollouts.responses_per_prompt
-    parts = {key: values.reshape(-1).tolist() for key, values in components.items()}
-    lengths = rollouts.lengths.tolist()
-    lines = []
-    for row, reward in enumerate(rewards.reshape(-1).tolist()):
-        prompt: Prompt = rollouts.prompt_of(row)
-        lines.append(
-            {
-                "set": name,
-                "question": prompt.position,
-                "sample": row % count,
-                "prompt": prompt.text,
-                "response": rollouts.texts[row],
-                "extracted_answer": answers[row],
-                "ground_truth": prompt.ground_truth,
-                "reward": reward,
-                "components": {  # those that are applicable
-                    key: values[row] for key, values in parts.items() if not math.isnan(values[row])
-                },
-                "length": lengths[row],
-                "finish_reason": rollouts.finish_reasons[row],
-                "data_source": prompt.data_source,
-            }
-        )
-    return lines
+    size = batch.rollouts.responses_per_prompt
+    return [
+        {
+            "set": name,
+            "question": batch.rollouts.prompt_of(row).position,
+            "sample": row % size,
+            **batch.record(row),
+        }
+        for row in range(len(batch.rollouts.texts))
+    ]
 
 
 def _device(accelerator: str) -> torch.device:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsrl.loop.metrics import CORRECT_THRESHOLD, pass_at
+from dsrl.loop.accuracy import pass_at
+from dsrl.types import CORRECT_THRESHOLD
 
 Array = NDArray[np.float64]
 

@@ -1,133 +1,174 @@
-"""Prompts -> rollouts -> rewards, in training and in validation."""
+"""Prompts -> rollouts -> rewards: in training, in validation and in an evaluation."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-import lightning as L
 import torch
 from torch import Tensor
 
-from dsrl.config.run_config import RunConfig
-from dsrl.config.schema import SamplingConfig
-from dsrl.data.datamodule import PromptData
-from dsrl.data.encoding import PromptEncoder
-from dsrl.loop.metrics import SampledAccuracy, Stopwatch, replace_components
+from dsrl.loop.metrics import rollout_metrics
+from dsrl.loop.stopwatch import Stopwatch
 from dsrl.parallel.collectives import all_max
-from dsrl.phases.phase import Phase
 from dsrl.samplers import Sampler
-from dsrl.seeding import derive_seed
-from dsrl.types import Prompt, Rollouts, SamplingParams
-from dsrl.verifiers import compute_rewards
+from dsrl.types import Metric, Metrics, Prompt, Rollouts, SamplingParams
+from dsrl.verifiers import SupportsScore, compute_rewards
+from dsrl.verifiers.verifier import extracted_answers_of
 
 
-class Collecting(L.LightningModule):
-    """The loop's first half: what is asked, how it is answered, what the answers are worth to the verifier."""
+@dataclass(kw_only=True, slots=True)
+class RolloutBatch:
+    """What was sampled, and what it is worth.
 
-    config: RunConfig
-    phase: Phase
-    encoder: PromptEncoder
-    sampler: Sampler
-    verifier: Any
-    clock: Stopwatch
-    accuracies: torch.nn.ModuleDict
-    components: dict[str, Tensor]
-    summed: dict[str, tuple[float, str]]
-    validated: dict[str, float]
-    validated_at: int
+    Args:
+        rollouts: N = B * G responses.
+        params: how they were drawn.
+        rewards: [B, G] float32, on the CPU.
+        components: what rewards are made of by name, each [B, G]; NaN where one is not applicable.
+        extracted_answers: N texts, what the verifier takes for the answer in each response.
+        metrics: of the rollouts and rewards (`reward/mean`, `response/length_mean`, ...).
+    """
 
-    @property
-    def iteration(self) -> int:
-        """The iteration under way, from 0: Lightning's epoch."""
-        return self.trainer.current_epoch
+    rollouts: Rollouts
+    params: SamplingParams
+    rewards: Tensor
+    components: dict[str, Tensor] = field(default_factory=dict)
+    extracted_answers: list[str] = field(default_factory=list)
+    metrics: Metrics = field(default_factory=dict)
 
-    def verify(self, rollouts: Rollouts) -> Tensor:
-        """Rewards [B, G] float32, on the CPU. Raises DSRLError where the verifier returns another shape or a NaN."""
-        rewards, components = compute_rewards(self.verifier, rollouts)
-        self.components = {name: values.cpu() for name, values in components.items()}
-        return rewards.cpu()
+    def record(self, row: int) -> dict[str, Any]:
+        """Describe response `row` in plain values, as `samples.jsonl` has it; components only where applicable."""
+        rollouts, prompt = self.rollouts, self.rollouts.prompt_of(row)
+        parts = {name: float(values.reshape(-1)[row]) for name, values in self.components.items()}
+        return {
+            "prompt": prompt.text,
+            "response": rollouts.texts[row],
+            "extracted_answer": self.extracted_answers[row],
+            "ground_truth": prompt.ground_truth,
+            "reward": float(self.rewards.reshape(-1)[row]),
+            "components": {name: value for name, value in parts.items() if not math.isnan(value)},
+            "length": int(rollouts.lengths[row]),
+            "finish_reason": rollouts.finish_reasons[row],
+            "data_source": prompt.data_source,
+        }
 
-    def refill(self, rollouts: Rollouts, rewards: Tensor) -> tuple[Rollouts, Tensor]:
-        """Replace groups whose rewards are all equal by another question, so many times at most (dynamic sampling,
-        arXiv 2503.14476 section 3.2); what was asked and how it was answered is noted for the curriculum.
+    def replacing(self, groups: Sequence[int], fresh: RolloutBatch) -> RolloutBatch:
+        """Replace some groups, prompt and responses, by the groups of a fresh batch in their order.
+
+        A component that only one of the batches has, as of another data source, is NaN in the other's groups.
         """
-        data: PromptData = self.trainer.datamodule  # type: ignore[attr-defined]
-        data.curriculum.update(rollouts.prompts, rewards)
-        asked, sampled = 0, float(rollouts.lengths.sum())
-        for _ in range(self.config.dynamic_sampling):
-            silent = (rewards == rewards[:, :1]).all(-1).nonzero()[:, 0]
-            if not all_max(len(silent), self.device):
-                break
-            with self.clock("sample"):
-                others = [data.batches.replacement_for(rollouts.prompts[group], self.iteration) for group in silent]
-                fresh = self.sampler.sample(others, self.sampling_params(self.phase.sampling))
-            with self.clock("verify"):
-                components, of_fresh = self.components, self.verify(fresh)
-            data.curriculum.update(others, of_fresh)
-            sampled += float(fresh.lengths.sum())
-            if others:  # else they are other ranks'
-                rollouts, asked = rollouts.replacing(silent.tolist(), fresh), asked + len(others)
-                rewards = rewards.index_copy(0, silent, of_fresh)
-                components = replace_components(components, self.components, silent)
-            self.components = components
-        if self.config.dynamic_sampling:
-            self.summed |= {"dynamic_sampling/prompts": (float(asked), ""), "tokens/sampled": (sampled, "")}
-        return rollouts, rewards
-
-    def sampling_params(self, sampling: SamplingConfig) -> SamplingParams:
-        """How this iteration's training samples are drawn."""
-        return SamplingParams(
-            responses_per_prompt=self.config.responses_per_prompt,
-            max_new_tokens=sampling.max_new_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            stop_token_ids=tuple(self.encoder.token_id(token) for token in sampling.stop),
-            seed=self.config.seed,
-            iteration=self.iteration,
-        )
-
-    def validation_params(self, name: str) -> SamplingParams:
-        """How a validation set's samples are drawn: every time with the same random numbers."""
+        if not groups:
+            return self
+        size, answers = self.rollouts.responses_per_prompt, list(self.extracted_answers)
+        for place, group in enumerate(groups):
+            answers[group * size : (group + 1) * size] = fresh.extracted_answers[place * size : (place + 1) * size]
+        index = torch.tensor(groups)
         return dataclasses.replace(
-            self.sampling_params(self.phase.sampling),
-            responses_per_prompt=self.config.validation.k,
-            temperature=self.config.validation.temperature,
-            top_p=1.0,
-            top_k=0,
-            seed=derive_seed("validation", self.config.seed, name),
-            iteration=0,
+            self,
+            rollouts=self.rollouts.replacing(groups, fresh.rollouts),
+            rewards=self.rewards.index_copy(0, index, fresh.rewards),
+            components={
+                name: _component(self, name).index_copy(0, index, _component(fresh, name))
+                for name in {**self.components, **fresh.components}
+            },
+            extracted_answers=answers,
         )
 
-    def validation_step(self, prompts: list[Prompt], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Sample `validation.k` answers to each held-out question of a batch, and count those that are right."""
-        name = self.validation_sets[dataloader_idx]
-        rollouts = self.sampler.sample(prompts, self.validation_params(name))
-        if prompts:
-            self.accuracy(name).update(self.verify(rollouts))
 
-    def on_validation_epoch_end(self) -> None:
-        """`val/SET/avg@k` and `val/SET/pass@j` of every set, over all ranks."""
-        self.validated = {}
-        for name in self.validation_sets:
-            for key, value in self.accuracy(name).compute().items():
-                self.validated[f"val/{name}/{key}"] = float(value)
-            self.accuracy(name).reset()
-        self.validated_at = self.iteration if self.trainer.sanity_checking else self.iteration + 1
-        self.log_dict({**self.validated, "step": float(self.validated_at)}, batch_size=1)
+class PromptSource(Protocol):
+    """Where dynamic sampling finds other prompts, and where a curriculum learns what was answered."""
 
-    @property
-    def validation_sets(self) -> list[str]:
-        """Names of the validation sets, in the order of their dataloaders."""
-        names: list[str] = self.trainer.datamodule.val_names  # type: ignore[attr-defined]
-        return names
+    def update(self, prompts: Sequence[Prompt], rewards: Tensor) -> None:
+        """Take note of the rewards [B, G] of this rank's prompts. Every rank calls it."""
 
-    def accuracy(self, name: str) -> SampledAccuracy:
-        """The metric of a validation set."""
-        key = str(self.validation_sets.index(name))  # a module's name cannot hold the dot that a file's may
-        if key not in self.accuracies:
-            self.accuracies[key] = SampledAccuracy(self.config.validation.k).to(self.device)
-        metric = self.accuracies[key]
-        assert isinstance(metric, SampledAccuracy)
-        return metric
+    def replacement_for(self, prompt: Prompt, iteration: int) -> Prompt:
+        """Choose another prompt in the place of one whose group gave no signal."""
+
+    def metrics(self) -> Metrics:
+        """Measure what the curriculum did in this iteration; starts over."""
+
+
+@dataclass(kw_only=True)
+class Collector:
+    """Sample responses to prompts and compute their rewards.
+
+    Args:
+        sampler: draws the responses, from the policy's current weights.
+        verifier: has `score(rollouts) -> [B, G]`.
+        dynamic_sampling: how often, at most, groups whose rewards are all equal are replaced by another prompt's (DAPO,
+            arXiv 2503.14476, section 3.2); only where `collect` is given a source of prompts.
+        reflection: what counts as a reflection in a response; None counts nothing.
+        clock: times `sample` and `verify`.
+    """
+
+    sampler: Sampler
+    verifier: SupportsScore
+    dynamic_sampling: int = 0
+    reflection: re.Pattern[str] | None = None
+    clock: Stopwatch = field(default_factory=Stopwatch)
+
+    def collect(
+        self, prompts: list[Prompt], params: SamplingParams, source: PromptSource | None = None
+    ) -> RolloutBatch:
+        """Collect one batch. A collective: every rank calls it, one without prompts, too.
+
+        Args:
+            prompts: B prompts of this rank.
+            params: how responses are drawn; G is `params.responses_per_prompt`.
+            source: of training: what was asked and answered is reported to it, and replacements come from it.
+
+        Raises:
+            DSRLError: the verifier returned another shape than [B, G], or a NaN.
+        """
+        batch = self._collect_once(prompts, params)
+        found: Metrics = {}
+        if source is not None:
+            source.update(prompts, batch.rewards)
+            batch, found = self._replace_groups_without_signal(batch, source)
+            found |= source.metrics()
+        batch.metrics = rollout_metrics(batch.rollouts, batch.rewards, batch.components, self.reflection) | found
+        return batch
+
+    def _collect_once(self, prompts: list[Prompt], params: SamplingParams) -> RolloutBatch:
+        with self.clock("sample"):
+            rollouts = self.sampler.sample(prompts, params)
+        with self.clock("verify"):
+            rewards, components = compute_rewards(self.verifier, rollouts)
+            answers = extracted_answers_of(self.verifier, rollouts)
+        return RolloutBatch(
+            rollouts=rollouts,
+            params=params,
+            rewards=rewards.cpu(),
+            components={name: values.cpu() for name, values in components.items()},
+            extracted_answers=answers,
+        )
+
+    def _replace_groups_without_signal(self, batch: RolloutBatch, source: PromptSource) -> tuple[RolloutBatch, Metrics]:
+        """The batch with such groups replaced as often as allowed, and what that cost."""
+        replacements, sampled = 0, float(batch.rollouts.lengths.sum())
+        for _ in range(self.dynamic_sampling):
+            groups = (batch.rewards == batch.rewards[:, :1]).all(-1).nonzero()[:, 0].tolist()
+            if not all_max(len(groups)):
+                break
+            others = [source.replacement_for(batch.rollouts.prompts[group], batch.params.iteration) for group in groups]
+            fresh = self._collect_once(others, batch.params)
+            source.update(others, fresh.rewards)
+            sampled += float(fresh.rollouts.lengths.sum())
+            replacements += len(others)
+            batch = batch.replacing(groups, fresh)
+        if not self.dynamic_sampling:
+            return batch, {}
+        return batch, {
+            "dynamic_sampling/prompts": Metric.total(replacements),
+            "tokens/sampled": Metric.total(sampled),
+        }
+
+
+def _component(batch: RolloutBatch, name: str) -> Tensor:
+    found: Mapping[str, Tensor] = batch.components
+    return found[name] if name in found else torch.full_like(batch.rewards, math.nan)

@@ -1,63 +1,47 @@
-"""Trainer and sampler compute the same probabilities with other kernels: how far apart they are, and what corrects it.
+"""Trainer and sampler compute the same probabilities with different kernels: measure the difference, and correct it.
 
-Both speak of P(y|x), the distribution that responses are drawn from. The ratio of two P(y) corrects nothing, since no
-response was drawn from P(y): in other spaces than the conditional one there are no weights.
+Both compute P(y|x), the distribution that responses are drawn from. The ratio of two P(y) corrects nothing, since no
+response was drawn from P(y): there are no weights in spaces other than the conditional one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from dsrl.parallel.collectives import all_max, all_sum
+from dsrl.types import Metric, Metrics
 
 
-@dataclass(kw_only=True, slots=True)
-class Mismatch:
-    """Absolute differences of log-probabilities, and the weights that correct them, over this rank's tokens."""
+def mismatch_metrics(trainer: Tensor, sampler: Tensor, mask: Tensor) -> Metrics:
+    """Measure how far the sampler's log-probabilities are from the trainer's.
 
-    total: float = 0.0
-    tokens: float = 0.0
-    largest: float = 0.0
-    weight: float = 0.0
-    capped: float = 0.0
-    weighted: float = 0.0
+    Args:
+        trainer: the policy's log-probabilities of the sampled tokens, [N, T].
+        sampler: the sampler's own, [N, T].
+        mask: [N, T] bool, true on the tokens that count.
 
-    def observe(self, trainer: Tensor, sampler: Tensor, mask: Tensor, correction: Correction | None = None) -> None:
-        """Add tokens: log-probabilities of both [N, T], mask [N, T] true on those that count."""
-        difference = (trainer.detach() - sampler).abs()[mask]
-        if len(difference):
-            self.total += float(difference.sum(dtype=torch.float64))
-            self.tokens += len(difference)
-            self.largest = max(self.largest, float(difference.max()))
-        if correction is not None:
-            weights = correction.weights(trainer, sampler, mask)[mask]
-            self.weight += float(weights.sum(dtype=torch.float64))
-            self.capped += float(((weights >= correction.cap) | (weights == 0)).sum())
-            self.weighted += len(weights)
-
-    def metrics(self, device: torch.device) -> dict[str, float]:
-        """`mismatch/mean` and `mismatch/max` over all ranks, and, where it is corrected, the mean weight of a token and
-        the share of tokens over the cap; nothing where no token was observed on any.
-        """
-        sums = [self.total, self.tokens, self.weight, self.capped, self.weighted]
-        total, tokens, weight, capped, weighted = all_sum(sums, device)
-        largest = all_max(self.largest, device)
-        found = {"mismatch/mean": total / tokens, "mismatch/max": largest} if tokens else {}
-        if weighted:
-            found |= {"mismatch/weight": weight / weighted, "mismatch/capped": capped / weighted}
-        return found
+    Returns:
+        `mismatch/mean` and `mismatch/max` of the absolute difference, in nats. Nothing where no token counts.
+    """
+    if not mask.any():
+        return {}
+    difference = (trainer.detach() - sampler).abs()
+    return {
+        "mismatch/mean": Metric.mean(difference, mask),
+        "mismatch/max": Metric.largest(difference[mask].max()),
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Correction:
-    """Truncated importance weights P_trainer / P_sampler of what was sampled.
+    """Truncated importance weights P_trainer / P_sampler of sampled responses.
 
-    level "token": of each token, given those before it, which leaves the bias of the prefix; "sequence": of the whole
-    response, one weight for all of its tokens, without that bias and of more variance. Above `cap`, "truncate" takes
-    the cap (Ionides 2008), and "mask" takes 0.
+    Args:
+        level: "token", a weight for each token given those before it, which leaves the bias of the prefix; or
+            "sequence", one weight for all tokens of a response, without that bias and with more variance.
+        mode: what becomes of a weight above the cap: "truncate" takes the cap (Ionides 2008), "mask" takes 0.
+        cap: the largest weight.
     """
 
     level: str
@@ -65,10 +49,17 @@ class Correction:
     cap: float
 
     def weights(self, trainer: Tensor, sampler: Tensor, mask: Tensor) -> Tensor:
-        """Weights [N, T] without gradient, from log-probabilities of both [N, T]; 0 where mask is false."""
+        """Compute weights [N, T] without gradient, from the log-probabilities of both [N, T]; 0 off the mask."""
         log_ratio = (trainer.detach() - sampler).masked_fill(~mask, 0.0)
         if self.level == "sequence":
             log_ratio = log_ratio.sum(-1, keepdim=True).expand_as(log_ratio)
         ratio = log_ratio.exp()
         weights = ratio.clamp(max=self.cap) if self.mode == "truncate" else ratio.where(ratio <= self.cap, 0.0)
         return weights.masked_fill(~mask, 0.0)
+
+    def metrics(self, weights: Tensor, mask: Tensor) -> Metrics:
+        """Measure `mismatch/weight`, the mean weight of a token, and `mismatch/capped`, the share over the cap."""
+        return {
+            "mismatch/weight": Metric.mean(weights, mask),
+            "mismatch/capped": Metric.mean((weights >= self.cap) | (weights == 0), mask),
+        }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
@@ -15,30 +15,47 @@ from dsrl.config.run_config import RunConfig
 from dsrl.data.datamodule import PromptData
 from dsrl.data.encoding import PromptEncoder
 from dsrl.errors import ConfigError, DSRLError, nearest
-from dsrl.loop.experience import Experience, OptimizerStep, optimizer_steps
-from dsrl.loop.metrics import Stopwatch, component_means, component_sums, rollout_means, rollout_sums
-from dsrl.loop.mismatch import Mismatch
-from dsrl.loop.scorer import Scoring
+from dsrl.loop.accuracy import SampledAccuracy
+from dsrl.loop.collector import Collector
+from dsrl.loop.experience import Experience
+from dsrl.loop.loss import compute_loss
+from dsrl.loop.metrics import add_metrics, reduce_metrics
+from dsrl.loop.micro_batches import OptimizerStep, optimizer_steps
+from dsrl.loop.scorer import Scorer
+from dsrl.loop.stopwatch import Stopwatch
 from dsrl.models.policy import Policy
-from dsrl.parallel.collectives import sum_by_key, world_size
+from dsrl.parallel.collectives import world_size
 from dsrl.parallel.sharding import clip_gradients, copy_weights
-from dsrl.parallel.strategy import LoopStrategy
+from dsrl.parallel.strategy import accumulating, place_models
 from dsrl.phases.phase import Phase
 from dsrl.seeding import derive_seed
-from dsrl.types import Prompt
+from dsrl.types import Metric, Metrics, Prompt, SamplingParams
+from dsrl.verifiers.verifier import close_all
 
 
-class DSRLModule(Scoring):
-    """Puts policy, sampler, verifier and the running phase's objective together. One batch is one iteration.
+class DSRLModule(L.LightningModule):
+    """Train a policy by reinforcement learning, in the space of the running phase's objective. One batch is one
+    iteration.
 
-    `phase` belongs to PhaseScheduler. `metrics` holds the last iteration's numbers, global over ranks; `experience` its
-    rollouts and rewards on this rank.
+    It is put together of parts that work without Lightning: a Collector (sampler, verifier) and a Scorer (policy,
+    reference). A PhaseScheduler among the trainer's callbacks owns `phase`.
+
+    Args:
+        config: made by `dsrl.compose`.
+
+    Attributes:
+        policy: the model that is trained, once the trainer has configured it.
+        reference: a frozen copy, where some phase has a KL.
+        experience: the rollouts of the last iteration and what the objective kept of them, on this rank.
+        metrics: the numbers of the last iteration, over all ranks.
+        validated: the numbers of the last validation, after `validated_at` iterations.
     """
 
     @classmethod
     def of(cls, module: L.LightningModule) -> DSRLModule:
-        """The module that a callback's hook is given, by its own type."""
-        assert isinstance(module, cls)
+        """Take the module that a callback's hook is given for what it is. Raises ConfigError for any other."""
+        if not isinstance(module, cls):
+            raise ConfigError(f"dsrl's callbacks run with a DSRLModule, not with {type(module).__name__}")
         return module
 
     def __init__(self, config: RunConfig) -> None:
@@ -46,58 +63,54 @@ class DSRLModule(Scoring):
         self.automatic_optimization = False
         self.config, self.sampler, self.verifier = config, config.sampler, config.verifier
         self.phase: Phase = config.phases[0]
-        self.reference: Policy | None = None
         self.encoder = PromptEncoder.of(config.model, config.data)
         for token in (token for phase in config.phases for token in phase.sampling.stop):
             self.encoder.token_id(token)  # raises for a token that is not there, before the model is loaded
-        self.accuracies = torch.nn.ModuleDict()  # one SampledAccuracy a validation set
-        self.metrics: dict[str, float] = {}
-        self.validated: dict[str, float] = {}  # by the last validation, after `validated_at` iterations
-        self.validated_at = -1
-        self.tallied: dict[str, Tensor | float] = {}
-        self.components: dict[str, Tensor] = {}  # of the last rewards, each [B, G]
-        self.summed: dict[str, tuple[float, str]] = {}  # a sum over this rank's rollouts, and what divides it, if any
-        self.experience: Experience | None = None
-        self.mismatch = Mismatch()  # of the iteration
         self.clock = Stopwatch()
+        self.collector = Collector(
+            sampler=config.sampler,
+            verifier=config.verifier,
+            dynamic_sampling=config.dynamic_sampling,
+            reflection=re.compile(config.model.reflection),
+            clock=self.clock,
+        )
+        self.reference: Policy | None = None
+        self.accuracies = torch.nn.ModuleDict()  # a SampledAccuracy for each validation set
+        self.experience: Experience | None = None
+        self.metrics: dict[str, float] = {}
+        self.validated: dict[str, float] = {}
+        self.validated_at = -1
 
     def training_step(self, prompts: list[Prompt], batch_idx: int) -> None:
-        """One iteration: prompts -> rollouts -> rewards -> advantages -> scoring -> loss -> optimizer steps -> sync."""
-        with self.clock("sample"):
-            rollouts = self.sampler.sample(prompts, self.sampling_params(self.phase.sampling))
-        with self.clock("verify"):
-            rewards = self.verify(rollouts)
-        rollouts, rewards = self.refill(rollouts, rewards)
+        """Run one iteration: prompts -> rollouts and rewards -> scored experience -> optimizer steps -> sampler."""
+        batch = self.collector.collect(prompts, self.sampling_params(), self.data.batches)
         self.sampler.sleep()
         with self.clock("score"):
-            experience = self.weigh(rollouts, rewards)
+            experience = self.scorer.score(batch, self.phase.objective)
         with self.clock("update"):
-            for step in self.optimizer_steps(experience):
-                for number, micro_batch in enumerate(step.micro_batches, start=1):
-                    with self.strategy.accumulating(last=number == len(step.micro_batches)):
-                        logprobs = self.logprobs(self.policy, micro_batch, rollouts)
-                        share = step.loss(logprobs, micro_batch, rollouts)
-                        self.manual_backward(share.loss * world_size())  # strategies average gradients over ranks
-                    self.tally(loss=share.loss, **share.metrics)
-                self.take(step)
+            settings = self.config.update
+            steps = optimizer_steps(
+                experience,
+                minibatches=settings.minibatches,
+                epochs=settings.epochs,
+                micro_batch_tokens=settings.micro_batch_tokens,
+            )
+            updates = [self.update_policy(step) for step in steps]
         with self.clock("sync"):
             self.sampler.sync(self.policy.named_tensors())
-        self.conclude(experience)
+        self.log_metrics(experience, add_metrics(batch.metrics, experience.metrics, *updates))
 
-    def optimizer_steps(self, experience: Experience) -> Iterator[OptimizerStep]:
-        """The iteration's optimizer steps: `update.minibatches` x `update.epochs` of them."""
-        return optimizer_steps(
-            experience,
-            minibatches=self.config.update.minibatches,
-            epochs=self.config.update.epochs,
-            max_tokens=self.config.update.micro_batch_tokens,
-            max_new_tokens=self.phase.sampling.max_new_tokens,
-            seed=derive_seed(self.config.seed, self.iteration),
-            device=self.device,
-        )
-
-    def take(self, step: OptimizerStep) -> None:
-        """One optimizer step on the accumulated gradient; none where no sample was kept on any rank."""
+    def update_policy(self, step: OptimizerStep) -> Metrics:
+        """Take one optimizer step; none where no response was kept on any rank."""
+        found: list[Metrics] = []
+        total: float | Tensor = 0.0
+        for number, micro_batch in enumerate(step.micro_batches, start=1):
+            with accumulating(self.trainer.strategy, last=number == len(step.micro_batches)):
+                output = compute_loss(micro_batch, self.scorer.compute_logprobs(micro_batch), step.counts)
+                loss = output.loss * world_size()  # strategies average gradients over ranks
+                self.manual_backward(loss)
+            total = total + loss.detach()
+            found.append(output.metrics)
         optimizer: Any = self.optimizers()
         if not step.keeps_nothing:
             for parameter in self.policy.parameters():
@@ -110,68 +123,91 @@ class DSRLModule(Scoring):
                     f"iteration {self.iteration}: the gradient is not finite (norm {norm}); no step was taken"
                 )
             optimizer.step()
-            self.tally(grad_norm=norm, **{"update/steps": 1.0})
+            found.append({"loss": Metric(total), "grad_norm": Metric(norm), "update/steps": Metric(1.0, 0.0)})
         optimizer.zero_grad()
+        return add_metrics(*found)
 
-    def tally(self, **shares: Tensor | float) -> None:
-        """Add to this rank's shares of the iteration's metrics."""
-        for key, value in shares.items():
-            self.tallied[key] = self.tallied.get(key, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
-
-    def conclude(self, experience: Experience) -> None:
-        """The iteration's metrics: sums over micro-batches and ranks, means over optimizer steps."""
-        steps, norm = (float(self.tallied.pop(key, 0.0)) for key in ("update/steps", "grad_norm"))
-        shares = {key: float(value) / max(1.0, steps) for key, value in self.tallied.items()}
-        data: PromptData = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.summed |= data.curriculum.sums()
-        extra = {"ranks": 1.0, **{name: value for name, (value, _) in self.summed.items()}}
-        of_rollouts = rollout_sums(experience, re.compile(self.config.model.reflection))
-        sums = sum_by_key({**of_rollouts, **component_sums(self.components), **extra})
+    def log_metrics(self, experience: Experience, found: Metrics) -> None:
+        """Reduce what the iteration found over all ranks, keep it for callbacks, and give it to the loggers."""
         optimizer: Any = self.optimizers()
-        self.tallied, self.experience = {}, experience
+        nothing = {"loss": 0.0, "grad_norm": 0.0}  # of an iteration without a step
+        every_rank: Metrics = {"update/steps": Metric(0.0)}
+        self.experience = experience
         self.metrics = {
-            **rollout_means(sums),
-            **component_means(sums),
-            **{name: sums[name] / max(1.0, sums.get(by, 1.0)) for name, (_, by) in self.summed.items()},
-            **self.mismatch.metrics(self.device),
-            "loss": 0.0,
-            **sum_by_key(shares),
-            "grad_norm": norm / max(1.0, steps),
-            "update/steps": steps,
+            **nothing,
+            **reduce_metrics(add_metrics(found, every_rank)),
             "lr": optimizer.param_groups[0]["lr"],
             **self.clock.read(),
         }
-        self.summed = {}
         logged = {**self.metrics, "phase": float(self.phase.number), "step": float(self.iteration)}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
 
-    def metric(self, metric: str, key: str) -> float | None:
-        """A metric of the iteration that ends, or of the validation after it; None where there was no validation.
+    def validation_step(self, prompts: list[Prompt], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Sample `validation.k` responses to each held-out question of a batch, and count the correct ones."""
+        name = self.data.val_names[dataloader_idx]
+        batch = self.collector.collect(prompts, self.validation_params(name))
+        if prompts:
+            self._accuracy(name).update(batch.rewards)
 
-        Raises ConfigError, naming the configuration's `key`, where no metric has that name.
+    def on_validation_epoch_end(self) -> None:
+        """Compute `val/SET/avg@k` and `val/SET/pass@j` of every set, over all ranks."""
+        found = {}
+        for name in self.data.val_names:
+            for key, value in self._accuracy(name).compute().items():
+                found[f"val/{name}/{key}"] = float(value)
+            self._accuracy(name).reset()
+        if self.trainer.sanity_checking and self.trainer.num_sanity_val_steps != math.inf:
+            return  # of some questions only, as a Trainer does by default: not the sets' accuracy
+        self.validated = found
+        self.validated_at = self.iteration if self.trainer.sanity_checking else self.iteration + 1
+        self.log_dict({**self.validated, "step": float(self.validated_at)}, batch_size=1)
+
+    def metric(self, name: str, key: str) -> float | None:
+        """Look up a metric of the iteration that ends, or of the validation after it; None if it was not validated.
+
+        Raises ConfigError, which names the configuration's `key`, where no metric has that name.
         """
-        of_validation = metric.startswith("val/")
+        of_validation = name.startswith("val/")
         found = self.validated if of_validation else self.metrics
-        if found and metric not in found:
-            raise ConfigError(f"{key}: there is no metric '{metric}'.{nearest(metric, found)}")
-        return None if of_validation and self.validated_at != self.iteration + 1 else found[metric]
+        if found and name not in found:
+            raise ConfigError(f"{key}: there is no metric '{name}'.{nearest(name, found)}")
+        return None if of_validation and self.validated_at != self.iteration + 1 else found[name]
 
     @property
-    def strategy(self) -> LoopStrategy:
-        """How the ranks share the model."""
-        strategy = self.trainer.strategy
-        assert isinstance(strategy, LoopStrategy)
-        return strategy
+    def iteration(self) -> int:
+        """The iteration under way, from 0: Lightning's epoch."""
+        return self.trainer.current_epoch
+
+    @property
+    def data(self) -> PromptData:
+        """The data module that the trainer was given. Raises ConfigError for any other than PromptData."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, PromptData):
+            raise ConfigError("prompts come from a PromptData: trainer.fit(module, datamodule=PromptData.of(config))")
+        return data
+
+    def sampling_params(self) -> SamplingParams:
+        """Say how this iteration's training responses are drawn."""
+        config = self.config
+        return SamplingParams.of(
+            self.phase.sampling, self.encoder, config.responses_per_prompt, seed=config.seed, iteration=self.iteration
+        )
+
+    def validation_params(self, name: str) -> SamplingParams:
+        """Say how a validation set's responses are drawn: every time with the same random numbers."""
+        validation, seed = self.config.validation, derive_seed("validation", self.config.seed, name)
+        sampling = dataclasses.replace(self.phase.sampling, temperature=validation.temperature, top_p=1.0, top_k=0)
+        return SamplingParams.of(sampling, self.encoder, validation.k, seed=seed)
 
     def sync_reference(self, prompts: list[Prompt]) -> None:
-        """Copy the policy into the reference, where there is one, and see that both score the prompts alike.
+        """Copy the policy into the reference, where there is one, and check that both score the prompts alike.
 
         Raises DSRLError where they do not.
         """
         if self.reference is None:
             return
         copy_weights(self.policy.model, self.reference.model)
-        difference = self.difference(self.policy, self.reference, prompts)
+        difference = self.scorer.max_logprob_difference(prompts)
         if not difference <= 1e-4:
             raise DSRLError(
                 f"iteration {self.iteration}: the reference is no copy of the policy: log-probabilities differ by up "
@@ -182,17 +218,28 @@ class DSRLModule(Scoring):
         """Load the policy, a frozen copy of it where some phase needs a reference, and set the sampler up. Once."""
         if hasattr(self, "policy"):
             return
-        models = self.strategy.models(self.config.model, copies=2 if self.config.needs_reference else 1)
+        config, strategy = self.config, self.trainer.strategy
+        models = place_models(strategy, config.model, copies=2 if config.needs_reference else 1)
         self.policy = Policy(models[0])
-        if self.config.needs_reference:
+        if config.needs_reference:
             self.reference = Policy(models[1]).requires_grad_(False).eval()
-        longest = max(phase.sampling.max_new_tokens for phase in self.config.phases)
-        self.encoder.leave_room(self.policy.model, longest, self.sampler.max_length)
+        positions = getattr(self.policy.model.config, "max_position_embeddings", None)
+        longest = max(phase.sampling.max_new_tokens for phase in config.phases)
+        self.encoder = self.encoder.leaving_room(positions, longest, self.sampler.max_length)
         self.sampler.setup(self.policy, self.encoder)
-        self.trainer.datamodule.encoder = self.encoder  # type: ignore[attr-defined]
+        self.scorer = Scorer(
+            policy=self.policy,
+            encoder=self.encoder,
+            reference=self.reference,
+            correction=config.correction,
+            micro_batch_tokens=config.update.micro_batch_tokens,
+            several_steps=config.steps_per_iteration > 1,
+            mismatch_every=0 if self.sampler.compute_dtype is None else config.mismatch.every,
+            device=strategy.root_device,
+        )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over the policy. Its structure is the same in every phase."""
+        """Make AdamW over the policy. Its structure is the same in every phase."""
         settings = self.config.optimizer
         return torch.optim.AdamW(
             [parameter for parameter in self.policy.parameters() if parameter.requires_grad],
@@ -202,10 +249,26 @@ class DSRLModule(Scoring):
             weight_decay=settings.weight_decay,
         )
 
+    def on_fit_start(self) -> None:
+        """Check that the trainer runs the loop as the configuration says. Raises ConfigError where it does not."""
+        trainer, config = self.trainer, self.config
+        if trainer.max_epochs != config.iterations:
+            raise ConfigError(
+                f"Trainer(max_epochs={trainer.max_epochs}): an epoch is an iteration, and the configuration has "
+                f"iterations={config.iterations}; give Trainer(max_epochs=config.iterations)"
+            )
+        scheduled = len(config.phases) > 1 or self.phase.schedule != "constant" or self.phase.warmup > 0
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if scheduled and not any(hasattr(callback, "phases") for callback in callbacks):
+            raise ConfigError(
+                "phases and learning rate schedules need the scheduler: "
+                "Trainer(callbacks=[PhaseScheduler(config.phases), ...])"
+            )
+
     def on_train_start(self) -> None:
         """Give the sampler the weights that training begins with: those of a checkpoint, after a resume."""
         self.sampler.sync(self.policy.named_tensors())
-        self.clock = Stopwatch()
+        self.clock.read()
 
     def on_train_epoch_start(self) -> None:
         """Validate after the last iteration, whatever `validation.every` says."""
@@ -223,5 +286,13 @@ class DSRLModule(Scoring):
 
     def teardown(self, stage: str) -> None:
         """Close sampler and verifier."""
-        for part in (self.sampler, self.verifier):
-            getattr(part, "close", lambda: None)()
+        close_all([self.sampler, self.verifier])
+
+    def _accuracy(self, name: str) -> SampledAccuracy:
+        """The accuracy of a validation set."""
+        key = str(self.data.val_names.index(name))  # a module's name cannot hold the dot that a file's may
+        if key not in self.accuracies:
+            self.accuracies[key] = SampledAccuracy(self.config.validation.k).to(self.device)
+        accuracy = self.accuracies[key]
+        assert isinstance(accuracy, SampledAccuracy)
+        return accuracy

@@ -1,124 +1,182 @@
-"""What rollouts are worth in each space: contexts, log-probabilities, advantages."""
+"""RolloutBatch + objective -> Experience: advantages, spaces, and log-probabilities without gradient."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dsrl.loop.collector import Collecting
-from dsrl.loop.experience import Experience, MicroBatch, SpaceView, contexts_in, cut, space_key, weigh
-from dsrl.loop.mismatch import Mismatch
+from dsrl.data.encoding import PromptEncoder
+from dsrl.loop.collector import RolloutBatch
+from dsrl.loop.experience import Experience, SpaceView, compute_advantages, contexts_in, space_key
+from dsrl.loop.metrics import add_metrics
+from dsrl.loop.micro_batches import MicroBatch, cut
+from dsrl.loop.mismatch import Correction, mismatch_metrics
 from dsrl.models.policy import Policy, left_pad
-from dsrl.objectives.kl import KL, KLPenalty, k1
+from dsrl.objectives import KL, KLPenalty, Objective
+from dsrl.objectives.kl import k1
 from dsrl.parallel.collectives import all_max
-from dsrl.types import Prompt, Rollouts
+from dsrl.types import Metric, Metrics, Prompt
 
-PROBED = 8  # responses of a rank on which the mismatch is measured where no pass of the objective shows it
+PROBED_RESPONSES = 8
+"""Responses of a rank on which the mismatch is measured where no pass of the objective shows it."""
 
 
-class Scoring(Collecting):
-    """The loop's scoring of what was collected, with the policy and its reference.
+@dataclass(kw_only=True)
+class Scorer:
+    """Score what was collected, with the policy and its reference.
 
     A pass over a sharded policy is a collective: every rank takes part in each, with what it has.
+
+    Args:
+        policy: computes log P(response | context).
+        encoder: makes the contexts of the spaces.
+        reference: the frozen model of a KL; needed where an objective has one.
+        correction: importance weights against the sampler, in the space that responses are drawn in.
+        micro_batch_tokens: padded tokens in a micro-batch.
+        several_steps: whether more than one optimizer step uses a batch. Log-probabilities of the policy that sampled
+            are then computed beforehand; else the first forward of the update gives them.
+        device: where passes run.
+        mismatch_every: iterations between measurements of the sampler's log-probabilities where no pass of the
+            objective shows them; 0 measures none.
     """
 
     policy: Policy
-    reference: Policy | None
-    mismatch: Mismatch
+    encoder: PromptEncoder
+    reference: Policy | None = None
+    correction: Correction | None = None
+    micro_batch_tokens: int = 8192
+    several_steps: bool = False
+    mismatch_every: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def weigh(self, rollouts: Rollouts, rewards: Tensor) -> Experience:
-        """What each term of the objective keeps, in which space; old and reference log-probabilities where needed."""
+    def score(self, batch: RolloutBatch, objective: Objective) -> Experience:
+        """Compute what each term of the objective keeps, in which space; old and reference log-probabilities where
+        they are needed.
+        """
         views: dict[str, SpaceView] = {}
-        self.mismatch = Mismatch()
-        terms = self.phase.objective.terms
-        several = sum(not isinstance(objective, KLPenalty) for _, objective in terms) > 1
-        for index, (weight, objective) in enumerate(terms):
-            shaped = rewards if objective.reward_kl is None else self.less_kl(rewards, rollouts, objective.reward_kl)
-            key = space_key(objective.space)
-            views[key] = views.get(key) or self.view(objective.space, rollouts)
-            term = weigh(index, weight, objective, rollouts, shaped)
-            term.label = f"{type(objective).__name__}{index}/" if several else ""
-            views[key].terms.append(term)
-        self.probe(views.values(), rollouts)
+        metrics: list[Metrics] = []
+        several = sum(not isinstance(term, KLPenalty) for _, term in objective.terms) > 1
+        for index, (weight, part) in enumerate(objective.terms):
+            rewards = batch.rewards
+            if part.reward_kl is not None:
+                rewards, found = self.apply_kl_penalty(batch, part.reward_kl)
+                metrics.append(found)
+            key = space_key(part.space)
+            view = views[key] = views.get(key) or self.view(part.space, batch)
+            term = compute_advantages(index, weight, part, batch.rollouts, rewards)
+            term.label = f"{type(part).__name__}{index}/" if several else ""
+            view.terms.append(term)
+        metrics.append(self._probe_mismatch(views.values(), batch))
         for view in views.values():
-            if self.config.steps_per_iteration > 1:  # else the first forward of the update is the policy that sampled
-                rows = view.needing("needs_old_logprobs")
-                view.old_logprobs = self.frozen_logprobs(self.policy, view, rollouts, rows)
-                if view.mismatch is not None:
-                    mask = rollouts.mask & rows[:, None]
-                    view.mismatch.observe(view.old_logprobs, rollouts.logprobs, mask, view.correction)
+            if self.several_steps:
+                rows = view.rows_needing("needs_old_logprobs")
+                view.old_logprobs = self.frozen_logprobs(self.policy, view, rows)
+                metrics.append(_measured(view, view.old_logprobs, rows))
             if self.reference is not None and any(term.objective.needs_reference for term in view.terms):
-                rows = view.needing("needs_reference")
-                view.reference_logprobs = self.frozen_logprobs(self.reference, view, rollouts, rows)
-        return Experience(rollouts=rollouts, rewards=rewards, views=list(views.values()))
+                rows = view.rows_needing("needs_reference")
+                view.reference_logprobs = self.frozen_logprobs(self.reference, view, rows)
+        experience = Experience(batch=batch, views=list(views.values()))
+        experience.metrics = add_metrics(*metrics, _selection_metrics(experience))
+        return experience
 
-    def logprobs(self, policy: Policy, micro_batch: MicroBatch, rollouts: Rollouts) -> Tensor:
-        """Log-probabilities [n, T] of a micro-batch's responses in its space; T is the longest of them."""
-        rows = micro_batch.rows
-        longest = int(rollouts.lengths[rows].max())
-        tokens, mask = (part[rows, :longest].to(self.device) for part in (rollouts.tokens, rollouts.mask))
-        contexts = [micro_batch.view.contexts[row] for row in rows.tolist()]
-        logprobs: Tensor = policy(contexts, tokens, mask, self.phase.sampling.temperature)
+    def view(self, space: Any, batch: RolloutBatch) -> SpaceView:
+        """Put the responses into a space, with no terms yet. `space` is the spec of a registered one."""
+        rollouts, params = batch.rollouts, batch.params
+        contexts = contexts_in(space, rollouts, self.encoder, seed=params.seed, iteration=params.iteration)
+        drawn_in = all(tuple(context) == rollouts.prompt_of(row).token_ids for row, context in enumerate(contexts))
+        sampled_here = drawn_in and not params.restricted
+        return SpaceView(
+            rollouts=rollouts,
+            contexts=contexts,
+            temperature=params.temperature,
+            sampled_here=sampled_here,
+            correction=self.correction if sampled_here else None,
+        )
+
+    def compute_logprobs(self, micro_batch: MicroBatch, policy: Policy | None = None) -> Tensor:
+        """Compute log-probabilities [n, T] of a micro-batch's responses in its space; T is the longest of them.
+
+        With gradient, of the policy, unless another model is given.
+        """
+        view, rows = micro_batch.view, micro_batch.rows
+        longest = int(view.rollouts.lengths[rows].max())
+        tokens, mask = (part[rows, :longest].to(self.device) for part in (view.rollouts.tokens, view.rollouts.mask))
+        contexts = [view.contexts[row] for row in rows.tolist()]
+        logprobs: Tensor = (policy or self.policy)(contexts, tokens, mask, view.temperature)
         return logprobs
 
     @torch.no_grad()
-    def frozen_logprobs(self, policy: Policy, view: SpaceView, rollouts: Rollouts, rows: Tensor) -> Tensor:
-        """Log-probabilities [N, T] of the chosen rows [N] bool without gradient, 0 elsewhere; on the CPU."""
-        result = torch.zeros(rollouts.mask.shape)
-        for micro_batch in cut(view, rollouts, rows, self.config.update.micro_batch_tokens, self.device):
-            logprobs = self.logprobs(policy, micro_batch, rollouts).cpu()
+    def frozen_logprobs(self, policy: Policy, view: SpaceView, rows: Tensor) -> Tensor:
+        """Compute log-probabilities [N, T] of some rows [N] bool without gradient, 0 elsewhere; on the CPU."""
+        result = torch.zeros(view.rollouts.mask.shape)
+        for micro_batch in cut(view, rows, self.micro_batch_tokens):
+            logprobs = self.compute_logprobs(micro_batch, policy).cpu()
             if not micro_batch.idle:
                 result[micro_batch.rows, : logprobs.shape[1]] = logprobs
         return result
 
-    def view(self, space: Any, rollouts: Rollouts) -> SpaceView:
-        """The rollouts in a space, with no terms yet."""
-        contexts = contexts_in(
-            space,
-            rollouts.prompts,
-            self.encoder,
-            responses=rollouts.responses_per_prompt,
-            seed=self.config.seed,
-            iteration=self.iteration,
-        )
-        view = SpaceView(contexts=contexts)
-        drawn_in = all(tuple(context) == rollouts.prompt_of(row).token_ids for row, context in enumerate(contexts))
-        if drawn_in and not self.phase.sampling.restricted:
-            view.mismatch, view.correction = self.mismatch, self.config.correction
-        return view
-
-    def probe(self, views: Iterable[SpaceView], rollouts: Rollouts) -> None:
-        """Every `mismatch.every` iterations, measure the mismatch on a few responses where no view will, unless it is
-        the policy itself that samples.
-        """
-        every = self.config.mismatch.every if self.sampler.compute_dtype is not None else 0
-        due = every > 0 and self.iteration % every == 0
-        if due and all_max(float(all(view.mismatch is None for view in views)), self.device):
-            view = self.view("conditional", rollouts)
-            if view.mismatch is not None:
-                rows = torch.arange(len(rollouts.texts)) < PROBED
-                found = self.frozen_logprobs(self.policy, view, rollouts, rows)
-                view.mismatch.observe(found, rollouts.logprobs, rollouts.mask & rows[:, None])
-
-    def less_kl(self, rewards: Tensor, rollouts: Rollouts, kl: KL) -> Tensor:
-        """Rewards [B, G] less the k1 penalty, summed over each response's tokens."""
+    def apply_kl_penalty(self, batch: RolloutBatch, kl: KL) -> tuple[Tensor, Metrics]:
+        """Take the k1 penalty, summed over each response's tokens, from the rewards [B, G]. `kl/mean` is a token's."""
         assert self.reference is not None
-        view, rows = self.view(kl.space, rollouts), torch.ones(len(rollouts.texts), dtype=torch.bool)
-        policy, reference = (self.frozen_logprobs(p, view, rollouts, rows) for p in (self.policy, self.reference))
+        view, every = self.view(kl.space, batch), torch.ones(len(batch.rollouts.texts), dtype=torch.bool)
+        policy, reference = (self.frozen_logprobs(model, view, every) for model in (self.policy, self.reference))
         penalty = k1(policy, reference).sum(-1)
-        before, _ = self.summed.get("kl/mean", (0.0, ""))
-        self.summed["kl/mean"] = before + float(penalty.sum()), "length"
-        return rewards - kl.coefficient * penalty.view_as(rewards)
+        found = {"kl/mean": Metric(float(penalty.sum()), float(batch.rollouts.lengths.sum()))}
+        return batch.rewards - kl.coefficient * penalty.view_as(batch.rewards), found
 
     @torch.no_grad()
-    def difference(self, one: Policy, other: Policy, prompts: list[Prompt], length: int = 64) -> float:
-        """Largest difference of two policies' log-probabilities of some prompts' first tokens, over all ranks."""
+    def max_logprob_difference(self, prompts: list[Prompt], length: int = 64) -> float:
+        """Compare policy and reference: the largest difference of log-probabilities over all ranks, in nats.
+
+        They score the first `length` tokens of a few prompts, as responses after the start token.
+        """
+        assert self.reference is not None
         rows = [prompt.token_ids[:length] for prompt in prompts[:8]]
         tokens, mask = (side.flip(1) for side in left_pad([row[::-1] for row in rows], self.device))
         contexts = [[self.encoder.start_token_id]] * len(rows)
-        scores = [policy(contexts, tokens, mask) for policy in (one, other)]
-        return all_max(float((scores[0] - scores[1]).abs().nan_to_num(math.inf).max()), self.device)
+        one, other = (model(contexts, tokens, mask) for model in (self.policy, self.reference))
+        return all_max(float((one - other).abs().nan_to_num(math.inf).max()))
+
+    def _probe_mismatch(self, views: Iterable[SpaceView], batch: RolloutBatch) -> Metrics:
+        """Every `mismatch_every` iterations, measure the mismatch on a few responses where no view will."""
+        due = self.mismatch_every > 0 and batch.params.iteration % self.mismatch_every == 0
+        if not due or not all_max(float(not any(view.sampled_here for view in views))):
+            return {}
+        view = self.view("conditional", batch)
+        if not view.sampled_here:
+            return {}
+        view.correction = None  # nothing is corrected in the spaces of this objective
+        rows = torch.arange(len(batch.rollouts.texts)) < PROBED_RESPONSES
+        return _measured(view, self.frozen_logprobs(self.policy, view, rows), rows)
+
+
+def _measured(view: SpaceView, logprobs: Tensor, rows: Tensor) -> Metrics:
+    """The mismatch of the sampler on some rows [N] bool, from the trainer's log-probabilities [N, T]."""
+    if not view.sampled_here:
+        return {}
+    sampled, mask = view.rollouts.logprobs, view.rollouts.mask & rows[:, None]
+    found = mismatch_metrics(logprobs, sampled, mask)
+    if view.correction is not None:
+        found |= view.correction.metrics(view.correction.weights(logprobs, sampled, mask), mask)
+    return found
+
+
+def _selection_metrics(experience: Experience) -> Metrics:
+    """How many responses, and tokens of passes, the objective uses."""
+    choosing = [term for term in experience.terms if not isinstance(term.objective, KLPenalty)]  # that is over all
+    kept = torch.stack([term.kept for term in choosing]).any(0)
+    scored = torch.stack([view.scored for view in experience.views]).any(0)
+    lengths, tokens = experience.batch.rollouts.lengths, 0.0
+    for view in experience.views:
+        contexts = torch.tensor([len(context) for context in view.contexts])
+        tokens += float((view.scored * (contexts + lengths)).sum())
+    return {
+        "kept/fraction": Metric.mean(kept),
+        "scored/fraction": Metric.mean(scored),
+        "tokens/scored": Metric.total(tokens),
+    }

@@ -16,7 +16,7 @@ from torch import Tensor
 from dsrl.errors import ConfigError
 from dsrl.objectives.objective import Objective
 from dsrl.registry import build
-from dsrl.types import LossBatch, LossOutput
+from dsrl.types import LossBatch, LossOutput, Metric
 
 
 def k1(logprobs: Tensor, reference: Tensor) -> Tensor:
@@ -78,8 +78,12 @@ class KLPenalty(Objective):
         return torch.zeros_like(rewards)
 
     def loss(self, logprobs: Tensor, batch: LossBatch) -> LossOutput:
-        """coefficient * aggregate(estimator(logprobs, reference)); logprobs [N, T]."""
+        """Compute coefficient * aggregate(estimator(logprobs, reference)); logprobs [N, T].
+
+        `kl/mean` is the mean of the estimator over tokens, however the loss aggregates them.
+        """
         assert batch.reference_logprobs is not None
         values = ESTIMATORS[self.kl.estimator](logprobs, batch.reference_logprobs)
         mean = build("aggregate", self.aggregate)(values, batch.mask, batch.counts)
-        return LossOutput(loss=self.coefficient * self.kl.coefficient * mean, metrics={"kl/mean": mean.detach()})
+        found = {"kl/mean": Metric.mean(values, batch.mask)}
+        return LossOutput(loss=self.coefficient * self.kl.coefficient * mean, metrics=found)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dsrl.objectives.objective import Objective
-from dsrl.registry import register
-from dsrl.weighted import build_weighted
+from dsrl.registry import build_weighted, register
 
 
 def _joint_mode() -> dict[str, Any]:

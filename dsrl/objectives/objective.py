@@ -1,4 +1,4 @@
-"""What the loop asks of an objective."""
+"""The base of objectives: what the loop asks of one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Objective:
     """Base of objectives: pure functions of rewards, log-probabilities and masks.
 
     A subclass gives `space` (a field or property: the spec of a registered space), `advantages` and `loss`. It never
-    sees the step, the config or the model. `coefficient` scales the loss.
+    sees the step, the configuration or the model. `coefficient` scales the loss.
     """
 
     coefficient: float = 1.0
@@ -39,17 +39,21 @@ class Objective:
         return None
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """Rewards [B, G] of all ranks to advantages [B, G]."""
+        """Compute advantages [B, G] from the rewards [B, G] of all ranks."""
         raise NotImplementedError
 
     def kept(self, rewards: Tensor, advantages: Tensor) -> Tensor:
-        """Which samples count, bool [B, G]; the others are in no denominator. By default all."""
+        """Choose which samples count, bool [B, G]; the others are in no denominator. By default all."""
         return torch.ones_like(advantages, dtype=torch.bool)
 
     def scored(self, kept: Tensor, advantages: Tensor) -> Tensor:
-        """Which samples the model must score, bool [B, G]: those kept, less those known to add nothing to the loss."""
+        """Choose which samples the model must score, bool [B, G]: those kept that add something to the loss."""
         return kept
 
     def loss(self, logprobs: Tensor, batch: LossBatch) -> LossOutput:
-        """The micro-batch's share of the loss; logprobs [N, T] carry the gradient."""
+        """Compute the micro-batch's share of the loss; logprobs [N, T] carry the gradient.
+
+        A metric of one's own is a sum and a count, so that it does not depend on how the batch is cut:
+        `LossOutput(loss=..., metrics={"margin/mean": Metric.mean(margin, batch.mask)})`.
+        """
         raise NotImplementedError

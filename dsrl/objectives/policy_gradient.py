@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from dsrl.objectives.kl import KL, KLPenalty
 from dsrl.objectives.objective import Objective
 from dsrl.registry import build
-from dsrl.types import LossBatch, LossOutput
+from dsrl.types import LossBatch, LossOutput, Metric
 
 
 @dataclass(kw_only=True)
@@ -28,16 +28,25 @@ class PolicyGradient(Objective):
     surrogate: Any = "ppo_clip"
     aggregate: Any = "token_mean"
     kl: KL = field(default_factory=KL)
+    skips_zero_advantages: ClassVar[bool] = True
+    """Whether the loss of a sample is 0 where its advantage is, so that it need not be scored. True of every built-in
+    surrogate; a subclass with a `loss` of its own has False, unless it declares True.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "loss" in vars(cls) and "skips_zero_advantages" not in vars(cls):
+            cls.skips_zero_advantages = False
 
     def __post_init__(self) -> None:
-        """Builds every part once, so that a misspelt one is refused before anything is loaded."""
+        """Build every part once, so that a misspelt one is refused before anything is loaded."""
         for kind in ("space", "advantage", "keep", "surrogate", "aggregate"):
             build(kind, getattr(self, kind))
         build("space", self.kl.space)
 
     @property
     def terms(self) -> list[tuple[float, Objective]]:
-        """Itself, and its pull to the reference where there is one in the loss."""
+        """The objective itself and, where the KL is in the loss, its pull to the reference."""
         pull = KLPenalty(kl=self.kl, space=self.kl.space, aggregate=self.aggregate, coefficient=self.coefficient)
         return [(1.0, self)] + ([(1.0, pull)] if self.kl.in_loss else [])
 
@@ -47,26 +56,30 @@ class PolicyGradient(Objective):
         return self.kl if self.kl.in_reward else None
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """Rewards [B, G] of all ranks to advantages [B, G]."""
+        """Compute advantages [B, G] from the rewards [B, G] of all ranks."""
         advantages: Tensor = self._part("advantage")(rewards)
         return advantages
 
     def kept(self, rewards: Tensor, advantages: Tensor) -> Tensor:
-        """Which samples count, bool [B, G]."""
+        """Choose which samples count, bool [B, G]."""
         kept: Tensor = self._part("keep")(rewards, advantages)
         return kept
 
     def scored(self, kept: Tensor, advantages: Tensor) -> Tensor:
-        """Those kept whose advantage is not 0: a surrogate is proportional to it. One's own loss scores all kept."""
-        return kept & (advantages != 0) if type(self).loss is PolicyGradient.loss else kept
+        """Choose which samples the model must score, bool [B, G]: those kept, without advantages of 0 where these add
+        nothing to the loss (`skips_zero_advantages`).
+        """
+        return kept & (advantages != 0) if self.skips_zero_advantages else kept
 
     def loss(self, logprobs: Tensor, batch: LossBatch) -> LossOutput:
-        """coefficient * aggregate(weights * surrogate); logprobs [N, T]. `clip/fraction` is a mean over kept tokens."""
-        losses, held = self._part("surrogate")(logprobs, batch.old_logprobs, batch.advantages, batch.mask)
+        """Compute coefficient * aggregate(weights * surrogate); logprobs [N, T].
+
+        `clip/fraction` is the share of the tokens scored that the surrogate clips.
+        """
+        losses, clipped = self._part("surrogate")(logprobs, batch.old_logprobs, batch.advantages, batch.mask)
         losses = losses if batch.weights is None else losses * batch.weights
         loss = self._part("aggregate")(losses, batch.mask, batch.counts)
-        clipped = (held & (batch.mask != 0)).sum() / max(batch.counts.tokens, 1)
-        return LossOutput(loss=self.coefficient * loss, metrics={"clip/fraction": clipped})
+        return LossOutput(loss=self.coefficient * loss, metrics={"clip/fraction": Metric.mean(clipped, batch.mask)})
 
     def _part(self, kind: str) -> Callable[..., Any]:
         if kind not in self._parts:

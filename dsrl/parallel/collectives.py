@@ -1,9 +1,9 @@
-"""The few collectives of the loop. Without a process group each is the identity."""
+"""The collectives of the loop: exchange values between ranks. Without a process group each is the identity."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -14,12 +14,12 @@ Value = TypeVar("Value")
 
 
 def world_size() -> int:
-    """Ranks."""
+    """Count the ranks."""
     return dist.get_world_size() if _together() else 1
 
 
 def gather(value: Value) -> list[Value]:
-    """What each rank gives, in the order of the ranks."""
+    """Collect the values of all ranks, in the order of the ranks."""
     gathered = [value]
     if _together():
         gathered = [value] * dist.get_world_size()
@@ -27,36 +27,33 @@ def gather(value: Value) -> list[Value]:
     return gathered
 
 
-def all_sum(values: Sequence[float], device: torch.device) -> list[float]:
-    """Elementwise sum over ranks, in float64 where the device has it."""
-    total = torch.tensor(values, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+def all_sum(values: Sequence[float]) -> list[float]:
+    """Sum each of the values over ranks, in float64."""
+    total = torch.tensor(values, dtype=torch.float64, device=_device())
     if _together():
         dist.all_reduce(total)
     return [float(value) for value in total.tolist()]
 
 
-def sum_by_key(values: Mapping[str, float]) -> dict[str, float]:
-    """Sums over ranks of numbers under the same key; a rank that lacks a key counts as 0."""
-    total: dict[str, float] = {}
-    for share in gather(dict(values)):
-        for key, value in share.items():
-            total[key] = total.get(key, 0.0) + value
-    return total
-
-
-def all_max(value: float, device: torch.device) -> float:
-    """The largest over ranks."""
-    largest = torch.tensor(float(value), device=device)
+def all_max(value: float) -> float:
+    """Take the largest value of all ranks, in float64."""
+    largest = torch.tensor(float(value), dtype=torch.float64, device=_device())
     if _together():
         dist.all_reduce(largest, op=dist.ReduceOp.MAX)
     return float(largest)
 
 
 def gather_rows(rows: Tensor, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Rows of all ranks in the order of their positions, and where this rank's own stand among them.
+    """Collect the rows of all ranks in the order of their positions.
 
-    rows [B, ...], one for each of this rank's `positions` in the batch of all ranks; returns ([B of all ranks, ...],
-    [B] long). The order does not depend on the number of ranks.
+    The order does not depend on the number of ranks.
+
+    Args:
+        rows: [B, ...], one for each of this rank's positions.
+        positions: B places in the batch of all ranks.
+
+    Returns:
+        The rows [B of all ranks, ...], and the places [B] long of this rank's own rows among them.
     """
     shares = gather((positions, rows.cpu()))
     everywhere = torch.tensor([position for share, _ in shares for position in share], dtype=torch.long)
@@ -65,7 +62,7 @@ def gather_rows(rows: Tensor, positions: Sequence[int]) -> tuple[Tensor, Tensor]
 
 
 def ranks_by_host() -> list[list[int]]:
-    """The ranks of each host, in order."""
+    """List the ranks of each host, in order."""
     hosts: dict[str, list[int]] = {}
     for rank, host in enumerate(gather(socket.gethostname())):
         hosts.setdefault(host, []).append(rank)
@@ -73,7 +70,7 @@ def ranks_by_host() -> list[list[int]]:
 
 
 def ranks_of_this_host() -> tuple[int, int]:
-    """This rank's number among those of its host, and how many these are."""
+    """Give this rank's number among the ranks of its host, and how many these are."""
     rank = dist.get_rank() if _together() else 0
     mine = next(ranks for ranks in ranks_by_host() if rank in ranks)
     return mine.index(rank), len(mine)
@@ -81,3 +78,13 @@ def ranks_of_this_host() -> tuple[int, int]:
 
 def _together() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+def _device() -> torch.device:
+    """Where a collective's tensors must be: on the CPU if the process group takes them there (gloo), else on this
+    rank's accelerator (NCCL alone)."""
+    if not _together() or "cpu:" in dist.get_backend_config():
+        return torch.device("cpu")
+    device = torch.accelerator.current_accelerator()
+    assert device is not None
+    return torch.device(device.type, torch.accelerator.current_device_index())

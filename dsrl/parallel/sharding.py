@@ -50,7 +50,7 @@ def parameter_count(model: nn.Module) -> int:
     """Parameters of the whole model, tied ones once."""
     count = sum(parameter.numel() for parameter in model.parameters())
     if any(isinstance(module, FSDP1) for module in model.modules()):  # these are of this rank's part
-        return round(all_sum([count], next(model.parameters()).device)[0])
+        return round(all_sum([count])[0])
     return count
 
 

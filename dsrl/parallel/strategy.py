@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.strategies import ParallelStrategy, Strategy
+from lightning.pytorch.strategies import ParallelStrategy, SingleDeviceStrategy, Strategy
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim import Optimizer
 
 from dsrl.config.schema import ModelConfig
+from dsrl.errors import ConfigError
 from dsrl.models.loading import load_model
 from dsrl.parallel.launcher import Launcher
 from dsrl.parallel.network import point_gloo_to
@@ -140,6 +141,27 @@ class LoopStrategy(Strategy):
         own = [*module.named_parameters(), *module.named_buffers()]
         names = {name.replace("_fsdp_wrapped_module.", "") for name, _ in own}
         return {name: value for name, value in weights.items() if name in names}
+
+
+def place_models(strategy: Strategy, config: ModelConfig, copies: int) -> list[Any]:
+    """Load the model, `copies` times, each placed on this rank by the trainer's strategy.
+
+    Lightning's own strategy for one device does, too. Raises ConfigError for any other that is not of dsrl.
+    """
+    if isinstance(strategy, LoopStrategy):
+        return strategy.models(config, copies)
+    if not isinstance(strategy, SingleDeviceStrategy):
+        raise ConfigError(
+            f"Trainer(strategy={type(strategy).__name__}): several ranks need a strategy of dsrl, which `dsrl.fit` "
+            "chooses by trainer.strategy; a Trainer of your own can have strategy=dsrl.strategy_for(config)"
+        )
+    model = load_model(config)
+    return [model, *(copy.deepcopy(model) for _ in range(copies - 1))]
+
+
+def accumulating(strategy: Strategy, *, last: bool) -> AbstractContextManager[Any]:
+    """Surround forward and backward of a micro-batch; gradients are exchanged with the `last` of an optimizer step."""
+    return strategy.accumulating(last=last) if isinstance(strategy, LoopStrategy) else nullcontext()
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -32,12 +32,7 @@ def build_trainer(config: RunConfig, *, resumes: bool = False) -> tuple[L.Traine
     _quiet()
     L.seed_everything(config.seed, verbose=False)
     checkpoints = config.run_dir / "checkpoints"
-    data = PromptData(
-        config.data,
-        prompts_per_iteration=config.prompts_per_iteration,
-        seed=config.seed,
-        curriculum=config.curriculum,
-    )
+    data = PromptData.of(config)
     data.setup("fit")
     validates = config.validation.every > 0 and bool(data.val_names)
     trainer = L.Trainer(

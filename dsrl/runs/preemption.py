@@ -36,7 +36,7 @@ class Preemption(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop all ranks after this iteration where one of them was told to."""
-        number = round(all_max(float(self.received or 0), pl_module.device))
+        number = round(all_max(float(self.received or 0)))
         if number:
             self.received = signal.Signals(number)
             trainer.should_stop = True

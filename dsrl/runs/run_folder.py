@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 
 from dsrl.export import write_hf
 from dsrl.loop.module import DSRLModule
-from dsrl.verifiers.verifier import extracted_answers_of, rows_of
 
 
 class RunFolder(L.Callback):
@@ -55,24 +54,11 @@ class RunFolder(L.Callback):
         phase, iteration = module.phase, module.iteration
         head = {"iteration": iteration, "phase": phase.number, "objective": phase.name}
         self._append(trainer, "metrics.jsonl", {**head, **module.metrics})
-        rollouts, rewards = module.experience.rollouts, module.experience.rewards.reshape(-1)
-        stride, count = max(1, len(rollouts.texts) // max(1, self.samples)), rollouts.responses_per_prompt
-        for row in range(0, len(rollouts.texts), stride)[: self.samples] if trainer.is_global_zero else ():
-            prompt = rollouts.prompt_of(row)
-            answers = extracted_answers_of(
-                module.verifier, rows_of(rollouts, [row // count])
-            )  # of the prompt's responses
-            line = {
-                **head,
-                "prompt": prompt.text,
-                "response": rollouts.texts[row],
-                "reward": float(rewards[row]),
-                "extracted_answer": answers[row % count],
-                "ground_truth": prompt.ground_truth,
-                "finish_reason": rollouts.finish_reasons[row],
-                "data_source": prompt.data_source,
-            }
-            self._append(trainer, "samples.jsonl", line)
+        collected = module.experience.batch
+        responses = len(collected.rollouts.texts)
+        stride = max(1, responses // max(1, self.samples))
+        for row in range(0, responses, stride)[: self.samples]:
+            self._append(trainer, "samples.jsonl", {**head, **collected.record(row)})
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The validation's line."""

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from dsrl.errors import ConfigError
-from dsrl.registry import register
+from dsrl.registry import build_weighted, register
 from dsrl.types import Rollouts
 from dsrl.verifiers.verifier import TAKEN, Verifier, close_all, compute_rewards, extracted_answers_of, problems_of
-from dsrl.weighted import build_weighted
 
 LABEL = re.compile(r"[\w-]+")
 

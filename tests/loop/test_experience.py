@@ -21,7 +21,7 @@ from dsrl.loop.experience import (
     weigh,
 )
 from dsrl.models.policy import Policy
-from dsrl.registry import _registry
+from dsrl.registry import registered_parts
 from dsrl.types import Prompt, Rollouts
 
 torch.set_num_threads(1)
@@ -253,7 +253,9 @@ def test_only_rows_that_count_reach_the_model(label, policy):
 
 
 def test_every_preset_has_its_row_in_the_table():
-    built_in = [name for name in names("objective") if _registry["objective"][name].__module__.startswith("dsrl.")]
+    built_in = [
+        name for name in names("objective") if registered_parts["objective"][name].__module__.startswith("dsrl.")
+    ]
     assert set(built_in) <= set(SCORED)
 
 
@@ -541,7 +543,7 @@ def test_a_rank_that_keeps_nothing_idles_along(policy, older, monkeypatch):
 
 @pytest.fixture
 def own_space(monkeypatch):
-    monkeypatch.setitem(_registry, "space", dict(_registry["space"]))
+    monkeypatch.setitem(registered_parts, "space", dict(registered_parts["space"]))
 
     @register("space", "dropout")
     def dropout(prompt, encoder, rng, *, keep: float = 0.5):

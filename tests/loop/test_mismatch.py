@@ -12,7 +12,7 @@ from dsrl.config.compose import compose
 from dsrl.errors import ConfigError
 from dsrl.loop.experience import Counts, MicroBatch, OptimizerStep, SpaceView, weigh
 from dsrl.loop.mismatch import Correction, Mismatch
-from dsrl.registry import _registry
+from dsrl.registry import registered_parts
 from dsrl.samplers import HFSampler
 from dsrl.types import LossBatch, Prompt, Rollouts
 
@@ -166,7 +166,7 @@ def off_by_a_tenth():
             return found
 
     yield "sampler=off_by_a_tenth"
-    del _registry["sampler"]["off_by_a_tenth"]
+    del registered_parts["sampler"]["off_by_a_tenth"]
 
 
 def test_in_a_run(fit, off_by_a_tenth):

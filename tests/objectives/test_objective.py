@@ -10,7 +10,7 @@ from dsrl import build, register
 from dsrl.errors import ConfigError
 from dsrl.objectives import Objective, PolicyGradient
 from dsrl.objectives.presets import GRPO, NSRPreRL
-from dsrl.registry import _registry
+from dsrl.registry import registered_parts
 from dsrl.types import Counts, LossBatch, LossOutput
 
 REWARDS = torch.tensor([[1.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
@@ -18,7 +18,7 @@ REWARDS = torch.tensor([[1.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
-    monkeypatch.setitem(_registry, "objective", dict(_registry["objective"]))
+    monkeypatch.setitem(registered_parts, "objective", dict(registered_parts["objective"]))
 
 
 def undivided(objective, logprobs, rewards=REWARDS):

@@ -4,7 +4,7 @@ import random
 from types import SimpleNamespace
 
 from dsrl import build, names, register
-from dsrl.registry import _registry
+from dsrl.registry import registered_parts
 from dsrl.types import Prompt
 
 PROMPT = Prompt(position=3, text="1+1=", token_ids=(11, 12, 13), messages=({"role": "system", "content": "Be brief."},))
@@ -25,7 +25,7 @@ def test_marginal_is_one_start_token_whatever_the_prompt():
 
 
 def test_a_space_of_ones_own(monkeypatch):
-    monkeypatch.setitem(_registry, "space", dict(_registry["space"]))
+    monkeypatch.setitem(registered_parts, "space", dict(registered_parts["space"]))
 
     @register("space", "tail")
     def tail(prompt, encoder, rng, *, length: int = 1):

@@ -15,7 +15,7 @@ from dsrl import registry
 from dsrl.config.compose import compose
 from dsrl.config.run_config import LATER_PHASES
 from dsrl.errors import ConfigError
-from dsrl.registry import KINDS, _registry, load_plugins
+from dsrl.registry import KINDS, load_plugins, registered_parts
 from dsrl.train import main
 
 SITE = Path(__file__).parent / "site"  # as pip fills one; pytest puts the folder of a test on the path, so not there
@@ -39,8 +39,8 @@ def installed(monkeypatch):
     """The package on the path of this process; what it registers is forgotten afterwards."""
     load_plugins()
     for kind in KINDS:
-        monkeypatch.setitem(_registry, kind, dict(_registry[kind]))
-    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
+        monkeypatch.setitem(registered_parts, kind, dict(registered_parts[kind]))
+    monkeypatch.setattr(registry.plugins, "_loaded", set(registry.plugins._loaded))
     monkeypatch.syspath_prepend(SITE)
     yield
     sys.modules.pop("mine_plugin", None)

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from dsrl import build, names
 from dsrl.config.command_line import search_path
 from dsrl.config.compose import compose
-from dsrl.registry import _find, schema
+from dsrl.registry import config_schema, find
 from dsrl.types import Prompt
 from dsrl.verifiers.contract import CHECKS, Bench
 
@@ -30,10 +30,10 @@ def indented(start: str) -> str:
 def test_the_table_has_every_verifier_and_every_parameter() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", PAGE, re.MULTILINE))
     assert sorted(rows) == sorted(
-        name for name in names("verifier") if _find("verifier", name).__module__.startswith("dsrl.")
+        name for name in names("verifier") if find("verifier", name).__module__.startswith("dsrl.")
     )
     for name, parameters in rows.items():
-        fields = [field.name for field in dataclasses.fields(schema("verifier", name)) if field.name != "name"]
+        fields = [field.name for field in dataclasses.fields(config_schema("verifier", name)) if field.name != "name"]
         defaults = re.sub(r"\(.*?\)", "", parameters)
         assert sorted(re.findall(r"`(\w+)`", defaults)) == sorted(fields), name
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dsrl import build, names
-from dsrl.registry import _find
+from dsrl.registry import find
 from dsrl.types import Prompt
 from dsrl.verifiers.contract import CHECKS, Bench
 
@@ -73,7 +73,7 @@ BENCHES = {
 
 @pytest.fixture(
     scope="module",
-    params=[name for name in names("verifier") if _find("verifier", name).__module__.startswith("dsrl.")],
+    params=[name for name in names("verifier") if find("verifier", name).__module__.startswith("dsrl.")],
 )
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     if request.param == "reasoning_gym":

@@ -1,4 +1,4 @@
-"""Parts with weights: how the members of a sum are chosen."""
+"""Several parts with a weight each: how the members of a weighted sum are chosen."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from dsrl.errors import ConfigError
-from dsrl.registry import build
+from dsrl.registry.parts import build
 
 
 def build_weighted(kind: str, owner: str, entries: Any) -> dict[str, tuple[float, Any]]:
-    """Label to (weight, part) of a mapping: NAME: WEIGHT, or LABEL: {weight, name, parameter: value}.
+    """Build the parts of a mapping, {NAME: WEIGHT} or {LABEL: {weight, name, parameter: value}}: label to (weight, part).
 
     Without `name` the label is the registered name; without `weight` that is 1. Raises ConfigError, beginning with
     `owner`, for anything else.
