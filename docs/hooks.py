@@ -13,13 +13,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import griffe
 import yaml
 
-from dsrl import registry
 from dsrl.config import schema
-from dsrl.registry import KINDS, names
-from dsrl.registry import schema as parameters_of
+from dsrl.registry import KINDS, config_schema, find, names
 
 ROOT = Path(__file__).parents[1]
-SCHEMA = griffe.load("dsrl.config.schema", search_paths=[ROOT])
+SOURCE = griffe.load("dsrl", search_paths=[ROOT])
 TYPES: dict[Any, str] = {
     int: "whole number",
     float: "number",
@@ -117,24 +115,27 @@ def _default(field: dataclasses.Field[Any]) -> str:
     return f"that of `{reference[1]}`" if reference else f"`{_yaml(default)}`"
 
 
-def _meaning(group: type, field: dataclasses.Field[Any]) -> str:
-    """The docstring of the field, in the class that declares it."""
+def _meaning(group: Any, field: dataclasses.Field[Any]) -> str:
+    """Return the docstring of a field, in the class that declares it; nothing for a function's parameter."""
+    if not inspect.isclass(group):
+        return ""
     owner = next(base for base in group.__mro__ if field.name in inspect.get_annotations(base))
-    docstring = SCHEMA[owner.__name__][field.name].docstring
-    text = docstring.value if docstring else field.metadata.get("needs", "")
+    documented = SOURCE[f"{owner.__module__}.{owner.__qualname__}".removeprefix("dsrl.")].members.get(field.name)
+    text = documented.docstring.value if documented and documented.docstring else field.metadata.get("needs", "")
     return " ".join(text.split()).replace("|", "\\|")
 
 
 def _kind(kind: str) -> Iterator[str]:
     yield f"\n## {kind}\n"
     for name in names(kind):
-        fields = [field for field in dataclasses.fields(parameters_of(kind, name)) if field.name != "name"]
-        part = registry._find(kind, name)
+        part = find(kind, name)
+        fields = [field for field in dataclasses.fields(config_schema(kind, name)) if field.name != "name"]
         yield f"### `{name}` {{: #{kind}-{name} }}\n"
         yield f"{inspect.cleandoc(part.__doc__ or '')}\n"
         if fields:
-            yield "| parameter | default |\n|---|---|"
-            yield "\n".join(f"| `{field.name}` | {_default(field)} |" for field in fields) + "\n"
+            yield "| parameter | default | |\n|---|---|---|"
+            yield from (f"| `{field.name}` | {_default(field)} | {_meaning(part, field)} |" for field in fields)
+            yield ""
 
 
 def _yaml(value: Any) -> str:

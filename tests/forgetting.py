@@ -10,20 +10,24 @@ import pytest
 from hydra.core.config_store import ConfigStore
 
 from dsrl import registry
+from dsrl.registry import KINDS, load_plugins, registered_parts
 
 
 @pytest.fixture
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that is the current one, and on the path; parts and modules of the test are gone after it."""
-    registry.load_plugins()
-    for kind in registry.KINDS:
-        monkeypatch.setitem(registry._registry, kind, dict(registry._registry[kind]))
-    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
-    stored = {group: dict(found) for group, found in ConfigStore.instance().repo.items() if isinstance(found, dict)}
+    load_plugins()
+    before = {kind: dict(registered_parts[kind]) for kind in KINDS}
+    monkeypatch.setattr(registry.plugins, "_loaded", set(registry.plugins._loaded))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
-    ConfigStore.instance().repo.update(stored)
+    for kind in KINDS:
+        for name in {*registered_parts[kind]} - {*before[kind]}:
+            del registered_parts[kind][name]
+            for group in ConfigStore.instance().repo.values():
+                if isinstance(group, dict):
+                    group.pop(f"{name}.yaml", None)
     mine = {path.stem for path in tmp_path.iterdir()}
     for name in [name for name in sys.modules if name.partition(".")[0] in mine]:
         del sys.modules[name]
