@@ -37,5 +37,4 @@ if __name__ == "__main__":
     overrides = ["objective=slips", "objective.keep.share=0.25", "+phase2=grpo", *sys.argv[1:]]
     run = fit(compose(overrides))
     for row in run.metrics:
-        if "kept/fraction" in row:
-            print(row["iteration"], row["objective"], f"kept {row['kept/fraction']:.2f}")
+        print(row["iteration"], row["objective"], f"kept {row['kept/fraction']:.2f}")

@@ -37,4 +37,4 @@ if __name__ == "__main__":
     print(verifier.score_all(["7+5=12;#42", "7+5=13;#43", "no answer"], [prompt] * 3))
 
     run = fit(compose(["verifier=digits", "verifier.power=2", *sys.argv[1:]]))
-    print([round(row["reward/mean"], 3) for row in run.metrics if "reward/mean" in row])
+    print([round(row["reward/mean"], 3) for row in run.metrics])

@@ -6,6 +6,5 @@ from dsrl import compose, fit
 
 run = fit(compose(["objective=nsr_prerl", "+phase2=grpo", *sys.argv[1:]]))
 for row in run.metrics:
-    if "reward/mean" in row:
-        print(row["iteration"], row["objective"], f"{row['reward/mean']:.3f}")
+    print(row["iteration"], row["objective"], f"{row['reward/mean']:.3f}")
 print(run.folder, run.policy.model.num_parameters())

@@ -66,7 +66,8 @@ def test_the_notebook(tmp_path: Path) -> None:
     pytest.importorskip("ipykernel")
     notebook = nbformat.read(EXAMPLES / "train_and_plot.ipynb", as_version=4)
     (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    parameters.source = f"overrides = {TWO_PHASES}"
+    validates = ["validation.every=1", "data.val_size=2"]
+    parameters.source = f"overrides = {[*TWO_PHASES[:3], 'phase2.start=1', *validates]}"
     folder = {"metadata": {"path": str(tmp_path)}}
     runner = client.NotebookClient(notebook, timeout=120, resources=folder)
     runner.execute(env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)})
