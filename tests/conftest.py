@@ -48,8 +48,7 @@ def fit(tmp_path: Path) -> Callable[..., DSRLModule]:
             given = {key: text for key, text in given.items() if text not in SMALL or not key.startswith("data.")}
         config = compose(list(given.values()))
         checkpoint = checkpoint_to_resume(config)
-        trainer, module, data = build_trainer(config, resumes=checkpoint is not None)
-        trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]
+        trainer, module, data = build_trainer(config, callbacks=callbacks, resumes=checkpoint is not None)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         return module
 

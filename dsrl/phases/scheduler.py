@@ -1,4 +1,4 @@
-"""Policy Reincarnation: the sole owner of phases."""
+"""Policy Reincarnation: the handoff from one phase to the next."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from dsrl.types import Prompt
 
 
 class PhaseScheduler(L.Callback):
-    """Runs the phases of a run one after the other.
+    """Run the phases of a run one after the other, and set the learning rate of every iteration.
 
     After each iteration it decides whether the next phase begins with the following one; a condition is decided once,
-    by rank 0 for all, and recorded. On a handoff it writes a checkpoint of the policy as the phase before it left it
+    by rank 0 for all, and recorded. At a handoff it writes a checkpoint of the policy as the phase before it left it
     (`handoff-phase2-iteration20.ckpt`), from which the next phase can be run again with another objective.
-    On entry, the first thing in the phase's first iteration, it sets the module's phase (objective, sampling), clears
-    the optimizer's state and copies the policy to the reference, as the phase asks. It sets the learning rate of every
-    iteration. Its state is in every checkpoint.
+    The first iteration of a phase begins with its entry: the module's phase (objective, sampling) is set, the
+    optimizer's state is cleared and the policy copied to the reference, as the phase asks. The state of this callback
+    is in every checkpoint.
+
+    Args:
+        phases: of the configuration, in their order: `PhaseScheduler(config.phases)`.
+        checkpoints: the folder of handoff checkpoints; None: `checkpoints` in the trainer's `default_root_dir`.
     """
 
-    def __init__(self, phases: list[Phase], *, iterations: int, checkpoints: Path) -> None:
-        self.phases, self.iterations, self.checkpoints = phases, iterations, checkpoints
+    def __init__(self, phases: list[Phase], checkpoints: Path | None = None) -> None:
+        self.phases, self.checkpoints = phases, checkpoints
         self.starts = [0]  # the iteration in which each phase that has been decided begins
         self.entered = 1  # number of the phase whose entry has been done
         self.history: list[float] = []  # of the watched metric, since the running phase began
@@ -47,7 +51,7 @@ class PhaseScheduler(L.Callback):
         if len(self.starts) > self.entered:
             self._enter(module, batch)
         start = self.starts[self.entered - 1]
-        rate = self.phase.learning_rate(module.iteration - start, self.iterations - start)
+        rate = self.phase.learning_rate(module.iteration - start, module.config.iterations - start)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -56,7 +60,7 @@ class PhaseScheduler(L.Callback):
         """Decide whether the next phase begins with the next iteration."""
         module = DSRLModule.of(pl_module)
         following = module.iteration + 1
-        if self.entered == len(self.phases) or following >= self.iterations:
+        if self.entered == len(self.phases) or following >= module.config.iterations:
             return
         start = self.phases[self.entered].start
         if isinstance(start, Condition):
@@ -67,10 +71,11 @@ class PhaseScheduler(L.Callback):
             due = following >= start
         if due:
             self.starts.append(following)
-            trainer.save_checkpoint(self.checkpoints / f"handoff-phase{self.entered + 1}-iteration{following}.ckpt")
+            folder = self.checkpoints or Path(trainer.default_root_dir) / "checkpoints"
+            trainer.save_checkpoint(folder / f"handoff-phase{self.entered + 1}-iteration{following}.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """Save what a resumed run needs."""
         return {"starts": list(self.starts), "entered": self.entered, "history": list(self.history)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

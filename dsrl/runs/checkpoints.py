@@ -1,4 +1,6 @@
-"""Checkpoints of a run: the newest, the best, and after a signal one before it ends. Handoffs are PhaseScheduler's."""
+"""Checkpoints of a run: the newest, the best, and the one of a run that is told to stop. PhaseScheduler writes those of
+handoffs.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,13 @@ from dsrl.runs.checkpoint_files import remove
 
 
 class Checkpoints(Checkpoint):
-    """`iteration19.ckpt` after iteration 19, `best-iteration19.ckpt` where the watched metric was best so far.
+    """Write `iteration19.ckpt` after iteration 19, `best-iteration19.ckpt` where the watched metric was best so far.
 
     Every `every` iterations, after the last one, and when the run is told to stop. The newest `keep` stay.
     """
 
-    def __init__(self, folder: Path, config: CheckpointConfig, *, iterations: int) -> None:
-        self.folder, self.config, self.iterations = folder, config, iterations
+    def __init__(self, folder: Path, config: CheckpointConfig) -> None:
+        self.folder, self.config = folder, config
         self.best: float | None = None
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -30,12 +32,12 @@ class Checkpoints(Checkpoint):
             trainer.save_checkpoint(self.folder / f"best-iteration{iteration}.ckpt")
             self._keep(trainer, "best-iteration*.ckpt", 1)
         due = every > 0 and (iteration + 1) % every == 0
-        if due or trainer.should_stop or iteration + 1 == self.iterations:
+        if due or trainer.should_stop or iteration + 1 == trainer.max_epochs:
             trainer.save_checkpoint(self.folder / f"iteration{iteration}.ckpt")
             self._keep(trainer, "iteration*.ckpt", self.config.keep)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
+        """Save the best value so far."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

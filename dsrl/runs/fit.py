@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import warnings
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 import hydra.utils
 import lightning as L
@@ -15,6 +19,7 @@ from dsrl.config.run_config import RunConfig
 from dsrl.data.datamodule import PromptData
 from dsrl.errors import DSRLError
 from dsrl.loop.module import DSRLModule
+from dsrl.models.policy import Policy
 from dsrl.parallel.choose import lightning_precision, strategy_for
 from dsrl.parallel.watchdog import Watchdog
 from dsrl.phases.scheduler import PhaseScheduler
@@ -27,8 +32,57 @@ from dsrl.runs.run_folder import RunFolder
 C = TypeVar("C", bound=L.Callback)
 
 
-def build_trainer(config: RunConfig, *, resumes: bool = False) -> tuple[L.Trainer, DSRLModule, PromptData]:
-    """A trainer, a module and its data, ready for `trainer.fit(module, data)`. One epoch is one iteration."""
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What `fit` returns.
+
+    Attributes:
+        folder: the run folder.
+        config: the configuration.
+        trainer: Lightning's, after the run.
+        module: policy, reference, and the experience of the last iteration.
+    """
+
+    folder: Path
+    config: RunConfig
+    trainer: L.Trainer
+    module: DSRLModule
+
+    @property
+    def policy(self) -> Policy:
+        """The trained policy; `policy.model` is the model of transformers."""
+        return self.module.policy
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """A row for each iteration, from metrics.jsonl: `pandas.DataFrame(run.metrics)`."""
+        return [line for line in self._lines("metrics.jsonl") if "reward/mean" in line]
+
+    @property
+    def validations(self) -> list[dict[str, Any]]:
+        """A row for each validation, from metrics.jsonl; `iteration` counts the iterations before it."""
+        return [line for line in self._lines("metrics.jsonl") if "reward/mean" not in line]
+
+    @property
+    def samples(self) -> list[dict[str, Any]]:
+        """A row for each response that was written to samples.jsonl."""
+        return self._lines("samples.jsonl")
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        text = (self.folder / name).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.split("\n") if line]
+
+
+def build_trainer(
+    config: RunConfig, *, callbacks: Sequence[L.Callback] = (), resumes: bool = False
+) -> tuple[L.Trainer, DSRLModule, PromptData]:
+    """Put trainer, module and data together, ready for `trainer.fit(module, data)`. One epoch is one iteration.
+
+    Args:
+        config: made by `compose`.
+        callbacks: of one's own; what they log is in metrics.jsonl.
+        resumes: whether a checkpoint is loaded; a run from the beginning validates first.
+    """
     _quiet()
     L.seed_everything(config.seed, verbose=False)
     checkpoints = config.run_dir / "checkpoints"
@@ -48,10 +102,12 @@ def build_trainer(config: RunConfig, *, resumes: bool = False) -> tuple[L.Traine
         callbacks=[
             Watchdog(config.trainer.timeout),
             Preemption(),
-            PhaseScheduler(config.phases, iterations=config.iterations, checkpoints=checkpoints),
+            *callbacks,
+            # An iteration's line comes after what one's own callbacks log, and before any checkpoint of it.
             RunFolder(config.run_dir, config=config.resolved, samples=config.logged_samples),
-            Progress(iterations=config.iterations, folder=config.run_dir),
-            Checkpoints(checkpoints, config.checkpoint, iterations=config.iterations),
+            PhaseScheduler(config.phases, checkpoints),
+            Progress(config.run_dir),
+            Checkpoints(checkpoints, config.checkpoint),
         ],
         logger=[hydra.utils.instantiate(logger) for logger in config.logger.values()],
         log_every_n_steps=1,
@@ -64,14 +120,23 @@ def build_trainer(config: RunConfig, *, resumes: bool = False) -> tuple[L.Traine
     return trainer, DSRLModule(config), data
 
 
-def fit(config: RunConfig) -> L.Trainer:
-    """Train, from the first iteration, or where `resume` says, to the last.
+def fit(config: RunConfig, *, callbacks: Sequence[L.Callback] = ()) -> Run:
+    """Train from the first iteration, or from where `resume` says, to the last.
 
-    Raises DSRLError with the cause where another rank's end has ended this one, and KeyboardInterrupt, when all is
-    saved, where it was stopped from the keyboard.
+    Args:
+        config: made by `compose`.
+        callbacks: Lightning callbacks of one's own, beside those of `config.callbacks`.
+
+    Returns:
+        The run: `run.metrics` (rows for pandas), `run.policy`, `run.folder`.
+
+    Raises:
+        ConfigError: the run folder holds a run already, or what is asked for cannot be loaded.
+        DSRLError: another rank's end has ended this one; the message names the cause.
+        KeyboardInterrupt: it was stopped from the keyboard, and all is saved.
     """
     checkpoint = checkpoint_to_resume(config)
-    trainer, module, data = build_trainer(config, resumes=checkpoint is not None)
+    trainer, module, data = build_trainer(config, callbacks=callbacks, resumes=checkpoint is not None)
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except Exception as error:
@@ -81,7 +146,7 @@ def fit(config: RunConfig) -> L.Trainer:
         raise
     if _callback(trainer, Preemption).received == signal.SIGINT:
         raise KeyboardInterrupt
-    return trainer
+    return Run(folder=config.run_dir, config=config, trainer=trainer, module=module)
 
 
 def _callback(trainer: L.Trainer, kind: type[C]) -> C:

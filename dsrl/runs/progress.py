@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar, a line an iteration, and a summary."""
+"""What a person sees of a run while it goes on: a bar, a line for each iteration, and a summary."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ COLUMNS = {
 
 
 class Progress(L.Callback):
-    """A rich progress bar; above it one line an iteration, each handoff, each validation. Rank 0 alone prints."""
+    """Show a progress bar, and above it a line for each iteration, handoff and validation. Rank 0 alone prints."""
 
-    def __init__(self, *, iterations: int, folder: Path, console: Console | None = None) -> None:
-        self.iterations, self.folder = iterations, folder
+    def __init__(self, folder: Path, console: Console | None = None) -> None:
+        self.folder = folder
         self.console = console or terminal()
         self.bar = progress_bar(self.console)
         self.task: TaskID | None = None
@@ -50,17 +50,17 @@ class Progress(L.Callback):
                 f"{config.responses_per_prompt} responses\nrun folder: {escape(str(self.folder))}"
             )
             self.bar.start()
-            self.task = self.bar.add_task("validation", total=self.iterations, status="")
+            self.task = self.bar.add_task("validation", total=module.config.iterations, status="")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start, or go on, counting."""
+        """Set the bar to the iterations that are done: some, after a resume."""
         if self.task is not None:
             self.bar.update(self.task, completed=trainer.current_epoch, description="training")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """The iteration's line."""
+        """Print the iteration's line."""
         module = DSRLModule.of(pl_module)
         if self.task is None:
             return
@@ -85,7 +85,7 @@ class Progress(L.Callback):
             self.bar.update(self.task, description="validation")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The validation's line."""
+        """Print the validation's line."""
         module = DSRLModule.of(pl_module)
         if self.task is None:
             return
@@ -96,7 +96,7 @@ class Progress(L.Callback):
         self.bar.update(self.task, description="training")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The summary."""
+        """Print the summary."""
         if self.task is None:
             return
         self.bar.stop()
@@ -110,7 +110,7 @@ class Progress(L.Callback):
             self.console.print(table)
         done, iterations = trainer.current_epoch, DSRLModule.of(pl_module).config.iterations
         if done < iterations:
-            self.console.print(f"stopped by a signal after {done} of {iterations} iterations; resume=last goes on")
+            self.console.print(f"stopped after {done} of {iterations} iterations; resume=last goes on")
             return
         minutes, seconds = divmod(time.perf_counter() - self.began, 60)
         self.console.print(
@@ -123,7 +123,7 @@ class Progress(L.Callback):
         """Leave the terminal as it was, and say what goes on after Ctrl-C."""
         self.bar.stop()
         if self.task is not None and isinstance(exception, KeyboardInterrupt):
-            done = f"{trainer.current_epoch} of {self.iterations} iterations"
+            done = f"{trainer.current_epoch} of {trainer.max_epochs} iterations"
             goes_on = f"run_dir={self.folder} resume=last goes on from the newest checkpoint"
             self.console.print(f"interrupted after {done}; {goes_on}", markup=False)
 

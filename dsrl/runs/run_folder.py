@@ -14,17 +14,26 @@ from omegaconf import OmegaConf
 
 from dsrl.export import write_hf
 from dsrl.loop.module import DSRLModule
+from dsrl.runs.preemption import Preemption
 
 
 class RunFolder(L.Callback):
-    """Writes what a run leaves behind; rank 0 alone writes.
+    """Write what a run leaves behind; rank 0 alone writes.
 
-    metrics.jsonl has one line an iteration, and a line of its own for each validation: its `iteration` is the number of
-    iterations that were done before it. After a resume, what stood there of iterations that run again is cut off.
+    metrics.jsonl has a line for each iteration, and a line of its own for each validation, whose `iteration` is the
+    number of iterations before it. What other callbacks log in an iteration is in its line. After a resume, the lines
+    of iterations that run again are cut off.
+
+    Args:
+        folder: the run folder.
+        config: as plain values, written to config.yaml.
+        samples: how many responses of each iteration are written to samples.jsonl.
     """
 
     def __init__(self, folder: Path, *, config: Mapping[str, Any], samples: int) -> None:
         self.folder, self.config, self.samples = folder, config, samples
+        self._lines: list[dict[str, Any]] = []  # of the iteration under way: its own, and that of the validation after
+        self._logged: dict[str, Any] = {}  # by other callbacks, until now
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Make the folder and write config.yaml."""
@@ -33,7 +42,7 @@ class RunFolder(L.Callback):
             (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A run from the beginning: no lines yet."""
+        """Begin without lines: the run starts from the beginning."""
         self._cut(trainer, lambda line: False)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -48,12 +57,12 @@ class RunFolder(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """The iteration's line, and some of its rollouts."""
+        """Write some of the iteration's responses, and keep its line until other callbacks have logged theirs."""
         module = DSRLModule.of(pl_module)
         assert module.experience is not None
         phase, iteration = module.phase, module.iteration
         head = {"iteration": iteration, "phase": phase.number, "objective": phase.name}
-        self._append(trainer, "metrics.jsonl", {**head, **module.metrics})
+        self._lines.append({**head, **module.metrics})
         collected = module.experience.batch
         responses = len(collected.rollouts.texts)
         stride = max(1, responses // max(1, self.samples))
@@ -61,21 +70,40 @@ class RunFolder(L.Callback):
             self._append(trainer, "samples.jsonl", {**head, **collected.record(row)})
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The validation's line."""
+        """Keep the validation's line; write it at once where no iteration has run before."""
         module = DSRLModule.of(pl_module)
-        self._append(trainer, "metrics.jsonl", {"iteration": module.validated_at, **module.validated})
+        if module.validated:
+            self._lines.append({"iteration": module.validated_at, **module.validated})
+        if trainer.sanity_checking:
+            self._write_lines(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the iteration's line, and that of the validation after it."""
+        module, logged = DSRLModule.of(pl_module), dict(trainer.callback_metrics)
+        own = {*module.metrics, *module.validated, "phase", "step"}
+        # What was logged in an earlier iteration and not in this one is the same object as it was then.
+        fresh = {key: value for key, value in logged.items() if self._logged.get(key) is not value}
+        self._lines[0] |= {key: float(value) for key, value in fresh.items() if key not in own}
+        self._logged = logged
+        self._write_lines(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The final policy, as `AutoModelForCausalLM.from_pretrained` reads it."""
+        """Write the final policy to hf/, as `AutoModelForCausalLM.from_pretrained` reads it."""
         module = DSRLModule.of(pl_module)
-        if trainer.current_epoch < module.config.iterations:  # stopped by a signal: the run goes on another time
-            return
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(callback, Preemption) and callback.received for callback in callbacks):
+            return  # stopped by a signal: the run goes on another time
         tensors = module.policy.named_tensors()
         if trainer.is_global_zero:
             write_hf(self.folder / "hf", module.config.model, tensors, module.encoder.tokenizer, module.provenance)
         for _ in tensors:  # what rank 0 reads, every rank has a part in
             pass
         trainer.strategy.barrier()
+
+    def _write_lines(self, trainer: L.Trainer) -> None:
+        for line in self._lines:
+            self._append(trainer, "metrics.jsonl", line)
+        self._lines = []
 
     def _append(self, trainer: L.Trainer, name: str, line: Mapping[str, Any]) -> None:
         if trainer.is_global_zero:

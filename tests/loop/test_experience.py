@@ -11,24 +11,20 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import dsrl.parallel.collectives
 from dsrl import build, names, register
-from dsrl.loop.experience import (
-    Experience,
-    SpaceView,
-    contexts_in,
-    cut,
-    optimizer_steps,
-    space_key,
-    weigh,
-)
+from dsrl.loop.collector import RolloutBatch
+from dsrl.loop.experience import Experience, SpaceView, compute_advantages, contexts_in, space_key
+from dsrl.loop.loss import compute_loss
+from dsrl.loop.metrics import add_metrics
+from dsrl.loop.micro_batches import cut, optimizer_steps
 from dsrl.models.policy import Policy
 from dsrl.registry import registered_parts
-from dsrl.types import Prompt, Rollouts
+from dsrl.types import Metric, Prompt, Rollouts, SamplingParams
 
 torch.set_num_threads(1)
 
-CPU = torch.device("cpu")
 ENCODER = SimpleNamespace(start_token_id=1)
 B, G, T, V, LONGEST = 5, 4, 7, 29, 12
+PARAMS = SamplingParams(responses_per_prompt=G, max_new_tokens=LONGEST)
 ALL_AT_ONCE = 10**6
 REWARDS = torch.tensor(
     [
@@ -147,15 +143,16 @@ def share_of(rollouts, rewards, chosen):
     return part, rewards[torch.tensor(chosen)]
 
 
-def score(policy, view, rows, rollouts):
+def score(policy, view, rows):
+    rollouts = view.rollouts
     width = int(rollouts.lengths[rows].max())
     contexts = [view.contexts[row] for row in rows.tolist()]
     return policy(contexts, rollouts.tokens[rows, :width], rollouts.mask[rows, :width])
 
 
 @torch.no_grad()
-def score_all(policy, view, rollouts):
-    return score(policy, view, torch.arange(len(rollouts.texts)), rollouts)
+def score_all(policy, view):
+    return score(policy, view, torch.arange(len(view.rollouts.texts)))
 
 
 def experience_of(objective, rollouts=ROLLOUTS, rewards=REWARDS, older=None):
@@ -163,29 +160,20 @@ def experience_of(objective, rollouts=ROLLOUTS, rewards=REWARDS, older=None):
     for index, (weight, term) in enumerate(objective.terms):
         key = space_key(term.space)
         if key not in views:
-            contexts = contexts_in(term.space, rollouts.prompts, ENCODER, responses=G, seed=0, iteration=0)
-            views[key] = SpaceView(contexts=contexts)
-        views[key].terms.append(weigh(index, weight, term, rollouts, rewards))
+            contexts = contexts_in(term.space, rollouts, ENCODER, seed=0, iteration=0)
+            views[key] = SpaceView(rollouts=rollouts, contexts=contexts)
+        views[key].terms.append(compute_advantages(index, weight, term, rollouts, rewards))
     for view in views.values():
         if older is not None:
             view.old_logprobs = view.reference_logprobs = torch.zeros(rollouts.mask.shape, dtype=torch.float64)
-            found = score_all(older, view, rollouts)
+            found = score_all(older, view)
             view.old_logprobs[:, : found.shape[1]] = found
-    return Experience(rollouts=rollouts, rewards=rewards, views=list(views.values()))
+    batch = RolloutBatch(rollouts=rollouts, params=PARAMS, rewards=rewards)
+    return Experience(batch=batch, views=list(views.values()))
 
 
 def steps_of(experience, max_tokens=ALL_AT_ONCE, minibatches=1, epochs=1):
-    return list(
-        optimizer_steps(
-            experience,
-            minibatches=minibatches,
-            epochs=epochs,
-            max_tokens=max_tokens,
-            max_new_tokens=LONGEST,
-            seed=0,
-            device=CPU,
-        )
-    )
+    return list(optimizer_steps(experience, minibatches=minibatches, epochs=epochs, micro_batch_tokens=max_tokens))
 
 
 def gradient_of(policy):
@@ -195,21 +183,25 @@ def gradient_of(policy):
     return torch.cat(parts).clone()
 
 
-def take(policy, step, rollouts):
+def update(policy, step):
     """Loss, metrics and gradient of an optimizer step, micro-batch after micro-batch as in the loop."""
     total, metrics = 0.0, {}
     for micro_batch in step.micro_batches:
-        share = step.loss(score(policy, micro_batch.view, micro_batch.rows, rollouts), micro_batch, rollouts)
+        share = compute_loss(micro_batch, score(policy, micro_batch.view, micro_batch.rows), step.counts)
         share.loss.backward()
         total += share.loss.item()
-        for key, value in share.metrics.items():
-            metrics[key] = metrics.get(key, 0.0) + float(value)
+        metrics = add_metrics(metrics, share.metrics)
     return total, metrics, gradient_of(policy)
 
 
 def assert_same(first, second, tolerance=1e-9):
     assert first[0] == pytest.approx(second[0], abs=tolerance)
-    assert first[1] == pytest.approx(second[1], abs=1e-6)  # metrics are float32
+    numbers = [
+        {name: (float(found.sum), float(found.count)) for name, found in each[1].items()} for each in (first, second)
+    ]
+    assert numbers[0].keys() == numbers[1].keys()
+    for name, number in numbers[0].items():
+        assert number == pytest.approx(numbers[1][name], abs=1e-6), name
     torch.testing.assert_close(first[2], second[2], atol=tolerance, rtol=0)
 
 
@@ -217,14 +209,14 @@ def assert_same(first, second, tolerance=1e-9):
 def test_the_budget_of_tokens_changes_nothing(label, policy, older):
     experience = experience_of(objective_of(label), older=older)
     (whole,) = steps_of(experience)
-    expected = take(policy, whole, ROLLOUTS)
+    expected = update(policy, whole)
     assert len(whole.micro_batches) == len(SCORED.get(label, experience.views))
     assert expected[2].abs().max() > 1e-4
     for max_tokens in (1, 24, 40):
         (step,) = steps_of(experience, max_tokens)
         assert len(step.micro_batches) > len(whole.micro_batches)
         assert step.counts == whole.counts
-        assert_same(take(policy, step, ROLLOUTS), expected)
+        assert_same(update(policy, step), expected)
 
 
 @pytest.mark.parametrize("label", list(SCORED))
@@ -247,7 +239,7 @@ def test_only_rows_that_count_reach_the_model(label, policy):
     for micro_batch in step.micro_batches:
         micro_batch.view.reference_logprobs = torch.zeros(B * G, T)
     hook = policy.register_forward_pre_hook(spy)
-    take(policy, step, ROLLOUTS)
+    update(policy, step)
     hook.remove()
     assert seen == SCORED[label]
 
@@ -293,7 +285,7 @@ def plain(model, context, response):
 
 def naive(policy, older, *, space, normalised, negative_only, coefficient=1.0):
     total, tokens = 0.0, 0
-    clipped = 0
+    clipped = scored = 0
     for b in range(B):
         group = REWARDS[b].tolist()
         mean = sum(group) / G
@@ -315,10 +307,10 @@ def naive(policy, older, *, space, normalised, negative_only, coefficient=1.0):
                     loss = torch.tensor(-advantage * held, dtype=torch.float64)
                     clipped += 1
                 assert not (advantage < 0 and loss.item() > -10 * advantage)
-                total, tokens = total + loss, tokens + 1
+                total, tokens, scored = total + loss, tokens + 1, scored + (advantage != 0)
     total = coefficient * total / tokens
     total.backward()
-    return total.item(), {"clip/fraction": clipped / tokens}, gradient_of(policy)
+    return total.item(), {"clip/fraction": Metric(clipped, scored)}, gradient_of(policy)
 
 
 @pytest.mark.parametrize(
@@ -332,14 +324,14 @@ def test_equal_to_loops_over_sequences_and_tokens(label, parts, policy, older):
     for max_tokens in (1, 50, ALL_AT_ONCE):
         (step,) = steps_of(experience_of(objective_of(label, coefficient=0.5), older=older), max_tokens)
         expected = naive(policy, older, coefficient=0.5, **parts)
-        assert expected[1]["clip/fraction"] > 0  # the older policy is far enough for it to matter
-        assert_same(take(policy, step, ROLLOUTS), expected)
+        assert expected[1]["clip/fraction"].sum > 0  # the older policy is far enough for it to matter
+        assert_same(update(policy, step), expected)
 
 
 @pytest.mark.parametrize("label", ["grpo", "nsr_prerl"])
 def test_on_the_policy_that_sampled_old_logprobs_need_no_pass(label, policy):
     without, given = (
-        take(policy, *steps_of(experience_of(objective_of(label), older=old)), ROLLOUTS) for old in (None, policy)
+        update(policy, *steps_of(experience_of(objective_of(label), older=old))) for old in (None, policy)
     )
     assert_same(without, given)
 
@@ -349,10 +341,10 @@ def test_terms_that_share_a_pass_each_see_their_own_rows_alone(policy, older):
     both = {"name": "mixed", "objectives": {"nsr": {"weight": 0.5}, "psr": {"weight": 2.0}}}
     experience = experience_of(build("objective", both), older=older)
     assert len(experience.views) == 1
-    loss, metrics, gradient = take(policy, *steps_of(experience, 40), ROLLOUTS)
-    apart = [take(policy, *steps_of(experience_of(objective_of(n), older=older)), ROLLOUTS) for n in ("nsr", "psr")]
+    loss, metrics, gradient = update(policy, *steps_of(experience, 40))
+    apart = [update(policy, *steps_of(experience_of(objective_of(n), older=older))) for n in ("nsr", "psr")]
     (nsr, nsr_metrics, nsr_gradient), (psr, psr_metrics, psr_gradient) = apart
-    summed = {key: nsr_metrics[key] + psr_metrics[key] for key in nsr_metrics}
+    summed = add_metrics(nsr_metrics, psr_metrics)
     assert_same((loss, metrics, gradient), (0.5 * nsr + 2 * psr, summed, 0.5 * nsr_gradient + 2 * psr_gradient))
 
 
@@ -372,12 +364,12 @@ def test_kept_without_signal_is_a_step_without_a_forward():
 
 
 def test_an_idle_micro_batch_adds_exactly_nothing_and_is_the_cheapest_row(policy, monkeypatch):
-    monkeypatch.setattr("dsrl.loop.experience.all_max", lambda value, device: value + 2)
+    monkeypatch.setattr("dsrl.loop.micro_batches.all_max", lambda value: value + 2)
     (step,) = steps_of(experience_of(objective_of("grpo")))
     real, *idle = step.micro_batches
     assert [micro_batch.idle for micro_batch in step.micro_batches] == [False, True, True]
     step.micro_batches = idle
-    total, metrics, gradient = take(policy, step, ROLLOUTS)
+    total, metrics, gradient = update(policy, step)
     assert (total, metrics) == (0.0, {}) and (gradient == 0).all()
     (row,) = idle[0].rows.tolist()
     assert int(ROLLOUTS.lengths[row]) == 1
@@ -385,10 +377,10 @@ def test_an_idle_micro_batch_adds_exactly_nothing_and_is_the_cheapest_row(policy
 
 def test_an_idle_micro_batch_still_reaches_every_parameter(policy, monkeypatch):
     """So that ranks without work of their own take part in the reduction of every gradient."""
-    monkeypatch.setattr("dsrl.loop.experience.all_max", lambda value, device: value + 1)
+    monkeypatch.setattr("dsrl.loop.micro_batches.all_max", lambda value: value + 1)
     (step,) = steps_of(experience_of(objective_of("nsr_prerl"), rewards=torch.zeros(B, G)))
     (idle,) = step.micro_batches
-    step.loss(score(policy, idle.view, idle.rows, ROLLOUTS), idle, ROLLOUTS).loss.backward()
+    compute_loss(idle, score(policy, idle.view, idle.rows), step.counts).loss.backward()
     assert all(parameter.grad is not None for parameter in policy.parameters())
     policy.zero_grad()
 
@@ -455,6 +447,9 @@ class Ranks:
     def get_world_size(self):
         return self.size
 
+    def get_backend_config(self):
+        return "cpu:threads"
+
     def exchange(self, value):
         self.board[self.me.rank] = value
         self.barrier.wait()
@@ -504,7 +499,7 @@ def on_ranks(size, label, older, monkeypatch, minibatches=1, max_tokens=40):
         for step in steps_of(experience, max_tokens, minibatches):
             rows = [row for m in step.micro_batches if not m.idle for row in m.rows.tolist()]
             positions = {rollouts.prompt_of(row).position for row in rows}
-            found.append((positions, step.counts, len(step.micro_batches), take(policies[rank], step, rollouts)))
+            found.append((positions, step.counts, len(step.micro_batches), update(policies[rank], step)))
         return found
 
     try:
@@ -517,18 +512,14 @@ def on_ranks(size, label, older, monkeypatch, minibatches=1, max_tokens=40):
 @pytest.mark.parametrize("label", OBJECTIVES)
 def test_ranks_change_nothing(label, minibatches, policy, older, monkeypatch):
     experience = experience_of(objective_of(label), older=older)
-    alone = [
-        (prompts_of(step), step.counts, take(policy, step, ROLLOUTS)) for step in steps_of(experience, 40, minibatches)
-    ]
+    alone = [(prompts_of(step), step.counts, update(policy, step)) for step in steps_of(experience, 40, minibatches)]
     for steps in zip(alone, *on_ranks(2, label, older, monkeypatch, minibatches), strict=True):
         (prompts, counts, expected), *shares = steps
         assert set.union(*(share[0] for share in shares)) == prompts
         assert all(share[1] == counts for share in shares)
         assert len({share[2] for share in shares}) == 1  # as many forwards on every rank
         losses, metrics, gradients = zip(*(share[3] for share in shares), strict=True)
-        keys = {key for part in metrics for key in part}
-        summed = {key: sum(part.get(key, 0.0) for part in metrics) for key in keys}
-        assert_same((sum(losses), summed, sum(gradients)), expected)
+        assert_same((sum(losses), add_metrics(*metrics), sum(gradients)), expected)
 
 
 def test_a_rank_that_keeps_nothing_idles_along(policy, older, monkeypatch):
@@ -555,7 +546,8 @@ def long_prompts(positions):
 
 
 def contexts(space, prompts=ROLLOUTS.prompts, responses=2, **names):
-    return contexts_in(space, prompts, ENCODER, **{"responses": responses, "seed": 0, "iteration": 0, **names})
+    rollouts = SimpleNamespace(prompts=prompts, responses_per_prompt=responses)
+    return contexts_in(space, rollouts, ENCODER, **{"seed": 0, "iteration": 0, **names})
 
 
 def test_contexts_of_the_built_in_spaces():
@@ -588,9 +580,9 @@ def test_an_empty_context_becomes_the_start_token(own_space):
 
 def test_an_objective_in_a_space_of_ones_own(own_space, policy):
     (step,) = steps_of(experience_of(objective_of("nsr_prerl", space={"name": "dropout", "keep": 1.0})))
-    mine = take(policy, step, ROLLOUTS)
+    mine = update(policy, step)
     (step,) = steps_of(experience_of(objective_of("nsr_prerl", space="conditional")))
-    assert_same(mine, take(policy, step, ROLLOUTS))
+    assert_same(mine, update(policy, step))
 
 
 def test_terms_of_one_space_share_its_passes(own_space):
@@ -618,11 +610,11 @@ def test_micro_batches_hold_the_budget_and_every_chosen_row_once(seed):
     count = rng.randint(1, 40)
     lengths = torch.tensor([rng.choice([1, 3, rng.randint(1, 50)]) for _ in range(count)])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
-    view = SpaceView(contexts=[[0] * rng.randint(1, 20) for _ in range(count)])
-    rollouts = SimpleNamespace(lengths=mask.sum(-1))
+    contexts = [[0] * rng.randint(1, 20) for _ in range(count)]
+    view = SpaceView(rollouts=SimpleNamespace(lengths=mask.sum(-1)), contexts=contexts)
     rows = torch.tensor([rng.random() < 0.7 for _ in range(count)])
     max_tokens = rng.choice([1, 20, 100, 400, 10_000])
-    found = [micro_batch.rows.tolist() for micro_batch in cut(view, rollouts, rows, max_tokens, CPU)]
+    found = [micro_batch.rows.tolist() for micro_batch in cut(view, rows, max_tokens)]
     assert sorted(row for batch in found for row in batch) == rows.nonzero()[:, 0].tolist()
     for batch in found:
         width = max(len(view.contexts[row]) for row in batch) + max(int(lengths[row]) for row in batch)
@@ -635,7 +627,7 @@ def test_micro_batches_hold_the_budget_and_every_chosen_row_once(seed):
 
 def test_old_and_reference_logprobs_are_needed_by_these_rows():
     (view,) = experience_of(objective_of("grpo+k3")).views
-    assert set(view.needing("needs_old_logprobs").nonzero()[:, 0].tolist()) == MIXED_GROUPS
-    assert view.needing("needs_reference").all()
+    assert set(view.rows_needing("needs_old_logprobs").nonzero()[:, 0].tolist()) == MIXED_GROUPS
+    assert view.rows_needing("needs_reference").all()
     (view,) = experience_of(objective_of("grpo")).views
-    assert not view.needing("needs_reference").any()
+    assert not view.rows_needing("needs_reference").any()

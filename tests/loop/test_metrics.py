@@ -1,88 +1,57 @@
-"""Metrics against enumeration and numbers worked out by hand."""
+"""Metrics against numbers worked out by hand, on one rank and on several."""
 
-import itertools
-import math
 import re
 
 import pytest
 import torch
 
-from dsrl import build
-from dsrl.loop.experience import Experience, SpaceView, space_key, weigh
-from dsrl.loop.metrics import (
-    SampledAccuracy,
-    Stopwatch,
-    component_means,
-    component_sums,
-    pass_at,
-    replace_components,
-    rollout_means,
-    rollout_sums,
-)
-from dsrl.types import Prompt, Rollouts
+from dsrl.errors import DSRLError
+from dsrl.loop.metrics import add_metrics, reduce_metrics, rollout_metrics
+from dsrl.types import Metric, Prompt, Rollouts
 
 
-@pytest.mark.parametrize("samples", [1, 2, 3, 5, 7])
-def test_pass_at_j_is_the_share_of_subsets_with_a_right_answer(samples):
-    for right, j in itertools.product(range(samples + 1), range(1, samples + 1)):
-        subsets = list(itertools.combinations([True] * right + [False] * (samples - right), j))
-        assert pass_at(j, samples, right) == pytest.approx(sum(map(any, subsets)) / len(subsets), abs=1e-12)
+def test_a_mean_divides_by_what_was_counted_everywhere():
+    one, two = {"x": Metric(6.0, 4)}, {"x": Metric(torch.tensor(2.0), torch.tensor(1))}
+    assert reduce_metrics(add_metrics(one, two)) == {"x": 8 / 5}
 
 
-def test_pass_at_j_of_many_samples_is_exact():
-    assert pass_at(1, 1000, 1) == pytest.approx(1e-3, rel=1e-9)
-    assert pass_at(1000, 1000, 1) == 1.0
-    assert pass_at(500, 1000, 1) == pytest.approx(0.5, rel=1e-9)
+def test_a_mean_of_nothing_is_left_out():
+    assert reduce_metrics({"x": Metric(0.0, 0)}) == {}
+    assert reduce_metrics({"x": Metric.mean(torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.bool))}) == {}
 
 
-def accuracy_of(*batches, k=4, **options):
-    metric = SampledAccuracy(k)
-    for batch in batches:
-        metric.update(torch.tensor(batch), **options)
-    return metric
+def test_a_mean_over_a_mask_does_not_see_what_the_mask_hides():
+    values = torch.tensor([[1.0, float("nan")], [4.0, 7.0]], requires_grad=True)
+    mask = torch.tensor([[True, False], [True, False]])
+    metric = Metric.mean(values, mask)
+    assert (float(metric.sum), int(metric.count)) == (5.0, 2) and not metric.sum.requires_grad
+    assert reduce_metrics({"x": Metric.mean(torch.tensor([True, False, True, True]))}) == {"x": 0.75}
 
 
-def values_of(metric):
-    return {key: float(value) for key, value in metric.compute().items()}
+def test_sums_and_maxima():
+    parts = [{"s": Metric.total(2.0), "m": Metric.largest(-3.0)}, {"s": Metric.total(0.5), "m": Metric.largest(-7.0)}]
+    assert reduce_metrics(add_metrics(*parts)) == {"s": 2.5, "m": -3.0}
 
 
-def test_sampled_accuracy():
-    metric = accuracy_of([[1.0, 0, 0, 0], [1, 1, 1, 1]], [[0, 0, 0, 0], [1, 1, 0, 0]])
-    expected = {
-        "avg@4": 7 / 16,
-        "pass@1": (1 / 4 + 1 + 0 + 1 / 2) / 4,
-        "pass@2": (1 / 2 + 1 + 0 + 5 / 6) / 4,
-        "pass@3": (3 / 4 + 1 + 0 + 1) / 4,
-        "pass@4": 3 / 4,
-    }
-    assert values_of(metric) == pytest.approx(expected, abs=1e-12)
-    assert list(metric.compute()) == list(expected)
+def test_a_deviation_of_parts_is_that_of_the_whole():
+    values = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 0.5])
+    parts = [{"d": Metric.std(part)} for part in values.split(2)]
+    expected = values.double().std(correction=0).item()
+    assert reduce_metrics(add_metrics(*parts)) == {"d": pytest.approx(expected, abs=1e-12)}
+    assert reduce_metrics({"d": Metric.std(torch.full((3, 2), 0.1))})["d"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_partial_rewards_are_averaged_and_count_as_right_above_the_threshold():
-    metric = accuracy_of([[0.25, 0.5], [0.75, 0.0]], k=2)
-    assert values_of(metric) == {"avg@2": 0.375, "pass@1": 0.25, "pass@2": 0.5}
-    assert values_of(accuracy_of([[0.25, 0.5], [0.75, 0.0]], k=2, threshold=0.2))["pass@2"] == 1.0
+def test_one_name_is_reduced_in_one_way():
+    with pytest.raises(DSRLError, match="reduced by mean in one place and by sum in another"):
+        add_metrics({"x": Metric(1.0)}, {"x": Metric.total(1.0)})
 
 
-def test_how_questions_are_batched_or_ranked_does_not_matter():
-    rewards = (torch.rand(30, 5, generator=torch.Generator().manual_seed(0)) > 0.6).float()
-    whole, parts, other = SampledAccuracy(5), SampledAccuracy(5), SampledAccuracy(5)
-    whole.update(rewards)
-    for part in rewards[:17].split(4):
-        parts.update(part)
-    other.update(rewards[17:])
-    parts.merge_state(other)
-    assert values_of(parts) == pytest.approx(values_of(whole), abs=1e-12)
-    assert whole.passed.dtype == whole.average.dtype == torch.float64
-
-
-@pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_without_questions_there_is_no_number():
-    assert all(math.isnan(value) for value in values_of(SampledAccuracy(2)).values())
-    metric = accuracy_of([[1.0, 1.0]], k=2)
-    metric.reset()
-    assert all(math.isnan(value) for value in values_of(metric).values())
+def test_over_ranks(monkeypatch):
+    """A rank may lack what another has."""
+    other = {"x": Metric(1.0, 3.0), "only there": Metric.total(4.0), "m": Metric.largest(9.0)}
+    monkeypatch.setattr("dsrl.loop.metrics.gather", lambda mine: [mine, other])
+    found = reduce_metrics({"x": Metric(2.0, 1.0), "only here": Metric(1.0, 2.0), "m": Metric.largest(1.0)})
+    assert found == {"x": 0.75, "only here": 0.5, "only there": 4.0, "m": 9.0}
 
 
 # Rollouts: 3 prompts, 2 responses each.
@@ -105,123 +74,29 @@ REWARDS = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.5]])
 REFLECTION = re.compile("Wait")
 
 
-def experience_of(spec, rewards=REWARDS):
-    views = {}
-    for index, (weight, term) in enumerate(build("objective", spec).terms):
-        sizes = [3, 3, 1, 1, 2, 2] if term.space == "conditional" else [1] * 6
-        view = views.setdefault(space_key(term.space), SpaceView(contexts=[(5,) * size for size in sizes]))
-        view.terms.append(weigh(index, weight, term, ROLLOUTS, rewards))
-    return Experience(rollouts=ROLLOUTS, rewards=rewards, views=list(views.values()))
-
-
-def test_sums_of_an_iteration():
-    assert rollout_sums(experience_of("nsr_prerl"), REFLECTION) == {
-        "samples": 6,
-        "prompts": 3,
-        "reward": 3.5,
-        "reward_squared": 3.25,
-        "solved_all": 1,
-        "solved_none": 1,  # 0.5 is not above 0.5
-        "length": 18,
-        "truncated": 3,
-        "reflections": 3,
-        "prompt_length": 6,
-        "prompt_truncated": 1,
-        "kept": 2,  # rows 1 and 4
-        "scored": 2,
-        "scored_tokens": (1 + 2) + (1 + 4),
-    }
-
-
-def test_means_of_an_iteration():
-    sums = rollout_sums(experience_of("nsr_prerl"), REFLECTION)
-    means = rollout_means({key: value + value for key, value in sums.items()})  # two ranks with the same rollouts
-    assert means == pytest.approx(
+def test_an_iteration():
+    components = {"code": torch.tensor([[1.0, float("nan")], [0.5, float("nan")], [0.0, float("nan")]])}
+    found = rollout_metrics(ROLLOUTS, REWARDS, components, REFLECTION)
+    assert reduce_metrics(found) == pytest.approx(
         {
             "reward/mean": 3.5 / 6,
             "reward/std": torch.tensor([1, 0, 1, 1, 0, 0.5], dtype=torch.float64).std(correction=0).item(),
+            "reward/code": 0.5,
             "group/all_right": 1 / 3,
-            "group/all_wrong": 1 / 3,
+            "group/all_wrong": 1 / 3,  # 0.5 is not above 0.5
             "response/length_mean": 3.0,
             "response/truncated": 0.5,
             "response/reflections": 0.5,
             "prompt/length_mean": 2.0,
             "prompt/truncated": 1 / 3,
-            "kept/fraction": 1 / 3,
-            "scored/fraction": 1 / 3,
-            "tokens/sampled": 36.0,
-            "tokens/scored": 16.0,
+            "tokens/sampled": 18.0,
         }
     )
+    twice = reduce_metrics(add_metrics(found, found))  # two ranks with the same rollouts
+    assert twice == pytest.approx({**reduce_metrics(found), "tokens/sampled": 36.0})
+    assert "response/reflections" not in rollout_metrics(ROLLOUTS, REWARDS, {})
 
 
-@pytest.mark.parametrize(
-    ("spec", "kept", "scored", "tokens"),
-    [
-        ("grpo", 6, 4, (3 + 4) + (3 + 2) + (2 + 4) + (2 + 4)),  # the group that is all right is kept and not scored
-        ("dapo", 4, 4, 24),
-        ("mixed", 6, 4, 24 + (1 + 2) + (1 + 4)),  # tokens of both passes, samples once
-        # A pull to the reference scores everything and chooses nothing.
-        ({"name": "nsr_prerl", "kl": {"coefficient": 0.1}}, 2, 6, 8 + (3 + 3 + 1 + 1 + 2 + 2) + 18),
-    ],
-    ids=str,
-)
-def test_what_is_kept_and_what_is_scored(spec, kept, scored, tokens):
-    sums = rollout_sums(experience_of(spec), REFLECTION)
-    assert (sums["kept"], sums["scored"], sums["scored_tokens"]) == (kept, scored, tokens)
-
-
-def test_equal_rewards_have_no_deviation():
-    sums = rollout_sums(experience_of("grpo", torch.full((3, 2), 0.1)), REFLECTION)
-    assert rollout_means(sums)["reward/std"] == pytest.approx(0.0, abs=1e-6)
-
-
-# Time.
-
-
-@pytest.fixture
-def now(monkeypatch):
-    clock = {"now": 100.0}
-    monkeypatch.setattr("dsrl.loop.metrics.time.perf_counter", lambda: clock["now"])
-    return clock
-
-
-def test_stopwatch(now):
-    watch = Stopwatch()
-    for seconds, what in ((2.0, "sample"), (0.5, "update"), (1.0, "sample")):
-        with watch(what):
-            now["now"] += seconds
-    now["now"] += 0.25
-    assert watch.read() == {"time/sample": 3.0, "time/update": 0.5, "time/iteration": 3.75}
-    now["now"] += 4.0
-    assert watch.read() == {"time/iteration": 4.0}
-
-
-def test_stopwatch_counts_a_block_that_fails(now):
-    watch = Stopwatch()
-    with pytest.raises(KeyError), watch("update"):
-        now["now"] += 1.5
-        raise KeyError
-    assert watch.read()["time/update"] == 1.5
-
-
-def test_means_of_components_are_over_where_they_are_applicable():
-    nan = float("nan")
-    one = component_sums({"math": torch.tensor([[1.0, 0.0]]), "code": torch.tensor([[nan, 0.5]])})
-    two = component_sums({"math": torch.tensor([[1.0, 1.0]]), "code": torch.tensor([[1.0, nan]])})
-    assert component_means(one) == {"reward/math": 0.5, "reward/code": 0.5}
-    assert component_means({key: one[key] + two[key] for key in one}) == {"reward/math": 0.75, "reward/code": 0.75}
-    assert component_means(component_sums({"code": torch.tensor([[nan, nan]])})) == {}
-
-
-def test_components_that_one_side_lacks_are_not_applicable_there():
-    nan = float("nan")
-    old = {"math": torch.tensor([[1.0], [0.0], [nan]]), "code": torch.tensor([[nan], [nan], [0.5]])}
-    fresh = {"math": torch.tensor([[0.25], [nan]]), "logic": torch.tensor([[nan], [0.75]])}
-    found = replace_components(old, fresh, torch.tensor([2, 0]))
-    assert {key: [repr(value) for (value,) in values.tolist()] for key, values in found.items()} == {
-        "math": ["nan", "0.0", "0.25"],
-        "code": ["nan", "nan", "nan"],
-        "logic": ["0.75", "nan", "nan"],
-    }
-    assert replace_components({}, {}, torch.tensor([0])) == {}
+def test_a_component_that_is_applicable_nowhere_has_no_mean():
+    nowhere = {"code": torch.full((3, 2), float("nan"))}
+    assert "reward/code" not in reduce_metrics(rollout_metrics(ROLLOUTS, REWARDS, nowhere))

@@ -10,11 +10,14 @@ import torch
 from dsrl import build, register
 from dsrl.config.compose import compose
 from dsrl.errors import ConfigError
-from dsrl.loop.experience import Counts, MicroBatch, OptimizerStep, SpaceView, weigh
-from dsrl.loop.mismatch import Correction, Mismatch
+from dsrl.loop.experience import SpaceView, compute_advantages
+from dsrl.loop.loss import compute_loss
+from dsrl.loop.metrics import add_metrics, reduce_metrics
+from dsrl.loop.micro_batches import MicroBatch
+from dsrl.loop.mismatch import Correction, mismatch_metrics
 from dsrl.registry import registered_parts
 from dsrl.samplers import HFSampler
-from dsrl.types import LossBatch, Prompt, Rollouts
+from dsrl.types import Counts, LossBatch, Prompt, Rollouts
 
 torch.set_num_threads(1)
 
@@ -44,11 +47,12 @@ def test_weights(level, mode, cap, expected):
 
 @pytest.mark.parametrize(("mode", "mean", "capped"), [("truncate", 8.5 / 5, 1 / 5), ("mask", 5.5 / 5, 1 / 5)])
 def test_the_mean_weight_and_the_share_over_the_cap(mode, mean, capped):
-    mismatch, correction = Mismatch(), Correction(level="token", mode=mode, cap=3.0)
-    for row in (slice(0, 1), slice(1, 2)):
-        mismatch.observe(TRAINER[row], SAMPLER[row], MASK[row], correction)
-    found = mismatch.metrics(torch.device("cpu"))
-    assert found == pytest.approx(found | {"mismatch/weight": mean, "mismatch/capped": capped})
+    correction = Correction(level="token", mode=mode, cap=3.0)
+    parts = [
+        correction.metrics(correction.weights(TRAINER[row], SAMPLER[row], MASK[row]), MASK[row])
+        for row in (slice(0, 1), slice(1, 2))
+    ]
+    assert reduce_metrics(add_metrics(*parts)) == pytest.approx({"mismatch/weight": mean, "mismatch/capped": capped})
 
 
 def test_an_overflowing_ratio_is_capped():
@@ -58,13 +62,9 @@ def test_an_overflowing_ratio_is_capped():
 
 
 def test_mean_and_largest_difference_over_what_was_observed():
-    mismatch = Mismatch()
-    assert mismatch.metrics(torch.device("cpu")) == {}
-    mismatch.observe(TRAINER, SAMPLER, torch.zeros_like(MASK))
-    assert mismatch.metrics(torch.device("cpu")) == {}
-    mismatch.observe(TRAINER[:1], SAMPLER[:1], MASK[:1])
-    mismatch.observe(TRAINER[1:], SAMPLER[1:], MASK[1:])
-    found = mismatch.metrics(torch.device("cpu"))
+    assert mismatch_metrics(TRAINER, SAMPLER, torch.zeros_like(MASK)) == {}
+    parts = [mismatch_metrics(TRAINER[row], SAMPLER[row], MASK[row]) for row in (slice(0, 1), slice(1, 2))]
+    found = reduce_metrics(add_metrics(*parts))
     assert found == pytest.approx({"mismatch/mean": (1 + 1 + 2 + 0 + 1) * LN2 / 5, "mismatch/max": 2 * LN2})
 
 
@@ -99,13 +99,17 @@ def test_only_the_space_that_was_sampled_in_is_corrected():
         finish_reasons=["stop", "stop"],
     )
     rewards = torch.tensor([[0.0, 1.0]])
-    term = weigh(0, 1.0, build("objective", "grpo", advantage="signed", surrogate="reinforce"), rollouts, rewards)
-    step = OptimizerStep(micro_batches=[], counts=[Counts.of(MASK)])
+    term = compute_advantages(
+        0, 1.0, build("objective", "grpo", advantage="signed", surrogate="reinforce"), rollouts, rewards
+    )
     losses = []
     for correction in (None, Correction(level="token", mode="truncate", cap=3.0)):
-        view = SpaceView(contexts=[(5,), (5,)], terms=[term], mismatch=Mismatch(), correction=correction)
-        losses.append(float(step.loss(TRAINER, MicroBatch(view=view, rows=torch.arange(2)), rollouts).loss))
-        assert view.mismatch.tokens == 5
+        view = SpaceView(
+            rollouts=rollouts, contexts=[(5,), (5,)], terms=[term], sampled_here=True, correction=correction
+        )
+        found = compute_loss(MicroBatch(view=view, rows=torch.arange(2)), TRAINER, [Counts.of(MASK)])
+        losses.append(float(found.loss))
+        assert found.metrics["mismatch/mean"].count == 5
     lines = [TRAINER[0], -TRAINER[1, :2]]  # -A log p with A = -1 and 1
     plain = sum(float(line.sum()) for line in lines) / 5
     weighted = float((lines[0] * torch.tensor([2, 0.5, 3])).sum() + (lines[1] * torch.tensor([1, 2])).sum()) / 5

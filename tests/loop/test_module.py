@@ -198,14 +198,14 @@ def test_groups_without_signal_are_refilled_up_to_a_bound(fit, tmp_path):
     assert modules[1].metrics["dynamic_sampling/prompts"] == round(12 * silent(modules[0]))
     last = modules[2].experience
     assert modules[2].metrics["dynamic_sampling/prompts"] == sum(
-        prompt.position // 12 for prompt in last.rollouts.prompts
+        prompt.position // 12 for prompt in last.batch.rollouts.prompts
     )
-    assert last.rewards.sum(-1).tolist() == [1.0] * 12
-    assert all(int(prompt.ground_truth) % 3 == 1 for prompt in last.rollouts.prompts)
+    assert last.batch.rewards.sum(-1).tolist() == [1.0] * 12
+    assert all(int(prompt.ground_truth) % 3 == 1 for prompt in last.batch.rollouts.prompts)
     for module in modules:  # components follow their groups
         assert module.metrics["reward/itself"] == pytest.approx(module.metrics["reward/mean"])
     # groups that had a signal are as they were
-    for before, after in zip(modules[0].experience.rollouts.prompts, last.rollouts.prompts, strict=True):
+    for before, after in zip(modules[0].experience.batch.rollouts.prompts, last.batch.rollouts.prompts, strict=True):
         assert after == before or int(before.ground_truth) % 3 != 1
 
 
