@@ -33,4 +33,4 @@ if __name__ == "__main__":
         num_sanity_val_steps=0,
         limit_val_batches=0,
     )
-    trainer.fit(DSRLModule(config), PromptData(config))
+    trainer.fit(DSRLModule(config), PromptData.of(config))
