@@ -24,7 +24,6 @@ from typing import NoReturn
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from dsrl.config.compose import compose_evaluation
 from dsrl.errors import ConfigError, DSRLError, print_error
 from dsrl.runs.terminal import terminal
 
@@ -41,7 +40,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str], console: Console) -> None:
-    """What the arguments ask for. Raises DSRLError, and KeyboardInterrupt with what goes on after it."""
+    """Do what the arguments ask for. Raises DSRLError, and KeyboardInterrupt with the command that goes on after it."""
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("-h", "--help", action="store_true")
@@ -51,6 +50,8 @@ def run(arguments: Sequence[str], console: Console) -> None:
     if given.help:
         print(__doc__)
     elif given.cfg:
+        from dsrl.evaluation.config import compose_evaluation  # heavy imports only for what runs
+
         print(OmegaConf.to_yaml(compose_evaluation(given.overrides), resolve=given.resolve))
     elif any(text.startswith("compare=") for text in given.overrides):
         _compare(given.overrides, console)
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str], console: Console) -> None:
 
 
 def _evaluate(overrides: Sequence[str], console: Console) -> None:
-    from dsrl.evaluation import EvaluationConfig, evaluate  # heavy imports only for what runs
+    from dsrl.evaluation import EvaluationConfig, evaluate
 
     config = EvaluationConfig.of(overrides)
     try:
@@ -95,7 +96,7 @@ def _compare(overrides: Sequence[str], console: Console) -> None:
 
 
 class _Parser(ArgumentParser):
-    """Says what is wrong as everything else here is said."""
+    """An argument parser whose errors are shown like all others."""
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError."""

@@ -26,7 +26,7 @@ OF_POLICY = "policy.model."
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line. What the user can mend ends with one message and exit code 2."""
+    """Run the command line. What the user can mend ends with one message and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m dsrl.export", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="a checkpoint of a run, a file or a folder")
     parser.add_argument("out", type=Path, help="the folder to write; it must not exist")
@@ -73,9 +73,16 @@ def write_hf(
     tokenizer: PreTrainedTokenizerBase,
     about: Mapping[str, Any],
 ) -> None:
-    """A Hugging Face folder: safetensors, configuration, generation config, tokenizer, model card.
+    """Write a Hugging Face folder: safetensors, configuration, generation config, tokenizer, model card.
 
-    tensors: whole parameters by their names in transformers. The folder appears when it is complete.
+    The folder appears when it is complete.
+
+    Args:
+        folder: the folder to write; one that is there is replaced.
+        config: the model's settings.
+        tensors: whole parameters by their names in transformers.
+        tokenizer: the model's tokenizer.
+        about: where the weights come from, configuration and iterations done, as in a checkpoint.
     """
     weights = {name: tensor.detach().cpu() for name, tensor in tensors}
     partial = folder.with_name(f".{folder.name}.partial")
@@ -88,13 +95,16 @@ def write_hf(
 
 
 def model_config(resolved: Mapping[str, Any]) -> ModelConfig:
-    """The model's part of a configuration of plain values."""
+    """Read the model's settings from a configuration of plain values."""
     values = dict(resolved["model"])
     return ModelConfig(**{**values, "lora": LoraConfig(**values["lora"])})
 
 
 def card(about: Mapping[str, Any]) -> str:
-    """The model card: where the weights come from. about: configuration and iterations done, as in a checkpoint."""
+    """Write the model card, which says where the weights come from.
+
+    about: configuration and iterations done, as in a checkpoint.
+    """
     config = about["config"]
     phases = [config["objective"], *(config[f"phase{n}"]["objective"] for n in range(2, 6) if config.get(f"phase{n}"))]
     names = ", then ".join(spec if isinstance(spec, str) else spec["name"] for spec in phases)
@@ -114,7 +124,7 @@ def card(about: Mapping[str, Any]) -> str:
 
 
 def policy_weights(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The policy's weights in a checkpoint, a file or a folder, with its content; by their names in the model."""
+    """Read the policy's weights, by their names in the model, from a checkpoint, a file or a folder, and its content."""
     if not path.is_dir():
         found: dict[str, Tensor] = content["state_dict"]
         return {name.removeprefix(OF_POLICY): value for name, value in found.items() if name.startswith(OF_POLICY)}

@@ -1,66 +1,101 @@
-"""`python train.py` and `dsrl-train`: load plugins, compose, check, run."""
+"""`python train.py`, `python -m dsrl.train` and `dsrl-train`: load plugins, compose, check, run."""
 
 from __future__ import annotations
 
 import gc
 import os
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 
-from hydra._internal.utils import _run_hydra, get_args_parser
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.version import setbase
 from omegaconf import DictConfig, read_write
 
 from dsrl.config.command_line import search_path
 from dsrl.config.compose import check_command_line
+from dsrl.config.help import help_text
 from dsrl.config.run_config import RunConfig
 from dsrl.config.store import config_dir
 from dsrl.errors import ConfigError, DSRLError, print_error
+from dsrl.runs.start import check_run_dir
+
+SWITCHES = {"--help": "-h", "--multirun": "-m", "--resolve": None, "--hydra-help": None, "--shell-completion": "-sc"}
+WITH_VALUE = {"--cfg": "-c", "--package": "-p", "--config-dir": "-cd"}
+REFUSED = {"--config-name": "-cn", "--config-path": "-cp"}
+MODES = ("help", "hydra_help", "cfg", "info", "shell_completion", "multirun")
 
 
 def main() -> None:
     """Run the command line. What the user can mend ends with one message and exit code 2, Ctrl-C with 130."""
-    parser = get_args_parser()
-    parser.usage = "%(prog)s [KEY=VALUE ...] [--multirun | --cfg job [--resolve] | --help]"
-    arguments = parser.parse_intermixed_args()
+    given = _arguments()
     try:
-        arguments.overrides = _checked(arguments)
+        overrides = _checked(given)
+        if given.help:
+            print(help_text(overrides))
+            sys.exit(0)
     except DSRLError as error:
         sys.exit(print_error(error))
-    setbase("1.3")
+    sys.argv[1:] = [*_for_hydra(given), *overrides]
     try:
-        _run_hydra(
-            args=arguments, args_parser=parser, task_function=_job, config_path=str(config_dir()), config_name="train"
-        )
+        hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")(_job)()
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _checked(arguments: Namespace) -> list[str]:
-    """The overrides as Hydra is to have them. Raises ConfigError with every problem found."""
-    for name in ("config_name", "config_path", "experimental_rerun"):
-        if given := getattr(arguments, name):
-            flag = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{flag}={given}: write an experiment instead: --config-dir FOLDER experiment=NAME")
-    modes = ("help", "hydra_help", "cfg", "info", "shell_completion", "multirun")
-    given = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(arguments, mode)]
-    if len(given) > 1:
-        raise ConfigError(f"{' and '.join(given)}: choose one")
-    if arguments.resolve and given not in (["--cfg"], ["--help"]):
+def _arguments() -> Namespace:
+    """Read the options of Hydra, and the words beside them."""
+    parser = ArgumentParser(
+        add_help=False,
+        allow_abbrev=False,
+        usage="%(prog)s [KEY=VALUE ...] [--multirun | --cfg job [--resolve] | --help]",
+    )
+    parser.add_argument("overrides", nargs="*")
+    for name, short in SWITCHES.items():
+        parser.add_argument(*filter(None, (name, short)), action="store_true")
+    for name, short in (WITH_VALUE | REFUSED).items():
+        parser.add_argument(name, short)
+    parser.add_argument("--info", "-i", nargs="?", const="all")
+    return parser.parse_intermixed_args()
+
+
+def _checked(given: Namespace) -> list[str]:
+    """Check the line and return its overrides as Hydra is to have them. Raises ConfigError with every problem found."""
+    for name in REFUSED:
+        if value := getattr(given, _field(name)):
+            raise ConfigError(f"{name}={value}: write an experiment instead: --config-dir FOLDER experiment=NAME")
+    modes = [f"--{mode.replace('_', '-')}" for mode in MODES if getattr(given, mode)]
+    if len(modes) > 1:
+        raise ConfigError(f"{' and '.join(modes)}: choose one")
+    if given.resolve and modes not in (["--cfg"], ["--help"]):
         raise ConfigError("--resolve goes with --cfg or --help")
-    if given == ["--shell-completion"]:
-        return list(arguments.overrides)
-    more = [search_path(arguments.config_dir)] if arguments.config_dir else []
-    arguments.config_dir = None
-    runs = given in ([], ["--multirun"])
-    return check_command_line([*arguments.overrides, *more], multirun=arguments.multirun, runs=runs)
+    if modes == ["--shell-completion"]:
+        return list(given.overrides)
+    more = [search_path(given.config_dir)] if given.config_dir else []
+    runs = modes in ([], ["--multirun"])
+    return check_command_line(
+        [*given.overrides, *more], multirun=given.multirun, check=_check_start if runs else lambda composed: None
+    )
+
+
+def _check_start(composed: DictConfig) -> None:
+    check_run_dir(RunConfig.of(composed))
+
+
+def _for_hydra(given: Namespace) -> list[str]:
+    """The options that Hydra reads by itself."""
+    switches = [name for name in SWITCHES if getattr(given, _field(name))]
+    values = [f"{name}={value}" for name in ("--cfg", "--info", "--package") if (value := getattr(given, _field(name)))]
+    return [*switches, *values]
+
+
+def _field(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
 
 
 def _job(composed: DictConfig) -> None:
-    """One job: the whole run, or one of a sweep."""
+    """Run one job: the whole run, or one of a sweep."""
     composed.run_dir = _run_dir()
     gc.disable()  # what these imports make stays: to look for garbage in it, now and while training, would cost seconds
     from dsrl.runs.fit import fit  # heavy imports only for what runs
@@ -80,7 +115,7 @@ def _job(composed: DictConfig) -> None:
 
 
 def _run_dir() -> str:
-    """This job's run folder; the command line becomes this job's alone, since other processes are started by it."""
+    """Find this job's run folder; sys.argv becomes this job's alone, since other processes are started by it."""
     job = HydraConfig.get()
     folder = job.runtime.output_dir
     with read_write(job):  # type: ignore[arg-type]
@@ -92,3 +127,7 @@ def _run_dir() -> str:
         with suppress(OSError):  # a rank that composed by itself; the run's folder is rank 0's
             os.rmdir(folder)
     return str(folder)
+
+
+if __name__ == "__main__":
+    main()

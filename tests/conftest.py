@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from dsrl.config.compose import compose
-from dsrl.config.store import store_registry
 from dsrl.loop.module import DSRLModule
 from dsrl.runs.fit import build_trainer
-from dsrl.runs.resume import checkpoint_to_resume
+from dsrl.runs.start import start_of
 
 torch.set_num_threads(1)
 
@@ -28,15 +27,6 @@ SMALL = (
 )
 
 
-@pytest.fixture(scope="module")
-def registry_stored_once() -> Iterator[None]:
-    """Filling Hydra's store takes longer than the composition that is under test."""
-    store_registry()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dsrl.config.compose.store_registry", lambda: None)
-        yield
-
-
 @pytest.fixture
 def fit(tmp_path: Path) -> Callable[..., DSRLModule]:
     """Train the embedded model with small sizes, in this process; returns the module, its trainer attached."""
@@ -46,8 +36,7 @@ def fit(tmp_path: Path) -> Callable[..., DSRLModule]:
         given = {text.split("=", 1)[0]: text for text in (*SMALL, f"run_dir={tmp_path / 'run'}", *overrides)}
         if given.get("data", "data=arithmetic") != "data=arithmetic":
             given = {key: text for key, text in given.items() if text not in SMALL or not key.startswith("data.")}
-        config = compose(list(given.values()))
-        checkpoint = checkpoint_to_resume(config)
+        config, checkpoint = start_of(compose(list(given.values())))
         trainer, module, data = build_trainer(config, callbacks=callbacks, resumes=checkpoint is not None)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         return module

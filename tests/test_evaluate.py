@@ -8,14 +8,13 @@ import lightning as L
 import pytest
 from rich.console import Console
 
-from dsrl.config.compose import compose_evaluation
 from dsrl.errors import ConfigError
 from dsrl.evaluate import main, run
 from dsrl.evaluation import EvaluationConfig
+from dsrl.evaluation.config import compose_evaluation
 from dsrl.samplers.hf import HFSampler
 
 SMALL = ("k=2", "limit=2", "questions_per_batch=1", "sampling.max_new_tokens=8")
-pytestmark = pytest.mark.usefixtures("registry_stored_once")
 
 
 def printed(*arguments):

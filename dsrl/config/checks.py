@@ -1,4 +1,4 @@
-"""What must hold between fields. Every check says the field, its value, and what is allowed."""
+"""What must hold of fields and between them. Every message says the field, its value, and what is allowed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
+PROFILERS = ("simple", "advanced", "pytorch")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-true")
 STRATEGIES = ("auto", "ddp", "fsdp", "fsdp1")
 CORRECTIONS, LEVELS, MODES = ("auto", "on", "off"), ("token", "sequence"), ("truncate", "mask")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
-def problems_of(config: RunConfig) -> list[str]:
-    """Everything that is wrong with a configuration, one message each."""
+def config_problems(config: RunConfig) -> list[str]:
+    """Find everything that is wrong with a configuration, one message each."""
     problems = [
         *not_finite(config.resolved),
         *_sizes(config),
@@ -57,7 +58,7 @@ def problems_of(config: RunConfig) -> list[str]:
 
 
 def not_finite(node: Any, key: str = "") -> Iterator[str]:
-    """Numbers that are not finite, anywhere."""
+    """Find numbers that are not finite, anywhere."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             yield from not_finite(value, f"{key}.{name}" if key else str(name))
@@ -118,20 +119,23 @@ def _choices(config: RunConfig) -> Iterator[str]:
         *((f"phase{phase.number}.schedule", phase.schedule, SCHEDULES) for phase in config.phases[1:]),
     ]
     yield from not_allowed(allowed)
-    for name, logger in config.logger.items():
-        if not isinstance(logger, Mapping) or not isinstance(logger.get("_target_"), str):
-            yield f"logger.{name}={logger}: must have _target_, the class of a Lightning logger, and its arguments"
+    if config.trainer.profiler is not None:
+        yield from not_allowed([("trainer.profiler", config.trainer.profiler, PROFILERS)])
+    for group, kind in (("logger", "logger"), ("callbacks", "callback")):
+        for name, spec in getattr(config, group).items():
+            if not isinstance(spec, Mapping) or not isinstance(spec.get("_target_"), str):
+                yield f"{group}.{name}={spec}: must have _target_, the class of a Lightning {kind}, and its arguments"
 
 
 def not_allowed(values: Sequence[tuple[str, str, Sequence[str]]]) -> Iterator[str]:
-    """Of (key, value, choices), the values that are none of their choices."""
+    """Find, of (key, value, choices), the values that are none of their choices."""
     for key, value, choices in values:
         if value not in choices:
             yield f"{key}={value}: allowed are {', '.join(choices)}.{nearest(value, choices)}"
 
 
 def model_problems(model: ModelConfig) -> Iterator[str]:
-    """What is wrong with a model's settings, seen without loading it."""
+    """Find what is wrong with a model's settings, without loading it."""
     yield from not_allowed(
         [("model.dtype", model.dtype, DTYPES), ("model.attn_implementation", model.attn_implementation, ATTENTIONS)]
     )
@@ -158,6 +162,8 @@ def _ranks(config: RunConfig) -> Iterator[str]:
         yield f"{given}: torchrun started {os.environ['WORLD_SIZE']} processes"
     if trainer.timeout <= 0:
         yield f"trainer.timeout={trainer.timeout:g}: must be above 0 (seconds)"
+    if trainer.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", trainer.max_time):
+        yield f"trainer.max_time={trainer.max_time}: must be days:hours:minutes:seconds, such as '00:03:30:00'"
     if trainer.cpu_offload and trainer.strategy not in ("fsdp", "fsdp1"):
         yield f"trainer.cpu_offload=true: only with trainer=fsdp or fsdp1, not {trainer.strategy}"
     if trainer.cpu_offload and (trainer.accelerator == "cpu" or not torch.accelerator.is_available()):
@@ -190,19 +196,14 @@ def _phases(config: RunConfig) -> Iterator[str]:
 
 
 def _paths(config: RunConfig) -> Iterator[str]:
-    resume, run_dir = config.resume, config.run_dir
-    if resume not in (None, "last") and not Path(str(resume)).exists():
-        yield f"resume={resume}: no such checkpoint; `last` is the newest in run_dir"
+    if config.resume not in (None, "last") and not Path(str(config.resume)).exists():
+        yield f"resume={config.resume}: no such checkpoint; `last` is the newest in run_dir"
     if problem := folder_problem(config.resolved["run_dir"]):
         yield problem
-    elif resume is None and (run_dir / "config.yaml").exists():
-        yield f"run_dir={run_dir}: holds a run already; choose another, or go on with it by resume=last"
-    elif resume not in (None, "last") and (run_dir / "config.yaml").exists():
-        yield f"run_dir={run_dir}: holds a run already; resume={resume} needs a new one (resume=last goes on in this)"
 
 
 def folder_problem(run_dir: str) -> str | None:
-    """Why a folder cannot be made."""
+    """Say why a folder cannot be made; None where it can."""
     path = Path(run_dir).expanduser()
     if not run_dir:
         return "run_dir is empty: the folder for the run's files is needed"
@@ -214,7 +215,7 @@ def folder_problem(run_dir: str) -> str | None:
 def sampling_problems(
     prefix: str, sampling: SamplingConfig, sampler: Sampler, *, greedy: bool = False
 ) -> Iterator[str]:
-    """What is wrong with how samples are drawn; `greedy` says whether temperature 0 is fine."""
+    """Find what is wrong with how samples are drawn; `greedy` says whether temperature 0 is fine."""
     if sampling.max_new_tokens < 1:
         yield f"{prefix}.max_new_tokens={sampling.max_new_tokens}: must be at least 1"
     if sampling.temperature < 0 and greedy:
@@ -253,7 +254,7 @@ def _correction(phase: Phase, config: RunConfig) -> Iterator[str]:
 
 
 def _objective(phase: Phase, config: RunConfig) -> list[str]:
-    """Problems of a phase's objective, found by running it once on a tiny batch of the run's group size."""
+    """Find problems of a phase's objective by running it once on a tiny batch of the run's group size."""
     prefix = "objective" if phase.number == 1 else f"phase{phase.number}.objective"
     try:
         for _, term in phase.objective.terms:

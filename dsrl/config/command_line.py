@@ -1,4 +1,4 @@
-"""The words of the command line: read, refused where they contradict each other, and spelled out for Hydra."""
+"""The words of a command line: parsed, refused where they contradict each other, and spelled out for Hydra."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NULL = "${oc.decode:null}"  # since choice(null) is refused
 
 
 def read(overrides: Sequence[str]) -> list[Override]:
-    """The overrides, parsed. Raises ConfigError that names all which cannot be read."""
+    """Parse the overrides. Raises ConfigError that names all which cannot be read."""
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     parsed, problems = [], []
     for text in overrides:
@@ -43,7 +43,7 @@ def read(overrides: Sequence[str]) -> list[Override]:
 
 
 def contradictions(overrides: Sequence[Override], *, multirun: bool) -> Iterator[str]:
-    """What is wrong with the words alone."""
+    """Find what is wrong with the words, before anything is composed."""
     added = [override.key_or_group for override in overrides if override.is_add()]
     for key, count in Counter(added).items():
         if count > 1:
@@ -62,8 +62,9 @@ def contradictions(overrides: Sequence[Override], *, multirun: bool) -> Iterator
 
 
 def spelled_out(overrides: Sequence[Override]) -> list[str]:
-    """The overrides for Hydra, which merges mappings: a part that is chosen replaces the one before it, with all of
-    its parameters written out, so that `objective.surrogate=gspo objective.surrogate.clip_high=0.1` works.
+    """Write the overrides so that a part that is chosen replaces the one before it, where Hydra would merge the two.
+
+    All of its parameters are written out, so that `objective.surrogate=gspo objective.surrogate.clip_high=0.1` works.
     """
     spelled: list[str] = []
     for override in overrides:
@@ -82,7 +83,7 @@ def spelled_out(overrides: Sequence[Override]) -> list[str]:
 
 
 def jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
-    """The command lines of a sweep's jobs, in its order; just the one where nothing is swept."""
+    """List the command lines of a sweep's jobs, in its order; just the one where nothing is swept."""
     choices = [
         [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
         if override.is_sweep_override()
@@ -93,8 +94,10 @@ def jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
 
 
 def swept(overrides: Sequence[str]) -> list[str]:
-    """The overrides of a sweep for Hydra, which applies those that are not swept to the sweep itself, too, and then
-    misses what the swept ones bring (`-m +phase2=grpo,gspo phase2.start=3`): all are swept, most over one value.
+    """Write the overrides of a sweep so that each is swept, most of them over one value.
+
+    Hydra applies those that are not swept to the composition of the sweep itself, too, where they would miss what the
+    swept ones bring: in `-m +phase2=grpo,gspo phase2.start=3` there is no phase 2 yet.
     """
     return [
         str(override.input_line)
@@ -108,12 +111,12 @@ def swept(overrides: Sequence[str]) -> list[str]:
 
 
 def value_of(override: Override) -> str:
-    """The value as it was written."""
+    """Return the value as it was written."""
     return str(override.input_line).partition("=")[2]
 
 
 def search_path(folder: str) -> str:
-    """The override by which Hydra looks for YAML files in `folder`, too (`--config-dir`)."""
+    """Write the override by which Hydra looks for YAML files in `folder`, too (`--config-dir`)."""
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():
         raise ConfigError(f"--config-dir={folder}: no such folder")
@@ -121,7 +124,7 @@ def search_path(folder: str) -> str:
 
 
 def _whole(kind: str | None, value: Any) -> Any:
-    """A part's spec with its parameters; anything else, an unknown name included, as it is."""
+    """Write a part's parameters into its spec; anything else, an unknown name included, stays as it is."""
     if isinstance(value, QuotedString):
         value = value.text
     name = value.get("name") if isinstance(value, Mapping) else value
@@ -129,7 +132,7 @@ def _whole(kind: str | None, value: Any) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """A value in Hydra's grammar."""
+    """Write a value in Hydra's grammar."""
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}: {text_of(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dsrl.config.checks import problems_of
+from dsrl.config.checks import config_problems
 from dsrl.config.schema import (
     CheckpointConfig,
     CurriculumConfig,
@@ -20,27 +20,30 @@ from dsrl.config.schema import (
     OptimizerConfig,
     PhaseConfig,
     SamplingConfig,
+    Settled,
     TrainerConfig,
+    TrainSchema,
     UpdateConfig,
     ValidationConfig,
 )
+from dsrl.config.store import LATER_PHASES
 from dsrl.data.source import DataSource
 from dsrl.errors import ConfigError, nearest
-from dsrl.loop.mismatch import Correction
 from dsrl.phases.conditions import Condition
 from dsrl.phases.phase import Phase
 from dsrl.registry import build, names, parse_spec
-from dsrl.runs.handoff import with_its_phases
 from dsrl.samplers import Sampler
 
 EXACT = ("float32", "float32", "32-true")
 """Type of the sampler's numbers, of the policy's, and precision of the trainer that agree to the last bits."""
-LATER_PHASES = ("phase2", "phase3", "phase4", "phase5")
 
 
 @dataclass(kw_only=True)
-class RunConfig:
-    """What a run needs. See `dsrl.config.schema` for the meaning of its fields."""
+class RunConfig(Settled):
+    """What a run needs, derived from one composed tree. `dsrl.config.schema` says what its fields mean.
+
+    Its fields cannot be set: compose another. `resolved` is the tree as plain values, what config.yaml holds.
+    """
 
     phases: list[Phase]
     model: ModelConfig
@@ -49,6 +52,7 @@ class RunConfig:
     verifier: Any
     trainer: TrainerConfig
     logger: dict[str, Any]
+    callbacks: dict[str, Any]
     iterations: int
     prompts_per_iteration: int
     responses_per_prompt: int
@@ -63,12 +67,21 @@ class RunConfig:
     seed: int
     run_dir: Path
     resume: str | None
-    resolved: dict[str, Any]  # the configuration as plain values: what config.yaml holds
+    resolved: dict[str, Any]
+
+    @classmethod
+    def of_plain(cls, resolved: Mapping[str, Any]) -> RunConfig:
+        """Build and check a configuration of plain values, such as that of another run. Raises ConfigError."""
+        composed = OmegaConf.merge(OmegaConf.structured(TrainSchema), dict(resolved))
+        assert isinstance(composed, DictConfig)
+        return cls.of(composed)
 
     @classmethod
     def of(cls, composed: DictConfig) -> RunConfig:
-        """Build and check. Raises ConfigError with every problem found, one a line."""
-        composed = with_its_phases(composed)
+        """Build the parts of a composed tree and check all of it. Reads no run and no checkpoint.
+
+        Raises ConfigError with every problem found, one a line.
+        """
         if unset := [*without_value(composed), *_gaps(composed)]:
             raise ConfigError("\n".join(unset))
         problems: list[str] = []
@@ -84,7 +97,7 @@ class RunConfig:
             raise ConfigError("\n".join(problems))
         known = {field.name for field in dataclasses.fields(cls)}
         config = cls(**{key: value for key, value in fields.items() if key in known}, phases=phases)
-        if wrong := problems_of(config):
+        if wrong := config_problems(config):
             raise ConfigError("\n".join(dict.fromkeys(wrong)))
         return config
 
@@ -95,13 +108,10 @@ class RunConfig:
         return any(term.needs_reference or term.reward_kl is not None for term in terms)
 
     @property
-    def correction(self) -> Correction | None:
-        """The importance weights of conditional objectives, where there are any."""
-        settings, compute_dtype = self.mismatch, self.sampler.compute_dtype
-        exact = compute_dtype is None or (compute_dtype, self.model.dtype, self.trainer.precision) == EXACT
-        if settings.correction == "off" or (settings.correction == "auto" and exact):
-            return None
-        return Correction(level=settings.level, mode=settings.mode, cap=settings.cap)
+    def exact(self) -> bool:
+        """Whether sampler and trainer compute the same probabilities, but for the last bits."""
+        compute_dtype = self.sampler.compute_dtype
+        return compute_dtype is None or (compute_dtype, self.model.dtype, self.trainer.precision) == EXACT
 
     @property
     def steps_per_iteration(self) -> int:
@@ -110,8 +120,8 @@ class RunConfig:
 
 
 def built_fields(composed: DictConfig, problems: list[str]) -> dict[str, Any]:
-    """The values of a composed configuration as a run has them: sections as their dataclasses, parts built, the rest
-    plain; and all of it as plain values under `resolved`. What is wrong with the parts is added to `problems`.
+    """Make the values that a run has of a composed tree: sections as their dataclasses, parts built, the rest plain;
+    and all of it as plain values under `resolved`. What is wrong with the parts is added to `problems`.
     """
     resolved: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     typed = {str(key): OmegaConf.to_object(composed[key]) for key in composed if _is_typed(composed, str(key))}
@@ -121,7 +131,7 @@ def built_fields(composed: DictConfig, problems: list[str]) -> dict[str, Any]:
 
 
 def attempt(problems: list[str], make: Any, *arguments: Any) -> Any:
-    """What `make` returns; where it raises ConfigError, its message is added to `problems`."""
+    """Return what `make` returns; where it raises ConfigError, add its message to `problems`."""
     try:
         return make(*arguments)
     except ConfigError as error:
@@ -129,7 +139,7 @@ def attempt(problems: list[str], make: Any, *arguments: Any) -> Any:
 
 
 def without_value(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Keys that are not set, or refer to what is not there or of another type."""
+    """Find keys that are not set, or that refer to what is not there or is of another type."""
     kind = OmegaConf.get_type(node)
     fields = {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
     for key in map(str, node):
@@ -150,7 +160,7 @@ def without_value(node: DictConfig, prefix: str = "") -> Iterator[str]:
 
 def _is_typed(composed: DictConfig, key: str) -> bool:
     kind = OmegaConf.get_type(composed, key)
-    return dataclasses.is_dataclass(kind) and kind.__module__ == "dsrl.config.schema" and kind is not PhaseConfig
+    return isinstance(kind, type) and issubclass(kind, Settled) and kind is not PhaseConfig
 
 
 def _part(kind: str, spec: Any) -> Any:

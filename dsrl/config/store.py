@@ -12,28 +12,34 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import dsrl
-from dsrl.config.run_config import LATER_PHASES
-from dsrl.config.schema import EvaluationSchema, PhaseConfig, TrainSchema
-from dsrl.registry import KINDS, config_schema, load_plugins, names, parse_spec
+from dsrl.config.schema import PhaseConfig, TrainSchema
+from dsrl.registry import KINDS, config_schema, load_plugins, names, parse_spec, registered_parts
 
 GROUPS = ("objective", "data", "sampler", "verifier")
+"""Kinds that are chosen at the top level of a configuration."""
+LATER_PHASES = ("phase2", "phase3", "phase4", "phase5")
+
+_stored: dict[str, dict[str, Any]] = {}
 
 
 def config_dir() -> Path:
-    """The folder of the YAML configs: inside the installed package, or beside it in a checkout."""
+    """Find the folder of the YAML configs: inside the installed package, or beside it in a checkout."""
     package = Path(dsrl.__file__).parent
     return next(path for path in (package / "configs", package.parent / "configs") if path.is_dir())
 
 
 def store_registry() -> None:
-    """Load plugins and (re)fill Hydra's ConfigStore: the typed root, the parts, and objectives as phases 2 to 5."""
+    """Load plugins and fill Hydra's ConfigStore: the typed root, the parts, and objectives as phases 2 to 5.
+
+    Where nothing has been registered since the last time, the store is left as it is.
+    """
     load_plugins()
+    registered = {kind: dict(registered_parts[kind]) for kind in KINDS}
+    if registered == _stored:
+        return
     known = {kind: names(kind) for kind in KINDS}
     store = ConfigStore.instance()
-    # Hydra copies the whole store for every composition and every line of --help, and then again what it reads of it.
-    ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
-    store.store(name="schema", node=TrainSchema)
-    store.store(name="evaluate_schema", node=EvaluationSchema)
+    store.store(name="train_schema", node=TrainSchema)
     for group in GROUPS:
         for name in known[group]:
             store.store(group=group, name=name, node=_node(group, name, known))
@@ -44,23 +50,22 @@ def store_registry() -> None:
             phase.start = "${model.phase1_iterations}" if group == "phase2" else MISSING
             store.store(group=group, name=name, node=phase)
     OmegaConf.register_new_resolver("dsrl.home", os.path.expanduser, replace=True)
-    OmegaConf.register_new_resolver("dsrl.names", lambda kind: ", ".join(known[kind]), replace=True)
+    _stored.update(registered)
 
 
 def _node(kind: str, name: str, known: Mapping[str, Sequence[str]]) -> DictConfig:
-    """A part's typed parameters; parts within it that take parameters of their own are written out, so that
+    """Make a part's typed parameters; parts within it that take parameters of their own are written out, so that
     `objective.surrogate.clip_high=0.28` can be set. Mappings of free keys stay open to new ones.
     """
     made = config_schema(kind, name)
     node: DictConfig = OmegaConf.structured(made)
     for field in dataclasses.fields(made):
-        value = node._get_node(field.name)
         if field.name in known and field.type is Any:
             spec = OmegaConf.to_container(node)[field.name]  # type: ignore[call-overload,index]
             part, given = parse_spec(field.name, spec) if isinstance(spec, str | dict) else ("", {})
             if part in known[field.name] and len(dataclasses.fields(config_schema(field.name, part))) > 1:
                 node[field.name] = _node(field.name, part, known)
                 node[field.name].merge_with(given)
-        elif isinstance(value, DictConfig) and OmegaConf.get_type(value) is dict:
-            OmegaConf.set_struct(value, False)
+        elif OmegaConf.get_type(node, field.name) is dict and not OmegaConf.is_missing(node, field.name):
+            OmegaConf.set_struct(node[field.name], False)
     return node

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -20,18 +21,25 @@ from dsrl.config.checks import (
     not_finite,
     sampling_problems,
 )
-from dsrl.config.compose import compose_evaluation
+from dsrl.config.compose import compose_tree, composing
+from dsrl.config.explain import options
+from dsrl.config.renamed import in_todays_words
 from dsrl.config.run_config import built_fields, without_value
-from dsrl.config.schema import EvaluationSchema, ModelConfig, SamplingConfig
+from dsrl.config.schema import ModelConfig, SamplingConfig, Settled
 from dsrl.data.source import DataSource
 from dsrl.errors import ConfigError
+from dsrl.evaluation.evaluated_model import spelled_for_evaluation
+from dsrl.evaluation.schema import EvaluationSchema
 from dsrl.runs.resume import differences
 from dsrl.samplers import Sampler
 
 
 @dataclass(kw_only=True)
-class EvaluationConfig:
-    """What an evaluation needs. See `dsrl.config.schema.EvaluationSchema` for the meaning of its fields."""
+class EvaluationConfig(Settled):
+    """What an evaluation needs. `dsrl.evaluation.schema` says what its fields mean; they cannot be set.
+
+    `resolved` is the configuration as plain values, what config.yaml holds.
+    """
 
     model: ModelConfig
     data: DataSource
@@ -80,7 +88,7 @@ class EvaluationConfig:
 
     @property
     def label(self) -> str:
-        """What is evaluated."""
+        """The model that is evaluated: its name, or the checkpoint."""
         return self.checkpoint or self.model.name
 
     @classmethod
@@ -97,9 +105,21 @@ class EvaluationConfig:
         return config
 
 
+def compose_evaluation(overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose the typed tree of an evaluation. Raises ConfigError with every problem found, one a line."""
+    ConfigStore.instance().store(name="evaluate_schema", node=EvaluationSchema)
+    with composing():
+        return compose_tree(spelled_for_evaluation(overrides, options("model")), root="evaluate")
+
+
+def in_use(run_dir: Path) -> str:
+    """Say that another evaluation has a folder."""
+    return f"run_dir={run_dir}: is in use; choose another, or go on with the evaluation there by resume={run_dir}"
+
+
 def _saved(folder: Path) -> DictConfig:
     try:
-        saved = OmegaConf.load(folder / "config.yaml")
+        saved = in_todays_words(OmegaConf.load(folder / "config.yaml"))  # type: ignore[arg-type]
         merged = OmegaConf.merge(OmegaConf.structured(EvaluationSchema), saved)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(
@@ -130,8 +150,3 @@ def _problems(config: EvaluationConfig) -> Iterator[str]:
         yield problem
     elif config.resume is None and (config.run_dir / "config.yaml").exists():
         yield in_use(config.run_dir)
-
-
-def in_use(run_dir: Path) -> str:
-    """What is said of a folder that another evaluation has."""
-    return f"run_dir={run_dir}: is in use; choose another, or go on with the evaluation there by resume={run_dir}"

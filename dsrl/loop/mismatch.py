@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from dsrl.config.schema import MismatchConfig
 from dsrl.types import Metric, Metrics
 
 
@@ -63,3 +64,13 @@ class Correction:
             "mismatch/weight": Metric.mean(weights, mask),
             "mismatch/capped": Metric.mean((weights >= self.cap) | (weights == 0), mask),
         }
+
+
+def correction_of(settings: MismatchConfig, *, exact: bool) -> Correction | None:
+    """Make the importance weights that the settings ask for; None without any.
+
+    exact: whether sampler and trainer compute the same probabilities, but for the last bits: `auto` corrects none then.
+    """
+    if settings.correction == "off" or (settings.correction == "auto" and exact):
+        return None
+    return Correction(level=settings.level, mode=settings.mode, cap=settings.cap)

@@ -21,6 +21,7 @@ from dsrl.loop.experience import Experience
 from dsrl.loop.loss import compute_loss
 from dsrl.loop.metrics import add_metrics, reduce_metrics
 from dsrl.loop.micro_batches import OptimizerStep, optimizer_steps
+from dsrl.loop.mismatch import correction_of
 from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.models.policy import Policy
@@ -231,7 +232,7 @@ class DSRLModule(L.LightningModule):
             policy=self.policy,
             encoder=self.encoder,
             reference=self.reference,
-            correction=config.correction,
+            correction=correction_of(config.mismatch, exact=config.exact),
             micro_batch_tokens=config.update.micro_batch_tokens,
             several_steps=config.steps_per_iteration > 1,
             mismatch_every=0 if self.sampler.compute_dtype is None else config.mismatch.every,

@@ -11,10 +11,10 @@ from dsrl.registry.parts import build
 
 
 def build_weighted(kind: str, owner: str, entries: Any) -> dict[str, tuple[float, Any]]:
-    """Build the parts of a mapping, {NAME: WEIGHT} or {LABEL: {weight, name, parameter: value}}: label to (weight, part).
+    """Build the parts of a mapping, {NAME: WEIGHT} or {LABEL: {weight, name, parameter: value}}.
 
-    Without `name` the label is the registered name; without `weight` that is 1. Raises ConfigError, beginning with
-    `owner`, for anything else.
+    Without `name` the label is the registered name; without `weight` that is 1. Returns weight and part by label.
+    Raises ConfigError, beginning with `owner`, for anything else.
     """
     if not isinstance(entries, Mapping) or not entries:
         raise ConfigError(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import hydra.utils
 import lightning as L
 import transformers
 
@@ -24,10 +23,11 @@ from dsrl.parallel.choose import lightning_precision, strategy_for
 from dsrl.parallel.watchdog import Watchdog
 from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.runs.checkpoints import Checkpoints
+from dsrl.runs.lightning_objects import callbacks_of, loggers_of, own_arguments
 from dsrl.runs.preemption import Preemption
 from dsrl.runs.progress import Progress
-from dsrl.runs.resume import checkpoint_to_resume
 from dsrl.runs.run_folder import RunFolder
+from dsrl.runs.start import start_of
 
 C = TypeVar("C", bound=L.Callback)
 
@@ -102,6 +102,7 @@ def build_trainer(
         callbacks=[
             Watchdog(config.trainer.timeout),
             Preemption(),
+            *callbacks_of(config),
             *callbacks,
             # An iteration's line comes after what one's own callbacks log, and before any checkpoint of it.
             RunFolder(config.run_dir, config=config.resolved, samples=config.logged_samples),
@@ -109,7 +110,8 @@ def build_trainer(
             Progress(config.run_dir),
             Checkpoints(checkpoints, config.checkpoint),
         ],
-        logger=[hydra.utils.instantiate(logger) for logger in config.logger.values()],
+        logger=loggers_of(config),
+        **own_arguments(config.trainer, config.run_dir),
         log_every_n_steps=1,
         inference_mode=False,
         use_distributed_sampler=False,
@@ -135,7 +137,7 @@ def fit(config: RunConfig, *, callbacks: Sequence[L.Callback] = ()) -> Run:
         DSRLError: another rank's end has ended this one; the message names the cause.
         KeyboardInterrupt: it was stopped from the keyboard, and all is saved.
     """
-    checkpoint = checkpoint_to_resume(config)
+    config, checkpoint = start_of(config)
     trainer, module, data = build_trainer(config, callbacks=callbacks, resumes=checkpoint is not None)
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)

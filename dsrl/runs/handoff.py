@@ -6,40 +6,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
-
+from dsrl.config.run_config import RunConfig
 from dsrl.runs.checkpoint_files import UnreadableCheckpoint, read_checkpoint
 
 
 def phase_that_begins(checkpoint: Mapping[str, Any]) -> int | None:
-    """Number of the phase that begins with the iteration after a checkpoint; None within a phase."""
+    """Return the number of the phase that begins with the iteration after a checkpoint; None within a phase."""
     state = checkpoint["callbacks"]["PhaseScheduler"]
     return state["entered"] + 1 if len(state["starts"]) > state["entered"] else None
 
 
-def with_its_phases(composed: DictConfig) -> DictConfig:
-    """The configuration of a run that resumes from a handoff: its `objective` is that of the phase that begins there.
+def with_its_phases(config: RunConfig) -> RunConfig:
+    """Give the `objective` of a run that resumes from a handoff to the phase that begins there.
 
-    So it is where it differs from the objective of the first phase, which is over, or where the phase that begins is
-    not configured. The phases before it, and its settings, are the checkpoint's. Any other run is left as it is.
+    That is what it means where it differs from the objective of the first phase, which is over, or where the phase that
+    begins is not configured. The phases before it, and its settings, are the checkpoint's. Any other run is left as it
+    is. Raises ConfigError where the phases do not go together with the rest of the configuration.
     """
-    path = Path(str(composed.resume))
-    if composed.resume in (None, "last") or not path.exists():
-        return composed
+    if config.resume in (None, "last"):
+        return config
     try:
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_checkpoint(Path(str(config.resume)))
     except UnreadableCheckpoint:  # said where it is resumed
-        return composed
-    number, saved = phase_that_begins(checkpoint), checkpoint["dsrl"]["config"]
+        return config
+    number, saved, asked = phase_that_begins(checkpoint), checkpoint["dsrl"]["config"], config.resolved
     if number is None:
-        return composed
-    objective = OmegaConf.to_container(composed, resolve=True)["objective"]  # type: ignore[call-overload,index]
-    if objective == saved["objective"] and composed[f"phase{number}"] is not None:
-        return composed
-    composed = composed.copy()
-    with open_dict(composed):
-        composed.objective = saved["objective"]
-        for earlier in range(2, number):
-            composed[f"phase{earlier}"] = saved[f"phase{earlier}"]
-        composed[f"phase{number}"] = {**saved[f"phase{number}"], "objective": objective}
-    return composed
+        return config
+    objective = asked["objective"]
+    if objective == saved["objective"] and asked[f"phase{number}"] is not None:
+        return config
+    earlier = {f"phase{before}": saved[f"phase{before}"] for before in range(2, number)}
+    begins = {f"phase{number}": {**saved[f"phase{number}"], "objective": objective}}
+    return RunConfig.of_plain({**asked, "objective": saved["objective"], **earlier, **begins})

@@ -1,4 +1,4 @@
-"""Where a resumed run continues, and what may differ from the run that it continues."""
+"""The checkpoint that a resumed run continues, and what may differ from the run that wrote it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dsrl.config.run_config import LATER_PHASES, RunConfig
+from dsrl.config.renamed import in_todays_words
+from dsrl.config.run_config import RunConfig
+from dsrl.config.store import LATER_PHASES
 from dsrl.errors import ConfigError
 from dsrl.runs.checkpoint_files import UnreadableCheckpoint, read_checkpoint
 from dsrl.runs.handoff import phase_that_begins
@@ -20,6 +22,7 @@ MAY_CHANGE = (
     "checkpoint",
     "logged_samples",
     "logger",
+    "callbacks",
     "trainer",
     "update.micro_batch_tokens",
     "sampler.batch_size",
@@ -29,7 +32,7 @@ MAY_CHANGE = (
 
 
 def checkpoint_to_resume(config: RunConfig) -> Path | None:
-    """The checkpoint to continue from; None for a run from the beginning.
+    """Find the checkpoint to continue from; None for a run from the beginning.
 
     `resume=last` is the newest in the run folder, none where it has no checkpoint yet; `resume=PATH` is that file.
     Raises ConfigError where it cannot be read, was made with another configuration, or has nothing left to run.
@@ -44,7 +47,7 @@ def checkpoint_to_resume(config: RunConfig) -> Path | None:
     may_change = MAY_CHANGE if begins is None else (*MAY_CHANGE, *LATER_PHASES[begins - 2 :])
     changed = [
         f"{key}: {before!r} in the checkpoint, {after!r} now"
-        for key, before, after in differences(saved["config"], config.resolved)
+        for key, before, after in differences(in_todays_words(saved["config"]), config.resolved)
         if not any(key == free or key.startswith(f"{free}.") for free in may_change)
     ]
     if changed:
@@ -60,7 +63,7 @@ def checkpoint_to_resume(config: RunConfig) -> Path | None:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint in which most iterations are done; None without any."""
+    """Find the checkpoint in which most iterations are done; None without any."""
     found = [(_iterations_done(path), path) for path in folder.glob("*.ckpt")]
     return max(found)[1] if found else None
 
@@ -72,7 +75,7 @@ def _iterations_done(path: Path) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The checkpoint's content. Where it cannot be read, the error names the newest beside it that can."""
+    """Read a checkpoint's content. Where it cannot be read, the error names the newest beside it that can."""
     try:
         return read_checkpoint(path)
     except UnreadableCheckpoint as error:
@@ -91,7 +94,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def differences(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two configurations differ: key, the value before, the value after."""
+    """Find where two configurations differ: key, the value before, the value after."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in dict.fromkeys([*before, *after]):
             yield from differences(before.get(key), after.get(key), f"{prefix}.{key}" if prefix else str(key))

@@ -1,16 +1,25 @@
 """Good command lines reach RunConfig with the values they ask for."""
 
+import dataclasses
+import inspect
 import json
+import sys
 
+import hydra
+import lightning as L
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.version import getbase
 from omegaconf import OmegaConf
 
 from dsrl.config.command_line import jobs, read, search_path
 from dsrl.config.compose import check_command_line, compose
 from dsrl.config.run_config import RunConfig
+from dsrl.config.schema import TrainerConfig
 from dsrl.config.store import config_dir
+from dsrl.config.trainer_arguments import INSTEAD
 from dsrl.errors import ConfigError
 from dsrl.phases.conditions import Drop, Plateau
 
@@ -206,7 +215,11 @@ def test_the_settings_of_the_paper(questions):
     assert second.reset_optimizer is False  # "Its optimizer state is not reset"
 
 
-CONFIGS = [path for group in ("model", "logger", "trainer", "experiment") for path in (config_dir() / group).glob("*")]
+CONFIGS = [
+    path
+    for group in ("model", "logger", "callbacks", "trainer", "experiment")
+    for path in (config_dir() / group).glob("*")
+]
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS), ids=lambda path: f"{path.parent.name}={path.stem}")
@@ -242,3 +255,53 @@ def test_a_verifier_of_a_file(tmp_path):
     (tmp_path / "verifier").mkdir()
     (tmp_path / "verifier" / "ours.yaml").write_text("name: composite\ncomponents: {exact: 1.0, numeric: 0.5}\n")
     assert compose([search_path(str(tmp_path)), "verifier=ours"]).verifier.components == {"exact": 1.0, "numeric": 0.5}
+
+
+def test_under_the_users_own_hydra(tmp_path, monkeypatch):
+    """Its configuration and its version stay in force, and the result is the same."""
+    (tmp_path / "mine.yaml").write_text("a: 1\n")
+    monkeypatch.setattr(sys, "argv", ["app.py", f"hydra.run.dir={tmp_path}/out"])
+    seen = []
+
+    @hydra.main(config_path=str(tmp_path), config_name="mine", version_base="1.2")
+    def app(config):
+        before = GlobalHydra.instance(), GlobalHydra.instance().hydra, getbase()
+        seen.append(compose(["iterations=7"]).iterations)
+        with pytest.raises(ConfigError):
+            compose(["iterations=x"])
+        assert (GlobalHydra.instance(), GlobalHydra.instance().hydra, getbase()) == before
+        seen.append(hydra_compose("mine").a)
+
+    app()
+    GlobalHydra.instance().clear()
+    assert seen == [7, 1]
+
+
+def test_what_is_composed_cannot_be_changed():
+    config = compose([])
+    message = "iterations=3 cannot be set in a configuration that is composed; compose another with that override"
+    with pytest.raises(ConfigError, match=message):
+        config.iterations = 3
+    with pytest.raises(ConfigError, match="lr=1 cannot be set"):
+        config.optimizer.lr = 1
+    assert (config.iterations, config.optimizer.lr) == (40, 1e-4)
+
+
+def test_callbacks_are_chosen_and_added(tmp_path):
+    (tmp_path / "callbacks").mkdir()
+    for name in "ab":
+        (tmp_path / "callbacks" / f"{name}.yaml").write_text(f"{name}: {{_target_: package.{name.upper()}}}\n")
+    added = ["+callbacks.mine._target_=package.C", "+callbacks.mine.arg=1"]
+    config = compose([search_path(str(tmp_path)), "callbacks=[a,b]", *added])
+    assert config.callbacks == {
+        "a": {"_target_": "package.A"},
+        "b": {"_target_": "package.B"},
+        "mine": {"_target_": "package.C", "arg": 1},
+    }
+    assert compose([]).callbacks == {}
+
+
+def test_every_argument_of_lightnings_trainer_is_a_key_or_has_its_reason():
+    ours = {field.name for field in dataclasses.fields(TrainerConfig)} - {"timeout", "cpu_offload"}
+    assert ours | {*INSTEAD} == {*inspect.signature(L.Trainer.__init__).parameters} - {"self"}
+    assert not ours & {*INSTEAD}

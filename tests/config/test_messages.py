@@ -3,7 +3,9 @@
 import pytest
 
 from dsrl.config.compose import check_command_line, compose
+from dsrl.config.run_config import RunConfig
 from dsrl.errors import ConfigError
+from dsrl.runs.start import check_run_dir
 
 NAMES = [
     ("objective=grp", "objective=grp: no such objective; there are cispo, dapo,", "Did you mean 'grpo'?"),
@@ -113,6 +115,25 @@ PHASES = [
     ("+phase2=grpo|+phase3=grpo|phase3.start=3", "phase3.start=3: must come after phase 2, which starts at 5"),
     ("+phase2=grpo|+phase3=nsr|phase2.start={name: drop, earliest: 9}|phase3.start=9", "starts at 9 or later"),
 ]
+OLD = [
+    ("refill=2", "refill is now called dynamic_sampling"),
+    ("samples_per_iteration=2", "samples_per_iteration is now called logged_samples"),
+    ("update.max_tokens=9", "update.max_tokens is now called update.micro_batch_tokens"),
+    ("update={max_tokens: 9}", "update.max_tokens is now called update.micro_batch_tokens"),
+    ("+update.max_tokens=9", "update.max_tokens is now called update.micro_batch_tokens"),
+    ("sampler=vllm|sampler.sleep=1", "sampler.sleep is now called sampler.sleep_level"),
+]
+LIGHTNING = [
+    ("trainer.max_epochs=3", "unknown key 'trainer.max_epochs': iterations says how long a run is"),
+    ("+trainer.gradient_clip_val=1", "unknown key 'trainer.gradient_clip_val': update.clip_norm says it"),
+    ("trainer.plugins=x", "unknown key 'trainer.plugins': trainer.strategy and trainer.precision choose them"),
+    ("trainer.max_time=soon", "trainer.max_time=soon: must be days:hours:minutes:seconds, such as '00:03:30:00'"),
+    ("trainer.profiler=simpel", "trainer.profiler=simpel: allowed are simple, advanced, pytorch.", "'simple'?"),
+    ("trainer.deterministic=warn", "trainer.deterministic=warn: must be true or false"),
+    ("callbacks=x", "callbacks=x: no such callbacks; there are none."),
+    ("+callbacks.mine.arg=1", "callbacks.mine={'arg': 1}: must have _target_, the class of a Lightning callback"),
+    ("callbacks.mine._target_=x", "unknown key 'callbacks.mine._target_'.", "write +callbacks.mine._target_=VALUE"),
+]
 VALUES = [
     ("iterations=abc", "iterations=abc: must be a whole number"),
     ("iterations=1.5", "iterations=1.5: must be a whole number"),
@@ -171,7 +192,7 @@ FILES = [
 WORDS = ["objective", "=x", "a b", "objective=[grpo", "objective==grpo", "öbjective=grpo", "objective=ñsr", "--", ""]
 
 
-@pytest.mark.parametrize("case", NAMES + KEYS + PHASES + VALUES + FILES, ids=lambda case: case[0])
+@pytest.mark.parametrize("case", NAMES + KEYS + OLD + LIGHTNING + PHASES + VALUES + FILES, ids=lambda case: case[0])
 def test_message(case):
     line, *fragments = case
     with pytest.raises(ConfigError) as refused:
@@ -213,18 +234,24 @@ def test_a_sweep_is_refused_for_any_of_its_jobs():
     assert "cannot be swept" in told(["run_dir=a,b"], multirun=True)[0]
 
 
+def start(composed):
+    check_run_dir(RunConfig.of(composed))
+
+
 def test_an_existing_run_is_not_overwritten(tmp_path):
     (tmp_path / "0").mkdir()
     for folder in (tmp_path, tmp_path / "0"):
         (folder / "config.yaml").touch()
-    assert "holds a run already" in told([f"run_dir={tmp_path}"])[0]
-    assert told(["seed=1,2", f"run_dir={tmp_path}"], multirun=True)[0].startswith(f"run_dir={tmp_path}/0: holds a run")
+    assert "holds a run already" in told([f"run_dir={tmp_path}"], check=start)[0]
+    sweep = told(["seed=1,2", f"run_dir={tmp_path}"], multirun=True, check=start)
+    assert sweep[0].startswith(f"run_dir={tmp_path}/0: holds a run")
     assert compose([f"run_dir={tmp_path}", "resume=last"]).resume == "last"
     (tmp_path / "x.ckpt").touch()
-    assert "needs a new one" in told([f"run_dir={tmp_path}", f"resume={tmp_path}/x.ckpt"])[0]
+    assert "needs a new one" in told([f"run_dir={tmp_path}", f"resume={tmp_path}/x.ckpt"], check=start)[0]
 
 
 def test_only_the_form_is_checked_where_nothing_runs():
-    assert check_command_line(["model=hf", "data=parquet"], runs=False) == ["model=hf", "data=parquet"]
+    line = ["model=hf", "data=parquet"]
+    assert check_command_line(line, check=lambda composed: None) == line
     with pytest.raises(ConfigError, match="no such objective"):
-        check_command_line(["objective=grop"], runs=False)
+        check_command_line(["objective=grop"], check=lambda composed: None)

@@ -245,9 +245,8 @@ def test_only_rows_that_count_reach_the_model(label, policy):
 
 
 def test_every_preset_has_its_row_in_the_table():
-    built_in = [
-        name for name in names("objective") if registered_parts["objective"][name].__module__.startswith("dsrl.")
-    ]
+    parts = registered_parts["objective"]
+    built_in = [name for name in names("objective") if parts[name].__module__.startswith("dsrl.")]
     assert set(built_in) <= set(SCORED)
 
 

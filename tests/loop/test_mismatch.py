@@ -14,7 +14,7 @@ from dsrl.loop.experience import SpaceView, compute_advantages
 from dsrl.loop.loss import compute_loss
 from dsrl.loop.metrics import add_metrics, reduce_metrics
 from dsrl.loop.micro_batches import MicroBatch
-from dsrl.loop.mismatch import Correction, mismatch_metrics
+from dsrl.loop.mismatch import Correction, correction_of, mismatch_metrics
 from dsrl.registry import registered_parts
 from dsrl.samplers import HFSampler
 from dsrl.types import Counts, LossBatch, Prompt, Rollouts
@@ -135,8 +135,9 @@ class Settings:
 )
 def test_by_default_it_corrects_where_numerics_differ(tmp_path, compute_dtype, overrides, corrected):
     config = compose([f"run_dir={tmp_path / 'run'}", *overrides])
-    config.sampler = Settings(compute_dtype)
-    assert config.correction == (Correction(level="token", mode="truncate", cap=2.0) if corrected else None)
+    exact = dataclasses.replace(config, sampler=Settings(compute_dtype)).exact
+    expected = Correction(level="token", mode="truncate", cap=2.0) if corrected else None
+    assert correction_of(config.mismatch, exact=exact) == expected
 
 
 @pytest.mark.parametrize(

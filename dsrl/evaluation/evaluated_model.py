@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dsrl.config.command_line import read, text_of
+from dsrl.config.renamed import in_todays_words
 from dsrl.errors import ConfigError
 from dsrl.runs.checkpoint_files import read_checkpoint
 from dsrl.runs.resume import newest_checkpoint
@@ -20,7 +21,7 @@ ASKED_ALIKE = ("system_prompt", "template", "max_prompt_tokens")
 
 
 def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]) -> list[str]:
-    """The overrides with `model=PATH` as `model=hf model.name=PATH`, and the verifier that fits where none is named.
+    """Write `model=PATH` as `model=hf model.name=PATH`, and add the verifier that fits where none is named.
 
     Where the model comes from a run, the run says what the command line leaves open: the model's settings, how long its
     answers may be, and, unless `data` is given, the data and the verifier. Raises ConfigError for a path that is none
@@ -62,7 +63,7 @@ def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]
 
 
 def _fitting_verifier(entries: Sequence[Any]) -> str:
-    """The verifier of the questions that `data.val` asks. Raises ConfigError where they need different ones."""
+    """Find the verifier of the questions that `data.val` asks. Raises ConfigError where they need different ones."""
     named = [entry.get("name", entry.get("path")) if isinstance(entry, Mapping) else entry for entry in entries]
     fitting = {str(name): FITTING.get(str(name), "math") for name in named}
     if len({*fitting.values()}) > 1:
@@ -75,14 +76,14 @@ def _fitting_verifier(entries: Sequence[Any]) -> str:
 
 
 def _found(model: str) -> tuple[dict[str, Any], Path | None, dict[str, Any]]:
-    """The model's settings, the checkpoint that holds its weights, and the configuration of the run that it comes from;
-    None and empty where there is none.
+    """Find the model's settings, the checkpoint that holds its weights, and the configuration of the run that it comes
+    from; None and empty where there is none.
     """
     path = Path(model).expanduser()
     if path.suffix == ".ckpt":
         if not path.exists():
             raise ConfigError(f"model={model}: no such checkpoint")
-        run: Any = read_checkpoint(path)["dsrl"]["config"]
+        run: Any = in_todays_words(read_checkpoint(path)["dsrl"]["config"])
         return run["model"], path, run
     if (path / "config.yaml").is_file() and not (path / "config.json").is_file():
         run = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
@@ -90,6 +91,7 @@ def _found(model: str) -> tuple[dict[str, Any], Path | None, dict[str, Any]]:
             raise ConfigError(
                 f"model={model}: its config.yaml is not that of a run; an evaluation goes on by resume={model}"
             )
+        run = in_todays_words(run)
         if (path / "hf" / "config.json").is_file():  # adapters are merged into it
             settings = {key: value for key, value in run["model"].items() if key != "lora"}
             return {**settings, "name": str(path / "hf")}, None, run
@@ -108,7 +110,7 @@ def _found(model: str) -> tuple[dict[str, Any], Path | None, dict[str, Any]]:
 
 
 def _part(kind: str, spec: Any, leave_out: Sequence[str] = ()) -> Iterator[str]:
-    """A part's choice and its parameters as overrides."""
+    """Write a part's choice and its parameters as overrides."""
     name, parameters = (spec, {}) if isinstance(spec, str) else (spec["name"], spec)
     yield f"{kind}={name}"
     yield from _values(kind, {key: value for key, value in parameters.items() if key not in ("name", *leave_out)})

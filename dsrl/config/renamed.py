@@ -1,0 +1,30 @@
+"""Keys of earlier versions: what they are called now, in messages and in what earlier versions wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+RENAMED = {
+    "refill": "dynamic_sampling",
+    "samples_per_iteration": "logged_samples",
+    "update.max_tokens": "update.micro_batch_tokens",
+    "sampler.sleep": "sampler.sleep_level",
+}
+"""A key of version 0.1, and what it is called since 0.2."""
+
+
+def in_todays_words(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the keys of a configuration of plain values that an earlier version wrote; others stay as they are."""
+    found: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in saved.items()}
+    for old, new in RENAMED.items():
+        section, _, last = old.rpartition(".")
+        holder = found.get(section) if section else found
+        if not isinstance(holder, dict) or last not in holder or (section == "sampler" and holder["name"] != "vllm"):
+            continue
+        renamed = {new.rpartition(".")[2] if key == last else key: value for key, value in holder.items()}
+        if section:
+            found[section] = renamed
+        else:
+            found = renamed
+    return found

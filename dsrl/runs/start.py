@@ -1,0 +1,44 @@
+"""Where a run starts: what its folder holds already, and the checkpoint and the phases of a resumed one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from dsrl.config.run_config import RunConfig
+from dsrl.errors import ConfigError
+
+
+class Start(NamedTuple):
+    """What a run begins with: its configuration, and the checkpoint that it goes on from."""
+
+    config: RunConfig
+    checkpoint: Path | None
+
+
+def start_of(config: RunConfig) -> Start:
+    """Find where a run starts, before anything of it is loaded or written.
+
+    `resume=HANDOFF objective=NAME` gives another objective to the phase that begins there, so that the configuration to
+    run is not always the one that was composed. Raises ConfigError where the run folder holds a run already, or where
+    the checkpoint cannot be continued.
+    """
+    from dsrl.runs.handoff import with_its_phases  # these load torch
+    from dsrl.runs.resume import checkpoint_to_resume
+
+    check_run_dir(config)
+    config = with_its_phases(config)
+    return Start(config, checkpoint_to_resume(config))
+
+
+def check_run_dir(config: RunConfig) -> None:
+    """Raise ConfigError where the run folder holds a run that this one does not go on with."""
+    resume, run_dir = config.resume, config.run_dir
+    if resume == "last" or not (run_dir / "config.yaml").exists():
+        return
+    hint = (
+        "choose another, or go on with it by resume=last"
+        if resume is None
+        else f"resume={resume} needs a new one (resume=last goes on in this)"
+    )
+    raise ConfigError(f"run_dir={run_dir}: holds a run already; {hint}")

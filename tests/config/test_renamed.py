@@ -1,0 +1,48 @@
+"""Keys of version 0.1."""
+
+import pytest
+
+from dsrl.config.command_line import search_path
+from dsrl.config.compose import compose
+from dsrl.config.renamed import RENAMED, in_todays_words
+from dsrl.errors import ConfigError
+
+
+def test_what_an_earlier_version_wrote():
+    saved = {"refill": 2, "update": {"epochs": 1, "max_tokens": 9}, "sampler": {"name": "vllm", "sleep": 1}, "seed": 0}
+    assert in_todays_words(saved) == {
+        "dynamic_sampling": 2,
+        "update": {"epochs": 1, "micro_batch_tokens": 9},
+        "sampler": {"name": "vllm", "sleep_level": 1},
+        "seed": 0,
+    }
+    assert saved["update"] == {"epochs": 1, "max_tokens": 9}
+
+
+@pytest.mark.parametrize("saved", [{"sampler": "hf"}, {"sampler": {"name": "mine", "sleep": 1}}, {"update": None}, {}])
+def test_what_is_left_as_it_is(saved):
+    assert in_todays_words(saved) == saved
+
+
+def test_new_keys_exist():
+    resolved = compose([]).resolved
+    for key in RENAMED.values():
+        section, _, last = key.rpartition(".")
+        assert section == "sampler" or last in (resolved[section] if section else resolved)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("refill: 2", "experiment=mine: refill is now called dynamic_sampling"),
+        ("update: {max_tokens: 9}", "experiment=mine: update.max_tokens is now called update.micro_batch_tokens"),
+        ("seeed: 2", "experiment=mine: unknown key 'seeed'. Did you mean 'seed'?"),
+        ("trainer: {max_epochs: 2}", "experiment=mine: unknown key 'trainer.max_epochs': iterations says how long"),
+    ],
+)
+def test_a_file_of_an_earlier_version(text, message, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    with pytest.raises(ConfigError) as refused:
+        compose([search_path(str(tmp_path)), "experiment=mine"])
+    assert str(refused.value).startswith(message)
