@@ -10,14 +10,17 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-import griffe
 import yaml
 
 from dsrl.config import schema
+from dsrl.config.help import attribute_docs
+from dsrl.config.store import LATER_PHASES
+from dsrl.evaluation.schema import EvaluationSchema
 from dsrl.registry import KINDS, config_schema, find, names
 
 ROOT = Path(__file__).parents[1]
-SOURCE = griffe.load("dsrl", search_paths=[ROOT])
+DEFAULTS = yaml.safe_load((ROOT / "configs" / "train.yaml").read_text())["defaults"]
+CHOSEN = {group: f"`{name}`" for entry in DEFAULTS if isinstance(entry, dict) for group, name in entry.items()}
 TYPES: dict[Any, str] = {
     int: "whole number",
     float: "number",
@@ -53,7 +56,7 @@ def configuration() -> str:
 def evaluation() -> str:
     """The keys of an evaluation that a run does not have."""
     known = {field.name for field in dataclasses.fields(schema.TrainSchema)}
-    return "\n".join(_table("", schema.EvaluationSchema, without=known))
+    return "\n".join(_table("", EvaluationSchema, without=known))
 
 
 def parts() -> str:
@@ -96,13 +99,14 @@ def _table(prefix: str, group: type, without: set[str] = frozenset()) -> Iterato
     for field in dataclasses.fields(group):
         if field.name in without or dataclasses.is_dataclass(hints[field.name]):
             continue
-        key = f"{prefix}.{field.name}".lstrip(".")
-        yield f"| `{key}` | {_type(field.name, hints[field.name])} | {_default(field)} | {_meaning(group, field)} |"
+        key, is_part = f"{prefix}.{field.name}".lstrip("."), field.name in KINDS or field.name in LATER_PHASES
+        kind = "[a part](parts.md)" if is_part else _type(hints[field.name])
+        default = CHOSEN.get(key) or _default(field)
+        choice = f"Chosen by {'+' if field.name in LATER_PHASES else ''}{field.name}=NAME." if is_part else ""
+        yield f"| `{key}` | {kind} | {default} | {_meaning(group, field) or choice} |"
 
 
-def _type(name: str, annotation: Any) -> str:
-    if name in KINDS or re.fullmatch(r"phase\d", name):
-        return "[a part](parts.md)"
+def _type(annotation: Any) -> str:
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     return " or ".join(TYPES[kind] for kind in kinds)
 
@@ -116,12 +120,8 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 
 def _meaning(group: Any, field: dataclasses.Field[Any]) -> str:
-    """Return the docstring of a field, in the class that declares it; nothing for a function's parameter."""
-    if not inspect.isclass(group):
-        return ""
-    owner = next(base for base in group.__mro__ if field.name in inspect.get_annotations(base))
-    documented = SOURCE[f"{owner.__module__}.{owner.__qualname__}".removeprefix("dsrl.")].members.get(field.name)
-    text = documented.docstring.value if documented and documented.docstring else field.metadata.get("needs", "")
+    """Return the docstring under a field; nothing for a function's parameter."""
+    text = attribute_docs(group).get(field.name, "") if inspect.isclass(group) else ""
     return " ".join(text.split()).replace("|", "\\|")
 
 

@@ -16,7 +16,9 @@ from rich.console import Console
 import dsrl.evaluate
 import dsrl.export
 from dsrl.config.command_line import search_path
-from dsrl.config.compose import check_command_line, compose, compose_evaluation
+from dsrl.config.compose import check_command_line, compose
+from dsrl.config.run_config import RunConfig
+from dsrl.evaluation.config import compose_evaluation
 from dsrl.runs.fit import fit
 
 ROOT = Path(__file__).parents[2]
@@ -106,15 +108,20 @@ def _leading_variables(words: list[str]) -> Iterator[str]:
 
 
 def _check_train(words: list[str]) -> None:
-    """Names, keys, types and values. What a run folder of before holds is not looked for."""
+    """Names, keys, types, and values against each other. What an earlier run has written is not looked for."""
     flags = [word for word in words if word.startswith("-")]
     folders = [search_path(flag.partition("=")[2]) for flag in flags if flag.startswith("--config-dir=")]
     unknown = {flag.partition("=")[0] for flag in flags} - {"-m", "--cfg", "--resolve", "--help", "--config-dir"}
     assert not unknown, unknown
     overrides = [word for word in words if word not in (*flags, "job", "...")]
     _stand_in_files(overrides)
-    runs = not flags and not any(word.startswith("resume=") for word in overrides)
-    check_command_line([*overrides, *folders], multirun="-m" in flags, runs=runs)
+    composes_alone = {"--cfg", "--help"} & {*flags}
+    overrides = [word for word in overrides if not word.startswith("resume=")]
+    check_command_line(
+        [*overrides, *folders],
+        multirun="-m" in flags,
+        check=(lambda composed: None) if composes_alone else RunConfig.of,
+    )
 
 
 def _check_evaluate(words: list[str]) -> None:

@@ -70,7 +70,7 @@ def test_the_notebook(tmp_path: Path) -> None:
     parameters.source = f"overrides = {[*TWO_PHASES[:3], 'phase2.start=1', *validates]}"
     folder = {"metadata": {"path": str(tmp_path)}}
     runner = client.NotebookClient(notebook, timeout=120, resources=folder)
-    runner.execute(env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)})
+    runner.execute(env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert (tmp_path / "runs").is_dir()
