@@ -83,15 +83,15 @@ def _compare(overrides: Sequence[str], console: Console) -> None:
         )
     if problem := next(filter(None, map(folder_problem, targets)), None):
         raise ConfigError(problem)
-    from dsrl.evaluation.comparison import compare, plain, table_of
+    from dsrl.evaluation.comparison import compare, comparison_table, comparison_values
 
     found = compare(*folders)
-    console.print(table_of(found, *folders))
+    console.print(comparison_table(found, *folders))
     for target in targets:
         path = Path(target).expanduser() / "comparison.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         first, second = map(str, folders)
-        written = {"first": first, "second": second, "results": plain(found)}
+        written = {"first": first, "second": second, "results": comparison_values(found)}
         path.write_text(json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -8,8 +8,8 @@ from run_files import apart, metrics, samples, weights
 from transformers import AutoModelForCausalLM
 
 from dsrl.config.schema import ModelConfig
-from dsrl.export import export
 from dsrl.models.loading import load_model
+from dsrl.runs.hf_folder import export
 
 TWO_PHASES = (
     "sampler=frozen",

@@ -12,7 +12,7 @@ import torch
 from run_files import lines_apart, metrics, samples, weights
 from test_equal import STRATEGIES, TWO_PHASES
 
-from dsrl.runs.checkpoint_files import read_checkpoint
+from dsrl.storage.checkpoint_files import read_checkpoint
 
 PHASES = ("objective=nsr_prerl", "+phase2=grpo", "phase2.objective.kl={coefficient: 0.1, estimator: k3}")
 LONG = (*PHASES, "phase2.start=4", "iterations=24", "checkpoint.every=1", "responses_per_prompt=8")

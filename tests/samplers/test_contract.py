@@ -8,9 +8,8 @@ import torch
 from dsrl import build, names
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
-from dsrl.models.loading import load_model, load_tokenizer
-from dsrl.models.policy import Policy
-from dsrl.samplers.contract import CHECKS, Bench
+from dsrl.models import Policy, load_model, load_tokenizer
+from dsrl.samplers.contract import CHECKS, SamplerBench
 
 torch.set_num_threads(1)
 
@@ -34,7 +33,7 @@ def bench(request):
     policy, encoder = Policy(model), PromptEncoder(tokenizer=tokenizer)
     sampler = build("sampler", request.param)
     sampler.setup(policy, encoder)
-    yield Bench(sampler=sampler, policy=policy, encoder=encoder)
+    yield SamplerBench(sampler=sampler, policy=policy, encoder=encoder)
     sampler.close()
 
 

@@ -22,7 +22,7 @@ from dsrl.errors import ConfigError, DSRLError
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.models.policy import Policy
 from dsrl.samplers.vllm.process import EngineProcess, cpu_environment
-from dsrl.samplers.vllm.weights import BLOCK, CHUNK, Outbox, WeightReceiver, checksum_of
+from dsrl.samplers.vllm.weights import BLOCK_BYTES, CHUNK_BYTES, Outbox, WeightReceiver, checksum_of
 from dsrl.types import Prompt, SamplingParams
 
 torch.set_num_threads(1)
@@ -94,7 +94,7 @@ def difference(sampler, **changes):
 def without(monkeypatch, folder, module, method):
     """Engines started from now on lack what a method does."""
     change = f"import {module} as changed; changed.{method} = lambda self: None"
-    code = f"import sys\nif 'vllm_engine' in sys.orig_argv[-1]:\n    {change}\n"
+    code = f"import sys\nif 'samplers.vllm.engine' in sys.orig_argv[-1]:\n    {change}\n"
     (folder / "sitecustomize.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
@@ -385,8 +385,8 @@ class Receiver(WeightReceiver):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_all_weights_arrive_whatever_their_sizes(dtype, monkeypatch):
-    monkeypatch.setattr("dsrl.samplers.vllm.weights.CHUNK", 2 * BLOCK)
-    shapes = [(3,), (7, 11), (), (64, 40), (5, BLOCK), (2,), (1000,), (0, 4), (90, 90)]  # two that fill no buffer
+    monkeypatch.setattr("dsrl.samplers.vllm.weights.CHUNK_BYTES", 2 * BLOCK_BYTES)
+    shapes = [(3,), (7, 11), (), (64, 40), (5, BLOCK_BYTES), (2,), (1000,), (0, 4), (90, 90)]  # two that fill no buffer
     weights = {str(shape): torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes}
     outbox, receiver = Outbox(), Receiver()
     try:
@@ -403,21 +403,25 @@ def test_all_weights_arrive_whatever_their_sizes(dtype, monkeypatch):
             for name, tensor in weights.items():
                 assert receiver.held[name].dtype == dtype
                 assert torch.equal(receiver.held[name], (tensor * factor).to(dtype))
-        assert {len(buffer.bytes) for buffer in outbox.buffers} <= {2 * BLOCK, 5 * BLOCK * dtype.itemsize, 8 * BLOCK}
+        assert {len(buffer.bytes) for buffer in outbox.buffers} <= {
+            2 * BLOCK_BYTES,
+            5 * BLOCK_BYTES * dtype.itemsize,
+            8 * BLOCK_BYTES,
+        }
     finally:
         outbox.close()
         outbox.close()
 
 
 def test_a_checksum_sees_bytes_changed_and_moved():
-    data = torch.randint(0, 256, (4 * BLOCK,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    found = {checksum_of(data, 0), checksum_of(data, 1), checksum_of(data[: 3 * BLOCK], 0)}
-    for change in (lambda d: d[17].add_(1), lambda d: d.copy_(d.roll(BLOCK)), lambda d: d[BLOCK:].zero_()):
+    data = torch.randint(0, 256, (4 * BLOCK_BYTES,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = {checksum_of(data, 0), checksum_of(data, 1), checksum_of(data[: 3 * BLOCK_BYTES], 0)}
+    for change in (lambda d: d[17].add_(1), lambda d: d.copy_(d.roll(BLOCK_BYTES)), lambda d: d[BLOCK_BYTES:].zero_()):
         changed = data.clone()
         change(changed)
         found.add(checksum_of(changed, 0))
     assert len(found) == 6
-    assert checksum_of(torch.ones(2 * BLOCK, dtype=torch.uint8), 0) == 3 * 512 * 0x0101010101010101 % 2**64
+    assert checksum_of(torch.ones(2 * BLOCK_BYTES, dtype=torch.uint8), 0) == 3 * 512 * 0x0101010101010101 % 2**64
 
 
 def test_a_full_dev_shm_is_named():
@@ -434,7 +438,7 @@ def test_no_memory_is_one_clear_error(monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     descriptors = os.listdir("/proc/self/fd")
-    message = rf"no shared memory of {CHUNK >> 20} MiB for the policy's weights \(No space left on device\)"
+    message = rf"no shared memory of {CHUNK_BYTES >> 20} MiB for the policy's weights \(No space left on device\)"
     with pytest.raises(DSRLError, match=message):
         list(Outbox().chunks([("w", torch.zeros(1024, 1024))], torch.float32))
     assert os.listdir("/proc/self/fd") == descriptors
