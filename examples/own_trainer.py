@@ -2,7 +2,8 @@
 
     python examples/own_trainer.py [KEY=VALUE ...]
 
-One epoch is one iteration. Nothing is written but what your callbacks and loggers write.
+One epoch is one iteration. PhaseScheduler writes the policy of a handoff into `checkpoints` in the Trainer's folder; the
+rest is yours to write.
 """
 
 import sys
@@ -30,6 +31,7 @@ if __name__ == "__main__":
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
+        default_root_dir=config.run_dir,
         num_sanity_val_steps=0,
         limit_val_batches=0,
     )
