@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,13 +19,14 @@ SKIPPED_AT_MOST = 4
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_snippet_of_a_page(page: Path, own_folder: Path) -> None:
-    scope: dict[str, Any] = {"__name__": "snippets_of_a_page"}
+def test_every_snippet_of_a_page(page: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("page")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # where parts that the page registers are looked up
     for snippet in snippets_of(page):
         if snippet.mark.startswith("skip"):
             continue
         try:
-            evaluate(snippet, scope, own_folder)
+            evaluate(snippet, vars(module), own_folder)
         except Exception as error:
             error.add_note(f"in the snippet at {snippet.place}")
             raise
