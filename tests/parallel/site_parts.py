@@ -8,11 +8,14 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
+import lightning as L
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from dsrl import register
@@ -26,6 +29,17 @@ from dsrl.types import Prompt, Rollouts, SamplingParams
 from dsrl.verifiers.exact import Exact
 
 Watchdog.__init__.__defaults__ = (0.5,)  # `beat`: a failure is known in half the time
+
+
+def _wait_less(watchdog: Watchdog, trainer: L.Trainer, module: L.LightningModule) -> None:
+    """From the first iteration on, wait for other ranks as many seconds as this variable says, not `trainer.timeout`,
+    which has to be long enough for all of them to start on a busy machine."""
+    if seconds := os.environ.get("TIMEOUT_OF_ITERATIONS"):
+        watchdog.timeout = float(seconds)
+        _set_pg_timeout(timedelta(seconds=watchdog.timeout))
+
+
+Watchdog.on_train_start = _wait_less
 
 
 @register("sampler", "written")
