@@ -16,7 +16,7 @@ from dsrl.errors import DSRLError
 from dsrl.parallel.collectives import ranks_by_host, ranks_of_this_host
 from dsrl.registry import register
 from dsrl.samplers.sampler import Sampler
-from dsrl.samplers.vllm.process import EngineProcess, common_environment, cpu_environment
+from dsrl.samplers.vllm.process import EngineProcess, common_environment, cpu_environment, gpu_environment
 from dsrl.samplers.vllm.shared import SharedEngine
 from dsrl.seeding import derive_seed
 from dsrl.types import Prompt, Rollouts, SamplingParams
@@ -122,8 +122,12 @@ class VLLMSampler(Sampler):
         self.syncs = 0
         self.version: int | None = None
         self.asleep = False
-        environment = {**common_environment(), **(self._gpu_environment() if on_gpu else self._cpu_environment())}
-        arguments = (self._model_config(), self._generation_config(), self._arguments(on_gpu))
+        environment = {
+            **common_environment(),
+            **(gpu_environment(self.tensor_parallel_size) if on_gpu else self._cpu_environment()),
+        }
+        generation_config: dict[str, Any] = {}  # end tokens are given with every request
+        arguments = (self._model_config(), generation_config, self._arguments(on_gpu))
 
         def start() -> EngineProcess:
             return EngineProcess(environment, arguments, patience=self.start_timeout)
@@ -285,9 +289,6 @@ class VLLMSampler(Sampler):
             config["architectures"] = [type(self.policy.model).__name__]
         return config
 
-    def _generation_config(self) -> dict[str, Any]:
-        return {}  # end tokens are given with every request
-
     def _cpu_environment(self) -> dict[str, str]:
         """Bind the engine to this rank's share of the cores, so that engines do not compete for them.
 
@@ -299,10 +300,3 @@ class VLLMSampler(Sampler):
         first = (rank * share) % len(cores)
         end = first + share * (self.tensor_parallel_size if ranks > 1 else 1)
         return cpu_environment(cores[first:end], self.tensor_parallel_size)
-
-    def _gpu_environment(self) -> dict[str, str]:
-        """Show the engine the rank's own GPU, and the next ones if it is tensor-parallel."""
-        given = os.environ.get("CUDA_VISIBLE_DEVICES")
-        visible = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
-        first = torch.cuda.current_device()
-        return {"CUDA_VISIBLE_DEVICES": ",".join(visible[first : first + self.tensor_parallel_size])}
