@@ -124,7 +124,10 @@ def card(about: Mapping[str, Any]) -> str:
 
 
 def policy_weights(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Read the policy's weights, by their names in the model, from a checkpoint, a file or a folder, and its content."""
+    """Read the policy's weights, by their names in the model, from a checkpoint.
+
+    path: a file or a folder. content: what `read_checkpoint` read of it.
+    """
     if not path.is_dir():
         found: dict[str, Tensor] = content["state_dict"]
         return {name.removeprefix(OF_POLICY): value for name, value in found.items() if name.startswith(OF_POLICY)}
