@@ -1,11 +1,11 @@
-"""Tokens/s of `sampler=hf` against `model.generate` on the same prompts, whose answers are of very different lengths.
+"""Compare tokens/s of `sampler=hf` and of `model.generate` on the same prompts.
 
     python benchmarks/hf_sampler.py                    SmolLM2-135M (needs the extra smollm2), 64 sequences
     python benchmarks/hf_sampler.py --model tiny --tokens 96
 
-Some questions ask for one word and some for a story, so a few long answers outlast the many short ones. Both draw at
-temperature 1; a token counts up to its answer's end. Timings are paired, ours and theirs in turn, and the ratio is that
-of each pair.
+The responses have very different lengths: most questions ask for one word, and one asks for a story. Both draw at
+temperature 1, and tokens count up to the end of a response. The two are timed in turn, and the ratio is taken in each
+pair.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import torch
 from rich.console import Console
 
 from dsrl import build
-from dsrl.config.schema import ModelConfig
-from dsrl.data import PromptEncoder
-from dsrl.models.loading import load_model, load_tokenizer
-from dsrl.models.policy import Policy, left_pad
-from dsrl.types import Prompt, SamplingParams
+from dsrl.data import PromptEncoder, prompts_of
+from dsrl.models import Policy, load_model, load_tokenizer
+from dsrl.models.policy import left_pad
+from dsrl.types import SamplingParams
 
 QUESTIONS = (
     "Answer with one word only: what is the capital of France?",
@@ -37,22 +36,24 @@ QUESTIONS = (
 
 
 def main() -> None:
+    """Time the pairs and print their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2", help="tiny, smollm2, a folder or a hub name")
     parser.add_argument("--responses", type=int, default=8, help="G, to each of 8 prompts")
-    parser.add_argument("--tokens", type=int, default=256, help="the longest answer")
+    parser.add_argument("--tokens", type=int, default=256, help="the longest response")
     parser.add_argument("--pairs", type=int, default=3, help="paired timings")
     arguments = parser.parse_args()
-    config, console = ModelConfig(name=arguments.model), Console()
-    policy, encoder = Policy(load_model(config)), PromptEncoder(tokenizer=load_tokenizer(config))
+    console = Console()
+    policy, encoder = Policy(load_model(arguments.model)), PromptEncoder(tokenizer=load_tokenizer(arguments.model))
     questions = [f"{n}37+92{n}=" for n in range(1, 9)] if arguments.model == "tiny" else QUESTIONS
-    prompts = [Prompt(position=b, text=q, token_ids=encoder.encode(q)) for b, q in enumerate(questions)]
+    prompts = prompts_of(questions, encoder)
     sampler = build("sampler", "hf")
     sampler.setup(policy, encoder)
     ends = torch.tensor(sorted(sampler.end_token_ids))
     ids, seen = left_pad([prompt.token_ids for prompt in prompts for _ in range(arguments.responses)], policy.device)
 
     def ours(seed: int) -> torch.Tensor:
+        """Sample with `sampler=hf`; returns the lengths [N]."""
         params = SamplingParams(
             responses_per_prompt=arguments.responses, max_new_tokens=arguments.tokens, seed=seed, iteration=0
         )
@@ -61,6 +62,7 @@ def main() -> None:
 
     @torch.no_grad()
     def theirs(seed: int) -> torch.Tensor:
+        """Sample with `model.generate`; returns the lengths [N]."""
         torch.manual_seed(seed)
         policy.model.eval()
         output = policy.model.generate(

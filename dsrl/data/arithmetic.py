@@ -1,4 +1,4 @@
-"""Additions for the embedded model, without a file: `data=arithmetic`."""
+"""Data source `arithmetic`: additions for the embedded model, without a file."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from dsrl.seeding import derive_seed
 @register("data", "arithmetic")
 @dataclass(kw_only=True)
 class ArithmeticSource(DataSource):
-    """Sums of two numbers. The questions of training and validation never meet (`is_held_out`).
-
-    digits: of both numbers; the embedded model knows 4. train_size, val_size: questions. problem_seed: which ones.
-    """
+    """Ask for sums of two numbers. No question is both trained on and validated on (see `is_held_out`)."""
 
     digits: int = DIGITS
+    """Digits of both numbers; the embedded model knows 4."""
     train_size: int = 20_000
+    """Questions to train on."""
     val_size: int = 128
+    """Questions of validation; 0: none."""
     problem_seed: int = 0
+    """Which questions are drawn."""
 
     def train_rows(self) -> Sequence[Row]:
-        """`train_size` questions."""
+        """Draw `train_size` questions."""
         return self._rows("train", self.train_size)
 
     def val_sets(self) -> Mapping[str, Sequence[Row]]:
-        """One set, `arithmetic`, of held-out questions."""
+        """Draw one set of `val_size` held-out questions, called `arithmetic`."""
         return {"arithmetic": self._rows("val", self.val_size)} if self.val_size else {}
 
     def check(self) -> list[str]:
-        """Sizes that make no sense."""
+        """List sizes that make no sense, and the problems of every data source."""
         smallest = {"digits": (self.digits, 2), "train_size": (self.train_size, 1), "val_size": (self.val_size, 0)}
         return DataSource.check(self) + [
             f"data.{key}={value}: must be at least {least}" for key, (value, least) in smallest.items() if value < least

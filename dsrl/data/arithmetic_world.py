@@ -1,20 +1,19 @@
-"""A world of additions, small enough for a CPU, in which what PreRL does is visible within seconds.
+"""Write questions and answers of a world of additions, small enough to show on a CPU what PreRL does.
 
 A question is `537+920=`. An answer to it is a trace: one step a digit, units first, then `#` and the sum:
 
     7+0+0=7;3+2+0=5;5+9+0=14;#1457
 
 A step reads `digit+digit+carry=result;`. It restates its operands, so a wrong step is wrong *whatever the question is*:
-that much of being right can be learnt, or unlearnt, without seeing a question, in P(y). Which digits to add, only
-P(y|x) knows.
+that part of being right can be learnt or unlearnt in P(y), without seeing a question. Which digits to add, only P(y|x)
+knows.
 
 A step may be wrong (`3+2+0=6;`), and a wrong step may be taken back: `?` opens a reconsideration, the same step again,
-now right (`3+2+0=6;?3+2+0=5;`). Everything after a step, the next carry and the sum included, follows from what
-stands last.
-Counting `?` counts reflection.
+now right (`3+2+0=6;?3+2+0=5;`). What comes after a step, the next carry and the sum included, follows from the result
+that stands last. Counting `?` counts reflection.
 
-A stable hash of the question says whether it is held out, so training and validation are disjoint by construction,
-in pre-training, in RL, on every machine.
+A stable hash of the question says whether it is held out. So training and validation are disjoint in pre-training and
+in RL, on every machine.
 """
 
 import random
@@ -24,22 +23,23 @@ DIGITS = 4
 """Digits of both numbers, in the text that `dsrl/models/tiny` was pre-trained on."""
 
 RECONSIDER = "?"
-"""Opens a reconsideration."""
+"""The character that opens a reconsideration."""
 
 HELD_OUT_ONE_IN = 10
 """One question in this many is held out."""
 
 
 def is_held_out(question: str, one_in: int = HELD_OUT_ONE_IN) -> bool:
-    """Whether `question` belongs to validation, as one in so many does. Depends on its text alone."""
+    """Tell whether a question belongs to validation, as one in `one_in` does. It depends on the text alone."""
     return zlib.crc32(question.encode()) % one_in == 0
 
 
 def sample_problem(rng: random.Random, digits: int = DIGITS, held_out: bool = False) -> tuple[str, str]:
-    """Draws a question and its answer, such as `("537+920=", "1457")`.
+    """Draw a question and its answer, such as `("537+920=", "1457")`.
 
     Both numbers have `digits` digits, none of them a leading 0.
-    `held_out` says on which side of the split to draw; the draw is uniform over that side.
+    `held_out` says on which side of the split to draw; the draw is uniform over that side. Raises ValueError for fewer
+    than 2 digits.
     """
     if digits < 2:
         raise ValueError(
@@ -53,11 +53,13 @@ def sample_problem(rng: random.Random, digits: int = DIGITS, held_out: bool = Fa
 
 
 def write_trace(rng: random.Random, question: str, error_rate: float = 0.0, reconsider_rate: float = 0.0) -> str:
-    """Works `question` out, step by step.
+    """Write an answer to a question, step by step.
 
-    A step is wrong with probability `error_rate`, by 1 or 2.
-    A wrong step is taken back with probability `reconsider_rate`.
-    With an `error_rate` of 0 the sum is right.
+    Args:
+        rng: where the random numbers come from.
+        question: such as `537+920=`.
+        error_rate: the probability that a step is wrong, by 1 or 2; with 0 the sum is right.
+        reconsider_rate: the probability that a wrong step is taken back.
     """
     a, b = question.removesuffix("=").split("+")
     steps, total, carry = [], "", 0

@@ -1,6 +1,6 @@
-"""The benchmarks of mathematical reasoning by the names that papers use: where they lie on the hub, in which columns.
+"""Name the benchmarks of mathematical reasoning as papers do, with their place on the hub and their columns.
 
-aime24 30   aime25 30   amc23 40   math500 500   gsm8k 1319   olympiadbench 674   minerva 272      (questions)
+Numbers of questions: aime24 30, aime25 30, amc23 40, math500 500, gsm8k 1319, olympiadbench 674, minerva 272.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
-"""The system prompt of arXiv 2604.14142, in training and in evaluation; `data.system_prompt` takes its place."""
+"""The system prompt of arXiv 2604.14142 for training and evaluation, unless `data.system_prompt` is given."""
 
 BENCHMARKS: Mapping[str, Mapping[str, str]] = {
     "aime24": {"path": "HuggingFaceH4/aime_2024", "split": "train", "question": "problem", "answer": "answer"},
@@ -31,4 +31,4 @@ BENCHMARKS: Mapping[str, Mapping[str, str]] = {
     },
     "minerva": {"path": "math-ai/minervamath", "split": "test", "question": "question", "answer": "answer"},
 }
-"""What an entry of `data.val` says of each (see `dsrl.data.questions`): its parameters by name."""
+"""The parameters of each benchmark, as an entry of `data.val` would give them (see `dsrl.data.questions`)."""

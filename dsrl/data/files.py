@@ -1,4 +1,4 @@
-"""Records from parquet, JSON-lines and JSON files."""
+"""Read records from parquet, JSON-lines and JSON files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SUFFIXES = (".parquet", ".jsonl", ".json")
 
 
 def file_records(path: Path) -> Iterator[tuple[str, Any]]:
-    """Each record of a file, and where it stands: rows and entries count from 0, lines from 1.
+    """Yield each record of a file with its place, such as `FILE, line 3`; rows and entries count from 0, lines from 1.
 
-    A line that is not JSON, or none that can be read, comes as the ValueError that says why. Raises ConfigError for a
-    file that cannot be read at all.
+    For a line that cannot be read as JSON, the record is the ValueError that says why. Raises ConfigError for a file
+    that cannot be read at all.
     """
     if path.suffix == ".parquet":
         yield from _parquet_records(path)
@@ -31,20 +31,20 @@ def file_records(path: Path) -> Iterator[tuple[str, Any]]:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     if path.suffix == ".json":
-        whole = _json(text)
-        if isinstance(whole, list | dict):
-            records = whole if isinstance(whole, list) else [whole]
+        content = _json(text)
+        if isinstance(content, list | dict):
+            records = content if isinstance(content, list) else [content]
             yield from ((f"{path}, entry {number}", record) for number, record in enumerate(records))
             return
         if isinstance(_json(text.lstrip().partition("\n")[0]), ValueError):
-            raise ConfigError(f"{path} is not JSON: neither a list of objects nor an object a line ({whole})")
+            raise ConfigError(f"{path} is not JSON: neither a list of objects nor an object a line ({content})")
     for number, line in enumerate(text.split("\n"), start=1):  # splitlines() also breaks inside JSON strings
         if line.strip():
             yield f"{path}, line {number}", _json(line)
 
 
 def table_records(tables: Iterable[pyarrow.Table | pyarrow.RecordBatch]) -> Iterator[dict[str, Any]]:
-    """The rows of Arrow tables: a map as a mapping, and a float32 0.1 as 0.1 and not 0.10000000149011612."""
+    """Yield the records of Arrow tables: maps as mappings, and a float32 0.1 as 0.1 and not 0.10000000149011612."""
     import pyarrow
 
     for table in tables:
@@ -62,7 +62,7 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             records = list(table_records(file.iter_batches()))
-    except Exception as error:  # as many kinds as there are types of columns, an unknown time zone's for one
+    except Exception as error:  # each type of column has errors of its own, such as an unknown time zone
         raise ConfigError(f"{path} is not a readable parquet file: {str(error) or type(error).__name__}") from error
     yield from ((f"{path}, row {number}", record) for number, record in enumerate(records))
 
@@ -73,4 +73,4 @@ def _json(text: str) -> Any:
     except ValueError as error:  # also of a number with thousands of digits
         return error
     except RecursionError:
-        return ValueError("brackets in brackets, too many")
+        return ValueError("nested too deeply")

@@ -1,4 +1,4 @@
-"""Records from Hugging Face datasets: by name on the hub, or a folder on disk."""
+"""Read records from Hugging Face data sets: by a name on the hub, or from a folder."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from dsrl.data.files import table_records
 from dsrl.errors import ConfigError, nearest
 
 SAVED = ("dataset_dict.json", "dataset_info.json")
-DOWNLOADED = (".parquet", ".jsonl", ".csv")  # .json is also what folders of models hold
+"""Files that `save_to_disk` writes."""
+
+DOWNLOADED = (".parquet", ".jsonl", ".csv")
+"""Endings of files in a copy of a data set's repository; folders of models hold .json, too."""
 
 
 def is_saved(path: Path) -> bool:
-    """Whether `save_to_disk` wrote this folder."""
+    """Tell whether `save_to_disk` wrote this folder."""
     return any((path / name).is_file() for name in SAVED)
 
 
 def is_dataset(path: Path) -> bool:
-    """Whether this folder was written by `save_to_disk`, or is a copy of a repository of the hub."""
+    """Tell whether this folder was written by `save_to_disk`, or is a copy of a repository of the hub."""
     files = [*path.glob("*"), *path.glob("*/*")]  # its files, or those of each configuration
     return is_saved(path) or any(file.suffix in DOWNLOADED for file in files)
 
@@ -27,10 +30,17 @@ def is_dataset(path: Path) -> bool:
 def hub_records(
     path: str, *, config: str | None, split: str | None, default_split: str, revision: str | None
 ) -> Iterator[tuple[str, Any]]:
-    """Each record of a data set, and where it stands, counted from 0.
+    """Yield each record of a data set with its place, such as `NAME, split test, row 3`; rows count from 0.
 
-    Without `split`, `default_split`; to train, also the only one there is. Raises ConfigError where the set cannot be
-    reached, or has no such split.
+    Args:
+        path: a name on the hub, or a folder.
+        config: the data set's configuration on the hub.
+        split: which split; without it `default_split`, or, if that is `train`, also the only one there is.
+        default_split: `train` or `test`.
+        revision: a branch, tag or commit on the hub.
+
+    Raises:
+        ConfigError: the data set cannot be reached, or has no such split.
     """
     import datasets
 
@@ -43,7 +53,7 @@ def hub_records(
         else:
             place = str(folder) if folder.is_dir() else path
             found = datasets.load_dataset(place, name=config, revision=revision)
-    except Exception as error:  # as many kinds as there are storages and file formats
+    except Exception as error:  # each storage and file format has errors of its own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"data set {label} cannot be loaded: {reason} (without a network: a file or a folder that `save_to_disk` "

@@ -1,4 +1,4 @@
-"""Which row comes when, of one set of rows or of several that are mixed."""
+"""Say which row comes when, from one list of rows or from several that are mixed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from dsrl.seeding import derive_seed
 
 
 class Mixture(Sequence[Row]):
-    """Parts of rows, drawn in turns. A turn has as many places as the parts have rows together.
+    """Draw rows from several parts, turn after turn. A turn has as many places as the parts have rows together.
 
-    Without weights each row has one place in each turn. With weights, positive numbers, the places of a turn are shared
-    out in their proportion, to the nearest whole number: a part with too many rows for its places goes on with the
-    others in the next turn, one with too few comes round again. As a sequence it holds each row once, part by part.
+    Without weights each row has one place in each turn. With weights, the places of a turn are shared out between the
+    parts in their proportion, rounded to whole numbers. A part that has more rows than places goes on with its other
+    rows in the next turn; one that has fewer repeats its rows. As a sequence a mixture holds each row once, part by
+    part.
     """
 
     def __init__(self, parts: Sequence[Sequence[Row]], weights: Sequence[float] | None = None) -> None:
+        """Mix the parts. `weights` are positive numbers, one a part. Raises ConfigError for a part without a place."""
         self.parts, self.weights = list(parts), weights
         self._sizes = tuple(map(len, parts))
         self.places = list(self._sizes) if weights is None else apportion(sum(self._sizes), weights)
@@ -39,16 +41,18 @@ class Mixture(Sequence[Row]):
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Mixture:
-        """Rows as a mixture of one part; a mixture as it is."""
+        """Make a mixture of one part from rows; a mixture is returned as it is."""
         return rows if isinstance(rows, Mixture) else cls([rows])
 
     def filtered(self, keep: Callable[[Row], bool]) -> Mixture:
-        """The mixture, in the same proportions, of the rows that `keep` accepts."""
+        """Mix the rows that `keep` accepts, in the same proportions."""
         return Mixture([[row for row in part if keep(row)] for part in self.parts], self.weights)
 
     def at(self, place: int, seed: int | None) -> int:
-        """The index of the row at a place of the endless sequence of turns, each in a fresh order; `seed` None keeps
-        the rows of each part in their own, and the parts beside each other in their proportion.
+        """Give the index of the row at a place, counted from 0, of the endless sequence of turns.
+
+        With a seed each turn has an order of its own. Without one the rows of each part keep their order, and the
+        parts alternate in their proportion.
         """
         turn, within = divmod(place, len(self))
         if seed is not None:
@@ -71,13 +75,13 @@ class Mixture(Sequence[Row]):
 
 
 def apportion(total: int, weights: Sequence[float]) -> list[int]:
-    """`total` in the proportion of the weights, rounded by largest remainder."""
+    """Share `total` out in the proportion of the weights, in whole numbers, by largest remainder."""
     exact = [total * (weight / sum(weights)) for weight in weights]
-    whole = [int(share) for share in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda number: (whole[number] - exact[number], number))
-    for number in by_remainder[: total - sum(whole)]:
-        whole[number] += 1
-    return whole
+    shares = [int(share) for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda number: (shares[number] - exact[number], number))
+    for number in by_remainder[: total - sum(shares)]:
+        shares[number] += 1
+    return shares
 
 
 @lru_cache(maxsize=2)

@@ -1,6 +1,6 @@
-"""`data=questions`: questions from files, Hugging Face data sets, benchmarks and other sources, alone or mixed.
+"""Data source `questions`: rows from files, Hugging Face data sets, benchmarks and other sources, alone or mixed.
 
-`data.train` and `data.val` are an entry, or a list of entries. An entry is
+`data.train` and `data.val` are each an entry or a list of entries. An entry is
 
     train.parquet  rows.jsonl             a file (`dsrl.data.files`)
     openai/gsm8k   saved_folder           a data set of the hub, or a folder that `save_to_disk` wrote (`dsrl.data.hub`)
@@ -36,29 +36,39 @@ from dsrl.errors import ConfigError, nearest
 from dsrl.registry import build, names, register
 
 COLUMNS = ("question", "answer", "answer_after")
+"""Parameters of an entry that say in which columns its records hold what; see `Schema`."""
 
 KEYS = ("path", "set", "split", "config", "revision", *COLUMNS)
-"""What an entry may say of its records; its weight is the mixture's."""
+"""Parameters of an entry, beside its weight."""
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+"""A data set on the hub: owner/name."""
 
 
 @dataclass(kw_only=True)
 class RecordSet:
-    """An entry whose records are read. path: a file, a folder or a hub name. set: its name, and the data source of rows
-    that name none. split, config, revision: of a data set of the hub. question, answer, answer_after: see `Schema`.
-    """
+    """Read the records of an entry: of a file, a folder or a data set on the hub."""
 
     path: str
+    """A file, a folder or a name on the hub."""
     set: str = ""
+    """The name of the validation set, and the data source of rows that name none; by default the file's name."""
     split: str | None = None
+    """The split of a data set."""
     config: str | None = None
+    """The configuration of a data set on the hub."""
     revision: str | None = None
+    """A branch, tag or commit of a data set on the hub."""
     question: str | None = None
+    """Another column that holds the question; see `Schema`."""
     answer: str | None = None
+    """Another column that holds the ground truth; see `Schema`."""
     answer_after: str | None = None
-    proposed: Mapping[str, str] = field(default_factory=dict)  # what holds of a benchmark on the hub, perhaps of a copy
-    instruction: str | None = None  # a benchmark's, the system message of questions that are text
+    """A mark after which the ground truth stands; see `Schema`."""
+    proposed: Mapping[str, str] = field(default_factory=dict)
+    """Parameters of a benchmark on the hub, which may not fit a copy of it."""
+    instruction: str | None = None
+    """The system message of a benchmark's questions, if they are text."""
 
     def __post_init__(self) -> None:
         """Name the set after its path."""
@@ -66,11 +76,14 @@ class RecordSet:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is read as a file."""
+        """Tell whether the path is that of a file, by its ending."""
         return Path(self.path).suffix in SUFFIXES
 
     def rows(self, default_split: str, broken: str) -> list[Row]:
-        """Its rows, in order."""
+        """Read the rows, in order.
+
+        `default_split` is the split if none is given; `broken` is `skip` or `refuse` (see `read_rows`).
+        """
         columns = {key: getattr(self, key) for key in COLUMNS if getattr(self, key) is not None}
         proposed = {key: self.proposed[key] for key in COLUMNS if key in self.proposed and not columns}
         schema = Schema(**columns, **proposed, or_default=bool(proposed))
@@ -88,7 +101,7 @@ class RecordSet:
         return [_instructed(row, self.instruction) for row in rows] if self.instruction else rows
 
     def problem(self) -> str | None:
-        """Why it certainly cannot be read, seen without reading it."""
+        """Say why the records certainly cannot be read, without reading them; None if they may be there."""
         path = Path(self.path).expanduser()
         if self.is_file:
             if path.exists() and not path.is_file():
@@ -118,25 +131,29 @@ class RecordSet:
 @register("data", "parquet")
 @dataclass(kw_only=True)
 class Questions(DataSource):
-    """`train` and `val` are an entry or a list of entries (see `dsrl.data.questions`). Without `val` there is no
-    validation. Entries with `weight` are mixed: so much of the questions that are drawn, in proportion, is theirs.
+    """Read rows from files, Hugging Face data sets, benchmarks and other sources, alone or mixed.
 
-    broken_rows: `skip` leaves out rows without a question or an answer and says which; `refuse` ends the run at the
-    first. benchmarks: a folder with NAME.parquet, .jsonl or .json of the benchmarks, or with a data set in a folder
-    NAME; they are then not sought on the hub.
+    An entry is a path, a name, or a mapping with parameters; see `dsrl.data.questions`.
     """
 
     train: Any = None
+    """An entry or a list of entries to train on. Entries with a `weight` are mixed in that proportion."""
     val: Any = None
+    """An entry or a list of entries to validate on; null: no validation."""
     broken_rows: str = "skip"
+    """What happens to rows without a question or a ground truth. `skip` leaves them out, with a warning; `refuse` ends
+    the run at the first."""
     benchmarks: str | None = None
+    """A folder with copies of the benchmarks, to use instead of the hub: NAME.parquet, NAME.jsonl or NAME.json, or a
+    data set in a folder NAME."""
 
     def __post_init__(self) -> None:
+        """Raises ConfigError for an unknown `broken_rows`."""
         if self.broken_rows not in BROKEN_ROWS:
             raise ConfigError(f"data.broken_rows={self.broken_rows}: allowed are {', '.join(BROKEN_ROWS)}")
 
     def train_rows(self) -> Sequence[Row]:
-        """All rows of the training entries, in order; a `Mixture` where they have weights."""
+        """Read all rows of the training entries, in order; a `Mixture` if the entries have weights."""
         entries = list(self._entries("train"))
         parts = [
             entry.train_rows() if isinstance(entry, DataSource) else entry.rows("train", self.broken_rows)
@@ -146,7 +163,10 @@ class Questions(DataSource):
         return Mixture(parts, weights) if weights else [row for part in parts for row in part]
 
     def val_sets(self) -> Mapping[str, Sequence[Row]]:
-        """One set a file, data set or benchmark, named after it; those of a data source. Repeats count once."""
+        """Read the validation sets: one for each file, data set or benchmark, named after it; those of data sources.
+
+        A question that a file repeats for avg@k counts once (see `fold_repeats`).
+        """
         sets: dict[str, Sequence[Row]] = {}
         for label, entry, _ in self._entries("val"):
             if isinstance(entry, DataSource):
@@ -154,12 +174,12 @@ class Questions(DataSource):
             else:
                 found = {entry.set: fold_repeats(entry.rows("test", self.broken_rows), entry.path)}
             if twice := sorted(set(found) & set(sets)):
-                raise ConfigError(f"{label}: another entry of data.val brings a set of the name {twice[0]}, too")
+                raise ConfigError(f"{label}: another entry of data.val brings a set of the name {twice[0]}")
             sets |= found
         return sets
 
     def check(self) -> list[str]:
-        """Entries that make no sense, files that are not there."""
+        """List entries that make no sense, and files that are not there."""
         problems = DataSource.check(self)
         for key in ("train", "val"):
             try:
@@ -176,7 +196,7 @@ class Questions(DataSource):
                 problems += _weight_problems([weight for _, _, weight in entries])
                 continue
             if any(weight is not None for _, _, weight in entries):
-                problems.append("data.val: weights mix what is trained on; all questions of a validation set are asked")
+                problems.append("data.val: weights are for data.train; every question of a validation set is asked")
             named = Counter(entry.set for _, entry, _ in entries if isinstance(entry, RecordSet))
             problems += [
                 f"data.val: {count} entries are called {name}, which would be the name of each set; write "
@@ -187,7 +207,7 @@ class Questions(DataSource):
         return problems
 
     def check_training(self) -> list[str]:
-        """Nothing to train on."""
+        """List the problem that there is nothing to train on."""
         if any(self._specs("train")):
             return []
         return ["data.train is not set: give a file, a folder or a hub name, data.train=PATH"]
@@ -197,7 +217,7 @@ class Questions(DataSource):
         return [] if given is None else given if isinstance(given, list) else [given]
 
     def _entries(self, key: str) -> Iterator[tuple[str, DataSource | RecordSet, float | None]]:
-        """Each entry with its label for messages, and its weight."""
+        """Yield each entry with its label for messages and its weight."""
         for spec in self._specs(key):
             if not isinstance(spec, Mapping):
                 spec = {"name" if str(spec) in (*BENCHMARKS, *names("data")) else "path": str(spec)}
@@ -232,7 +252,7 @@ class Questions(DataSource):
 
 
 def _benchmark(name: str, parameters: dict[str, Any]) -> RecordSet:
-    """A benchmark of the hub, or a copy of one's own."""
+    """Make the entry of a benchmark, of the hub or of a copy."""
     if "path" in parameters:
         return RecordSet(**{"set": name, **parameters}, proposed=BENCHMARKS[name])
     return RecordSet(**{"set": name, **BENCHMARKS[name], **parameters})
@@ -248,7 +268,7 @@ def _benchmark_copy(folder: Path, name: str) -> Path:
 
 
 def _instructed(row: Row, instruction: str) -> Row:
-    """The row with the instruction as its system message; one that has a chat already keeps it."""
+    """Put the instruction before the question as a system message; a row whose question is a chat stays as it is."""
     if not isinstance(row.question, str):
         return row
     chat = [{"role": "system", "content": instruction}, {"role": "user", "content": row.question}]

@@ -1,4 +1,4 @@
-"""Procedural reasoning tasks with a scorer each (github.com/open-thought/reasoning-gym): `data=reasoning_gym`."""
+"""Data source `reasoning_gym`: procedural tasks with a scorer each (github.com/open-thought/reasoning-gym)."""
 
 from __future__ import annotations
 
@@ -28,22 +28,24 @@ PROGRAM = Path(__file__).with_name("reasoning_gym_entries.py")
 @register("data", "reasoning_gym")
 @dataclass(kw_only=True)
 class ReasoningGymSource(DataSource):
-    """Any mix of reasoning_gym's tasks.
+    """Ask questions of any mix of reasoning_gym's tasks.
 
-    tasks: a name, a list of names, or names with their parameters, `{chain_sum: {max_terms: 3, weight: 2},
-    leg_counting: {}}`: `weight` is the task's share (1), the others are its own (its configuration's fields).
-    train_size: questions of all tasks together; val_size: different ones of each task, a set of its own, or as many as
-    it has. The text of a question says whether it is validated on or trained on, never both.
-    problem_seed: which questions. A row's `extra_info` is {"task", "entry"}, what the task's own scorer needs.
+    A hash of a question's text says whether it is trained on or validated on, so it is never both. A row's
+    `extra["extra_info"]` holds `task` and `entry`, which the task's own scorer needs.
     """
 
     tasks: Any = None
+    """A name, a list of names, or names with parameters: `{chain_sum: {max_terms: 3, weight: 2}, leg_counting: {}}`.
+    `weight` is the task's share (1); the other parameters are the task's own."""
     train_size: int = 1000
+    """Questions to train on, of all tasks together."""
     val_size: int = 64
+    """Different questions of each task to validate on, or as many as it has; each task is a validation set."""
     problem_seed: int = 0
+    """Which questions are drawn."""
 
     def train_rows(self) -> Sequence[Row]:
-        """`train_size` questions, shared out by weight."""
+        """Draw `train_size` questions, shared out between the tasks by weight."""
         tasks = self._tasks()
         sizes = dict(zip(tasks, apportion(self.train_size, [weight for weight, _ in tasks.values()]), strict=True))
         for name, (weight, _) in tasks.items():
@@ -58,18 +60,21 @@ class ReasoningGymSource(DataSource):
         return [row for rows in found.values() for row in rows]
 
     def val_sets(self) -> Mapping[str, Sequence[Row]]:
-        """One set a task, named after it."""
+        """Draw a set of questions for each task, named after it."""
         found = self._rows("val", dict.fromkeys(self._tasks(), self.val_size)) if self.val_size else {}
         for name, rows in found.items():
             if not rows:
-                raise ConfigError(f"reasoning_gym task {name} has no question to validate on; data.val_size=0 does not")
+                raise ConfigError(
+                    f"reasoning_gym task {name} has no question to validate on; set data.val_size=0 to train without "
+                    "validation"
+                )
             if len(rows) < self.val_size:
                 told = "reasoning_gym task %s has %d different questions to validate on, not data.val_size=%d"
                 logger.warning(told, name, len(rows), self.val_size)
         return found
 
     def check(self) -> list[str]:
-        """Unknown tasks and parameters, and sizes that make no sense."""
+        """List unknown tasks and parameters, and sizes that make no sense."""
         problems = DataSource.check(self)
         for key, least in (("train_size", 1), ("val_size", 0)):
             if getattr(self, key) < least:
@@ -87,7 +92,7 @@ class ReasoningGymSource(DataSource):
         return problems
 
     def _tasks(self) -> dict[str, tuple[float, dict[str, Any]]]:
-        """The weight and the parameters of each task."""
+        """Read the weight and the parameters of each task."""
         from reasoning_gym.factory import DATASETS
 
         given = self.tasks
@@ -95,7 +100,7 @@ class ReasoningGymSource(DataSource):
         if not isinstance(given, Mapping | list | None):
             raise ConfigError(f"data.tasks={given}: must be a name, a list of names, or a mapping of names")
         tasks: dict[str, Any] = dict(given) if isinstance(given, Mapping) else dict.fromkeys(map(str, given or ()))
-        known = sorted(name for name in DATASETS if name != "composite")  # that one is a mix, which this is
+        known = sorted(name for name in DATASETS if name != "composite")  # a mix of tasks, as this source is itself
         if not tasks:
             raise ConfigError(f"data.tasks is not set: choose some of {', '.join(known)}")
         found = {}
@@ -107,15 +112,15 @@ class ReasoningGymSource(DataSource):
                 raise ConfigError(f"data.tasks.{name}={parameters}: must be a mapping of parameters, or empty")
             if reserved := {"seed", "size"} & set(parameters or {}):
                 raise ConfigError(
-                    f"data.tasks.{name}.{min(reserved)}: data.problem_seed says which questions, data.train_size and "
-                    "data.val_size how many, of all tasks"
+                    f"data.tasks.{name}.{min(reserved)}: not a parameter of a task; data.problem_seed says which "
+                    "questions are drawn, data.train_size and data.val_size how many"
                 )
             found[name] = (dict(parameters or {}).get("weight", 1.0), dict(parameters or {}))
             found[name][1].pop("weight", None)
         return found
 
     def _rows(self, split: str, sizes: Mapping[str, int]) -> dict[str, list[Row]]:
-        """So many questions of each task, or as many as it has on that side."""
+        """Draw `sizes` questions of each task, or as many as it has on that side of the split."""
         requests = [
             (
                 name,
@@ -136,12 +141,12 @@ class ReasoningGymSource(DataSource):
                 )
                 for entry in entries
             ]
-            for (name, *_), entries in zip(requests, drawn(requests), strict=True)
+            for (name, *_), entries in zip(requests, draw_in_process(requests), strict=True)
         }
 
 
-def drawn(requests: Sequence[tuple[Any, ...]]) -> list[list[dict[str, Any]]]:
-    """The entries that each of several requests gives (reasoning_gym_entries.py), the same in any process."""
+def draw_in_process(requests: Sequence[tuple[Any, ...]]) -> list[list[dict[str, Any]]]:
+    """Run reasoning_gym_entries.py for several requests, and return the entries of each; the same on every rank."""
     process = subprocess.run(
         [sys.executable, "-P", str(PROGRAM)],
         input=pickle.dumps(requests),
@@ -158,7 +163,7 @@ def drawn(requests: Sequence[tuple[Any, ...]]) -> list[list[dict[str, Any]]]:
 
 
 def _refused(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
-    """What the task says of its parameters, if it does not take them."""
+    """Ask the task whether it takes these parameters, and yield the problem if it does not."""
     import reasoning_gym
 
     try:

@@ -1,8 +1,8 @@
-"""Draws questions of reasoning_gym, in a process of its own.
+"""Draw questions of reasoning_gym: a program that runs in a process of its own, with PYTHONHASHSEED=0.
 
-Some tasks go through sets of texts, whose order is another in every process unless PYTHONHASHSEED is given; then ranks,
-and a run and its resume, would have different questions. It reads a pickled list of the arguments of `entries`, and
-writes a pickled list of what each gives. It imports nothing of dsrl.
+Some tasks go through sets of texts, whose order is otherwise different in every process. Then ranks, or a run and its
+resume, would have different questions. The program reads a pickled list of arguments of `draw_entries` and writes a
+pickled list of the results. It imports nothing of dsrl.
 """
 
 from __future__ import annotations
@@ -17,17 +17,27 @@ from pathlib import Path
 from typing import Any
 
 HELD_OUT_ONE_IN = 4
-"""One question in this many belongs to validation, by its text alone: so no task, seed or size lets the two meet."""
+"""One question in this many belongs to validation; its text alone decides, not the task, seed or sizes."""
 
 PATIENCE = 100
-"""After so many draws in a row without a question of use, a task has no more of them."""
+"""After this many draws in a row without a usable question, a task is taken to have no more."""
 
-CHUNK = 256
-"""Questions of one of reasoning_gym's data sets, some of which make all of theirs at the start."""
+DATASET_SIZE = 256
+"""Questions in one data set of reasoning_gym. It is small, since some make all of their questions at the start."""
 
 
-def entries(task: str, parameters: Mapping[str, Any], seed: int, size: int, validation: bool) -> list[dict[str, Any]]:
-    """`size` questions of one side, or as many as are found; those of validation differ from each other."""
+def draw_entries(
+    task: str, parameters: Mapping[str, Any], seed: int, size: int, validation: bool
+) -> list[dict[str, Any]]:
+    """Draw questions of a task, for training or for validation; those of validation differ from each other.
+
+    Args:
+        task: its name.
+        parameters: the task's own.
+        seed: which questions.
+        size: how many; fewer are returned if the task has no more.
+        validation: on which side of the split.
+    """
     is_held_out = runpy.run_path(str(Path(__file__).with_name("arithmetic_world.py")))["is_held_out"]
     found: list[dict[str, Any]] = []
     seen: set[str] = set()
@@ -45,21 +55,21 @@ def entries(task: str, parameters: Mapping[str, Any], seed: int, size: int, vali
 
 
 def _drawn(task: str, parameters: Mapping[str, Any], seed: int) -> Iterator[dict[str, Any]]:
-    """Questions of both sides, without end."""
+    """Yield questions of both sides, without end."""
     import reasoning_gym
 
     seeds = random.Random(seed)
     while True:  # entry i is drawn with seed + i, so neighbouring seeds would share entries
-        dataset = reasoning_gym.create_dataset(task, size=CHUNK, seed=seeds.getrandbits(31), **parameters)
-        yield from (dataset[index] for index in range(CHUNK))
+        dataset = reasoning_gym.create_dataset(task, size=DATASET_SIZE, seed=seeds.getrandbits(31), **parameters)
+        yield from (dataset[index] for index in range(DATASET_SIZE))
 
 
 def main() -> None:
-    """Answer the requests of the standard input, and say nothing else there."""
+    """Read the requests from standard input and write the results to standard output, and nothing else."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with answers:
-        pickle.dump([entries(*request) for request in pickle.load(sys.stdin.buffer)], answers)
+        pickle.dump([draw_entries(*request) for request in pickle.load(sys.stdin.buffer)], answers)
 
 
 if __name__ == "__main__":

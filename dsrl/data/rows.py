@@ -1,4 +1,4 @@
-"""Records of any origin to rows: one schema, and what happens to a record that does not fit it."""
+"""Turn records of any origin into rows by one schema, and deal with records that do not fit it."""
 
 from __future__ import annotations
 
@@ -17,28 +17,37 @@ from dsrl.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 BROKEN_ROWS = ("skip", "refuse")
+"""What may be done with a record that cannot be used."""
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Which JSON can write, and no file or tokenizer can hold."""
+"""Half a character, which JSON can write and neither a UTF-8 file nor a tokenizer can hold."""
 
 
 @dataclass(kw_only=True)
 class Schema:
-    """Where a record holds what.
+    """Say in which columns a record holds its question and its ground truth.
 
-    By default verl's: `prompt` (chat messages, or text) or `question`; `reward_model.ground_truth` or `answer`; perhaps
-    `data_source` and `extra_info`. question, answer: other columns to take them from. answer_after: only what follows
-    its last occurrence is the answer, as after GSM8K's `####`. or_default: a record that is not of this kind, since it
-    lacks a column or the mark, or is one of verl's, is read by the default.
+    By default that is verl's schema: `prompt` (chat messages or text) or `question`; `reward_model.ground_truth` or
+    `answer`; and, if they are there, `data_source` and `extra_info`.
     """
 
     question: str | None = None
+    """Another column that holds the question."""
     answer: str | None = None
+    """Another column that holds the ground truth."""
     answer_after: str | None = None
+    """A mark, such as GSM8K's `####`: only what follows its last occurrence is the ground truth."""
     or_default: bool = False
+    """Read by the default schema a record that lacks these columns or the mark, or that is one of verl's."""
 
     def read(self, record: Any, where: str, default_source: str) -> Row:
-        """The row of a record. Raises ConfigError that says where it stands, and the field."""
+        """Turn a record into a row. Raises ConfigError with the place and the field if it cannot be used.
+
+        Args:
+            record: a mapping of columns, or the ValueError of a line that is not JSON.
+            where: its place, for messages.
+            default_source: the data source of a record that names none.
+        """
         if isinstance(record, ValueError):
             raise ConfigError(f"{where}: not JSON: {record}")
         if not isinstance(record, Mapping):
@@ -82,7 +91,7 @@ class Schema:
         return question
 
     def _truth(self, record: Mapping[str, Any], where: str) -> Any:
-        """The ground truth as the record holds it."""
+        """Take the ground truth as the record holds it."""
         if self.answer is not None:
             return _column(record, self.answer, where)
         grading = record.get("reward_model")
@@ -90,16 +99,11 @@ class Schema:
         return record.get("answer") if truth is None else truth
 
     def _answer(self, truth: Any, where: str) -> str:
-        """It as text: values of a list are the answer together, joined by commas; a mapping is written as JSON."""
+        """Write the ground truth as text. Raises ConfigError where there is none."""
         column, needed = self.answer or "answer", self.answer or "reward_model.ground_truth or answer"
         if not _is_answer(truth):
             raise ConfigError(f"{where}: needs {needed}, found {truth!r:.200}")
-        if isinstance(truth, list):
-            text = ", ".join(map(_written, truth))
-        elif isinstance(truth, Mapping):
-            text = json.dumps(truth, default=str, ensure_ascii=False)
-        else:
-            text = _written(truth)
+        text = ground_truth_text(truth)
         if self.answer_after:
             _, mark, after = text.rpartition(self.answer_after)
             if not mark or not after.strip():
@@ -108,11 +112,28 @@ class Schema:
         return text
 
 
-def read_rows(records: Iterable[tuple[str, Any]], *, name: str, origin: str, schema: Schema, broken: str) -> list[Row]:
-    """The rows of records, each given with the place where it stands.
+def ground_truth_text(truth: Any) -> str:
+    """Write a ground truth as text: a list as its values, joined by commas, and a mapping as JSON."""
+    if isinstance(truth, list):
+        return ", ".join(map(_written, truth))
+    if isinstance(truth, Mapping):
+        return json.dumps(truth, default=str, ensure_ascii=False)
+    return _written(truth)
 
-    name: data source of records that name none; origin: what holds them, for messages. broken: `skip` leaves out what
-    cannot be used and says which; `refuse` raises at the first. Raises ConfigError where nothing is left.
+
+def read_rows(records: Iterable[tuple[str, Any]], *, name: str, origin: str, schema: Schema, broken: str) -> list[Row]:
+    """Turn records into rows.
+
+    Args:
+        records: each with its place, for messages.
+        name: the data source of records that name none.
+        origin: the file or data set that holds them, for messages.
+        schema: the columns to read.
+        broken: what happens to records that cannot be used. `skip` leaves them out, with a warning that names them;
+            `refuse` raises at the first.
+
+    Raises:
+        ConfigError: no record can be used, or, with `refuse`, one cannot.
     """
     rows, problems = [], []
     for where, record in records:
@@ -132,9 +153,10 @@ def read_rows(records: Iterable[tuple[str, Any]], *, name: str, origin: str, sch
 
 
 def fold_repeats(rows: Sequence[Row], origin: str) -> list[Row]:
-    """Each question once, its `extra["repeats"]` saying how often it stood there: files for avg@k, such as those of
-    arXiv 2604.14142, repeat each row k times. Where not every question is there equally often, the rows are left as
-    they are. A warning says what was found in `origin`.
+    """Keep each question once, and write into `extra["repeats"]` how often it was there.
+
+    Files for avg@k, such as those of arXiv 2604.14142, repeat each row k times. If some questions are there more often
+    than others, the rows are returned as they are. A warning says what was found in `origin`.
     """
     keys = [(json.dumps(row.question, default=dict), row.ground_truth, row.data_source) for row in rows]
     counts = Counter(keys)
@@ -157,7 +179,10 @@ def _column(record: Mapping[str, Any], name: str, where: str) -> Any:
 
 
 def _is_answer(value: Any) -> bool:
-    """If it says anything: no null, NaN (which is not itself), blank text or bytes; nor a list with one of them."""
+    """Tell whether a value can be a ground truth: no null, NaN (which is not equal to itself), blank text or bytes.
+
+    Nor may a list hold one of these.
+    """
     if isinstance(value, Mapping):
         return bool(value)
     if isinstance(value, list):
@@ -166,9 +191,9 @@ def _is_answer(value: Any) -> bool:
 
 
 def _written(value: Any) -> str:
-    """A whole number as one: pandas makes 5555.0 of 5555 where another row's number is missing."""
-    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e16
-    return str(int(value) if whole else value)
+    """Write a value, 5555.0 as 5555: that is what pandas makes of it if another row's number is missing."""
+    integral = isinstance(value, float) and value.is_integer() and abs(value) < 1e16
+    return str(int(value) if integral else value)
 
 
 def _is_message(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What the loop asks of a data source."""
+"""The base class of data sources, and the rows that they give."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from typing import Any
 from dsrl.data.encoding import Messages
 
 OVERLONG = ("cut", "drop")
+"""What may be done with a prompt that is too long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One question: text or chat messages, its ground truth, where it comes from, and whatever else its row held.
-
-    structured_ground_truth: as the row held it, where that was a mapping or a list; `ground_truth` is it as text.
-    """
+    """One record of the data: a question and its ground truth."""
 
     question: str | Messages
+    """Text, or chat messages."""
     ground_truth: str
+    """What verifiers compare with, as text."""
     structured_ground_truth: Any = None
+    """The ground truth as the record held it, if that was a mapping or a list."""
     data_source: str
+    """Where the row comes from, such as `openai/gsm8k`; `verifier=by_source` chooses by it."""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    """Everything else that the record held."""
 
     @property
     def question_text(self) -> str:
-        """The question without system messages: what two rows have in common that ask the same."""
+        """The question without system messages. Two rows that ask the same have it in common."""
         if isinstance(self.question, str):
             return self.question.strip()
         return "\n".join(str(message["content"]) for message in self.question if message["role"] != "system").strip()
@@ -35,30 +38,36 @@ class Row:
 
 @dataclass(kw_only=True)
 class DataSource(ABC):
-    """Base of data sources.
+    """Provide rows to train on and to validate on, and say how their questions become prompts.
 
-    system_prompt: put before chats without one. template: text around a question, with `{question}` in it, for models
-    without a chat. max_prompt_tokens, overlong: of longer prompts, `cut` drops the beginning; `drop` leaves them out of
-    training, counted and reported, and cuts them in validation, whose questions stay the same for every model.
-    shuffle: whether training draws the rows in a fresh order each time that all have been used; else they keep theirs.
+    To write one, register a subclass that has `train_rows` and `val_sets`.
     """
 
     system_prompt: str | None = None
+    """Put before chats that have no system message."""
     template: str | None = None
+    """Text around a question, with `{question}` in it, for models without a chat template."""
     max_prompt_tokens: int = 1024
+    """The most tokens that a prompt may have."""
     overlong: str = "cut"
+    """What is done with longer prompts. `cut` drops their beginning. `drop` leaves them out of training, and cuts them
+    in validation, so that its questions are the same for every model."""
     shuffle: bool = True
+    """Draw the rows in a fresh order each time that all have been used; otherwise they keep their own."""
 
     @abstractmethod
     def train_rows(self) -> Sequence[Row]:
-        """The rows to train on, or a `Mixture` of them. Called once a rank. Raises ConfigError for unusable rows."""
+        """Return the rows to train on, or a `Mixture` of them. Called once on each rank.
+
+        Raises ConfigError if there are none that can be used.
+        """
 
     @abstractmethod
     def val_sets(self) -> Mapping[str, Sequence[Row]]:
-        """Validation sets by name; none is fine."""
+        """Return the rows of each validation set by its name; an empty mapping means no validation."""
 
     def check(self) -> list[str]:
-        """Problems that can be seen without loading, such as missing files."""
+        """List the problems that can be seen without reading the rows, such as missing files."""
         problems = []
         if self.max_prompt_tokens < 1:
             problems.append(f"data.max_prompt_tokens must be at least 1, not {self.max_prompt_tokens}")
@@ -69,5 +78,5 @@ class DataSource(ABC):
         return problems
 
     def check_training(self) -> list[str]:
-        """Problems of training alone, such as nothing to train on."""
+        """List the problems that matter in training alone, such as nothing to train on."""
         return []

@@ -1,4 +1,4 @@
-"""Two evaluations, paired by question."""
+"""Compare two evaluations, paired by question."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ from rich.table import Table
 
 from dsrl.errors import ConfigError
 from dsrl.evaluation.samples import read_samples
-from dsrl.evaluation.statistics import Estimate, Question, estimates, questions_of
+from dsrl.evaluation.statistics import Estimate, SampledQuestion, estimates, questions_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Of one set: how many questions both hold, how many one alone, how many answers each has to a question, and of
-    each metric the means and the difference. maj is left out where those numbers differ: more votes are a better vote.
-
-    The interval of the difference, second less first, is by bootstrap over questions with both answers to each: what
-    makes a question hard for both cancels.
-    """
+    """How two evaluations of one set compare."""
 
     questions: int
+    """Questions that both hold."""
     unpaired: int
+    """Questions that only one of them holds."""
     k: tuple[int, int]
+    """Samples of each question, in the first and in the second."""
     first: Mapping[str, Estimate]
+    """The first's metrics on the common questions. `maj` is left out if the two k differ: it grows with the votes."""
     second: Mapping[str, Estimate]
+    """The second's metrics on the common questions."""
     difference: Mapping[str, Estimate]
+    """Second less first. The bootstrap draws a question with its samples in both, so what makes it hard for both
+    cancels."""
 
 
 def compare(first: Path, second: Path) -> dict[str, Comparison]:
-    """The comparison of each set that both evaluations hold.
+    """Compare each set that both evaluations hold; the arguments are their folders.
 
-    Raises ConfigError where they share no question, or one is unfinished or damaged.
+    Raises ConfigError if they share no question, or one is unfinished or damaged.
     """
     one, other = (_by_set(folder) for folder in (first, second))
     found = {}
@@ -64,8 +66,11 @@ def compare(first: Path, second: Path) -> dict[str, Comparison]:
     return found
 
 
-def plain(found: Mapping[str, Comparison]) -> dict[str, Any]:
-    """As JSON holds it: of each set and metric the means, the difference, its standard error and its interval."""
+def comparison_values(found: Mapping[str, Comparison]) -> dict[str, Any]:
+    """Give a comparison as plain values for JSON.
+
+    For each set and metric these are both means, the difference, its standard error and its interval.
+    """
     return {
         name: {
             "questions": own.questions,
@@ -81,8 +86,11 @@ def plain(found: Mapping[str, Comparison]) -> dict[str, Any]:
     }
 
 
-def table_of(found: Mapping[str, Comparison], first: Path, second: Path) -> Table:
-    """A row a metric: both means, the difference with its interval; bold where the interval leaves out 0."""
+def comparison_table(found: Mapping[str, Comparison], first: Path, second: Path) -> Table:
+    """Draw a table with a row for each metric: both means, and the difference with its interval.
+
+    A row is bold if the interval leaves out 0. `first` and `second` are the folders, for the title.
+    """
     table = Table(title=escape(f"{second} less {first}"), title_justify="left")
     for column in ("set", "metric", "questions", "k", "first", "second", "difference", "95% interval"):
         table.add_column(column, justify="left" if column in ("set", "metric") else "right")
@@ -105,16 +113,17 @@ def table_of(found: Mapping[str, Comparison], first: Path, second: Path) -> Tabl
     return table
 
 
-def _by_set(folder: Path) -> dict[str, dict[tuple[str, str, int], Question]]:
-    """Questions by set, and there by prompt, ground truth, and how often these stood before: equal ones pair in order.
+def _by_set(folder: Path) -> dict[str, dict[tuple[str, str, int], SampledQuestion]]:
+    """Group the questions by set, and there by prompt, ground truth and how often these were there before.
 
-    Raises ConfigError where the evaluation is not finished, or some of its samples are gone.
+    So questions that are equal pair in their order. Raises ConfigError if the evaluation is not finished, or some of
+    its samples are gone.
     """
     found = questions_of(read_samples(folder))
     if not (folder / "results.json").is_file():
         raise ConfigError(f"{folder}: the evaluation is unfinished; resume={folder} goes on with it")
     seen: Counter[tuple[str, str, str]] = Counter()
-    sets: dict[str, dict[tuple[str, str, int], Question]] = {}
+    sets: dict[str, dict[tuple[str, str, int], SampledQuestion]] = {}
     for question in found:
         own = sets.setdefault(question.set, {})
         k = len(next(iter(own.values()), question).samples)

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from dsrl.config.command_line import read, text_of
 from dsrl.config.renamed import in_todays_words
 from dsrl.errors import ConfigError
-from dsrl.runs.checkpoint_files import read_checkpoint
 from dsrl.runs.resume import newest_checkpoint
+from dsrl.storage.checkpoint_files import read_checkpoint
 
 FITTING = {"arithmetic": "exact", "reasoning_gym": "reasoning_gym"}
 """Data sources whose questions need a verifier of their own; all others are mathematics."""

@@ -20,16 +20,17 @@ from dsrl.data.encoding import PromptEncoder
 from dsrl.data.source import Row
 from dsrl.errors import ConfigError
 from dsrl.evaluation.config import EvaluationConfig, in_use
-from dsrl.evaluation.results import line_of, summarise, table_of
+from dsrl.evaluation.results import results_line, results_table, summarise
 from dsrl.evaluation.samples import Asked, SampleFile, read_samples
 from dsrl.evaluation.statistics import questions_of
-from dsrl.export import policy_weights
 from dsrl.loop.collector import Collector, RolloutBatch
 from dsrl.models.loading import load_model
 from dsrl.models.policy import Policy
-from dsrl.runs.checkpoint_files import read_checkpoint
-from dsrl.runs.terminal import progress_bar
+from dsrl.runs.hf_folder import policy_weights
+from dsrl.runs.terminal import progress_bar, terminal
 from dsrl.seeding import derive_seed
+from dsrl.storage.atomic import atomic
+from dsrl.storage.checkpoint_files import read_checkpoint
 from dsrl.types import SamplingParams
 from dsrl.verifiers.verifier import close_all
 
@@ -46,12 +47,25 @@ class Batch:
     k: int
 
 
-def evaluate(config: EvaluationConfig, console: Console) -> dict[str, Any]:
-    """Draw what is not drawn yet, and report: tables on the console, results.json, and what stands in it.
+def evaluate(config: EvaluationConfig | Sequence[str], console: Console | None = None) -> dict[str, Any]:
+    """Sample responses to held-out questions, check them, and report.
 
     Samples depend on seed, set, question and number alone, as in a run's validation, whose samples they are where the
-    seed is the run's.
+    seed is the run's. Those that an interrupted evaluation has drawn are kept.
+
+    Args:
+        config: the checked configuration, or the words of a command line: `evaluate(["model=runs/mine", "k=32"])`.
+        console: where tables are printed; None prints to the terminal.
+
+    Returns:
+        What results.json in the evaluation's folder holds: the numbers of each set and data source, with intervals.
+
+    Raises:
+        ConfigError: what is asked for cannot be evaluated.
     """
+    if not isinstance(config, EvaluationConfig):
+        config = EvaluationConfig.of(config)
+    console = console or terminal()
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     sets = {name: list(rows)[: config.limit] for name, rows in config.data.val_sets().items()}
     if not sets:
@@ -69,12 +83,13 @@ def evaluate(config: EvaluationConfig, console: Console) -> dict[str, Any]:
     summary = summarise(questions_of(read_samples(config.run_dir)))
     results = {"model": config.label, **summary, "config": _kept(config)}
     written = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
-    (config.run_dir / "results.json").write_text(written + "\n")
-    console.print(table_of(summary["results"], "by set"))
+    with atomic(config.run_dir / "results.json") as partial:
+        partial.write_text(written + "\n")
+    console.print(results_table(summary["results"], "by set"))
     if summary["sources"]:
-        console.print(table_of(summary["sources"], "by data source"))
+        console.print(results_table(summary["sources"], "by data source"))
     label = f"{config.label} (temperature {config.sampling.temperature:g}, seed {config.seed})"
-    console.print(line_of(label, summary["results"]), soft_wrap=True, markup=False)
+    console.print(results_line(label, summary["results"]), soft_wrap=True, markup=False)
     console.print(f"{config.run_dir}/results.json, samples.jsonl", style="dim", soft_wrap=True, markup=False)
     return results
 

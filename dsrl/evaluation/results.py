@@ -1,4 +1,4 @@
-"""The numbers of an evaluation: as JSON, as a table, as one line."""
+"""Summarise an evaluation: its numbers as JSON, as a table, as one line."""
 
 from __future__ import annotations
 
@@ -11,22 +11,28 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from dsrl.evaluation.statistics import Question, estimates
+from dsrl.evaluation.statistics import SampledQuestion, estimates
 
 CAPTION = "± 95% by bootstrap over questions; right 0..k: how many questions have that many right answers"
 BARS = "·▁▂▃▄▅▆▇█"
 
 
-def summarise(questions: Sequence[Question]) -> dict[str, Any]:
-    """Numbers of each set, and of each data source where those are others: {"results": ..., "sources": ...}."""
+def summarise(questions: Sequence[SampledQuestion]) -> dict[str, Any]:
+    """Compute the numbers of each set, `results`, and of each data source, `sources`.
+
+    `sources` is empty if the data sources are the sets.
+    """
     sets = {name: _numbers(own) for name, own in _grouped(questions, "set").items()}
     by_source = _grouped(questions, "data_source")
     sources = {} if set(by_source) == set(sets) else {name: _numbers(own) for name, own in by_source.items()}
     return {"results": sets, "sources": sources}
 
 
-def table_of(groups: Mapping[str, Mapping[str, Any]], title: str) -> Table:
-    """A row a set or source: what `summarise` found, with half the width of the interval behind each number."""
+def results_table(groups: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+    """Draw a table with a row for each set or source, and half the width of the interval behind each number.
+
+    `groups` is `results` or `sources` of `summarise`.
+    """
     k = max(int(group["k"]) for group in groups.values())
     shown = [f"pass@{j}" for j in _some_up_to(k)]
     table = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left")
@@ -49,8 +55,8 @@ def table_of(groups: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     return table
 
 
-def line_of(label: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
-    """`LABEL | SET: avg@8 0.271 ± 0.018, pass@8 0.930 ± 0.020, maj@8 0.420 ± 0.021 | ...`, with standard errors."""
+def results_line(label: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write one line with standard errors: `LABEL | SET: avg@8 0.271 ± 0.018, pass@8 0.930 ± 0.020, ... | ...`."""
     parts = [label]
     for name, group in groups.items():
         k = int(group["k"])
@@ -62,9 +68,11 @@ def line_of(label: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
     return " | ".join(parts)
 
 
-def _numbers(questions: Sequence[Question]) -> dict[str, Any]:
-    """`NAME` of every metric, `NAME_stderr` and `NAME_ci95` where it has more than one question; how many questions and
-    samples; k, which all questions share; and of how many questions 0, 1, ..., k answers are right.
+def _numbers(questions: Sequence[SampledQuestion]) -> dict[str, Any]:
+    """Compute the numbers of some questions, which all have k samples.
+
+    These are the mean of each metric, with `_stderr` and `_ci95` behind its name if more than one question has it; how
+    many `questions` and `samples` there are; `k`; and `right`: of how many questions 0, 1, ..., k answers are right.
     """
     metrics = [question.metrics() for question in questions]
     k = len(questions[0].samples)
@@ -85,9 +93,9 @@ def _numbers(questions: Sequence[Question]) -> dict[str, Any]:
     return numbers
 
 
-def _grouped(questions: Sequence[Question], by: str) -> dict[str, list[Question]]:
-    """Questions by set or data source; where theirs have different numbers of samples, by those, too."""
-    groups: dict[tuple[str, int], list[Question]] = {}
+def _grouped(questions: Sequence[SampledQuestion], by: str) -> dict[str, list[SampledQuestion]]:
+    """Group questions by set or data source, and by their number of samples if that differs."""
+    groups: dict[tuple[str, int], list[SampledQuestion]] = {}
     for question in questions:
         groups.setdefault((getattr(question, by), len(question.samples)), []).append(question)
     times = Counter(name for name, _ in groups)
@@ -95,11 +103,11 @@ def _grouped(questions: Sequence[Question], by: str) -> dict[str, list[Question]
 
 
 def _some_up_to(k: int) -> list[int]:
-    """k and the powers of two before it, at most three; pass@1 is avg@k where rewards are 0 and 1."""
+    """List k and the powers of two below it, at most three, without 1: for rewards 0 and 1, pass@1 is avg@k."""
     return sorted({k, *(2**power for power in range(1, k.bit_length()))})[-3:]
 
 
-def _histogram(questions: Sequence[Question], k: int) -> list[int]:
+def _histogram(questions: Sequence[SampledQuestion], k: int) -> list[int]:
     counts = [0] * (k + 1)
     for question in questions:
         counts[question.right] += 1
@@ -107,7 +115,7 @@ def _histogram(questions: Sequence[Question], k: int) -> list[int]:
 
 
 def _bars(counts: Sequence[int]) -> str:
-    """A bar a count, or two or more counts where there are many; any count above 0 shows."""
+    """Draw a bar for each count, or for several counts if there are many; any count above 0 is visible."""
     step = -(-len(counts) // 17)
     heights = [sum(counts[first : first + step]) for first in range(0, len(counts), step)]
     most = max(heights) or 1

@@ -1,4 +1,4 @@
-"""All samples of an evaluation on disk, a line each, and where an interrupted one goes on."""
+"""Keep the samples of an evaluation on disk, one line each, and find where an interrupted one goes on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dsrl.errors import ConfigError
 
 ASKED = {"set": str, "question": int, "sample": int, "prompt": str, "ground_truth": str}
 """Fields that say which answer a sample is, to which question, and their types."""
+
 GIVEN = {
     "extracted_answer": str,
     "reward": float,
@@ -25,17 +26,18 @@ GIVEN = {
 """Fields that results are made of."""
 
 Asked = tuple[str, int, int, str, str]
+"""The values of the fields ASKED."""
 
 
 class SampleFile:
-    """`samples.jsonl`: batch after batch in a fixed order, each written whole before the next is drawn.
+    """Write `samples.jsonl`, batch after batch in a fixed order; each is complete before the next is drawn.
 
-    A batch that a kill cut short is taken off and drawn again, with the same prompts beside each other, so that its
-    samples are bit for bit those that were lost. What is on disk is never drawn again.
+    A batch that a kill cut short is removed and drawn again, with the same prompts in the batch, so that its samples
+    are bit for bit those that were lost. A complete batch is never drawn again.
     """
 
     def __init__(self, path: Path) -> None:
-        """Lock the file. Raises ConfigError where another process writes it."""
+        """Open and lock the file. Raises ConfigError if another process is writing it."""
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab+")
@@ -47,13 +49,13 @@ class SampleFile:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is written yet."""
+        """Tell whether nothing is written yet."""
         return self.path.stat().st_size == 0
 
     def keep(self, batches: Iterable[Iterable[Asked]]) -> int:
-        """Take off what follows the last whole batch; the number of whole ones.
+        """Remove what follows the last complete batch, and return the number of complete ones.
 
-        batches: what is asked, as in ASKED, sample by sample. Raises ConfigError where the file holds anything else.
+        `batches` are what is asked now, sample by sample. Raises ConfigError if the file holds anything else.
         """
         self._file.seek(0)
         ends = [0]
@@ -62,23 +64,23 @@ class SampleFile:
                 ends.append(ends[-1] + len(line))
         self._file.seek(0)
         lines = _samples(self._file, self.path)
-        whole = kept = read = 0
+        complete = kept = read = 0
         for batch in batches:
             for asked in batch:
                 if (sample := next(lines, None)) is None:
                     self._file.truncate(ends[kept])
-                    return whole
+                    return complete
                 read += 1
                 if tuple(sample[name] for name in ASKED) != asked:
                     raise self._other_data(read)
-            whole, kept = whole + 1, read
+            complete, kept = complete + 1, read
         if next(lines, None) is not None:
             raise self._other_data(read + 1)
         self._file.truncate(ends[kept])
-        return whole
+        return complete
 
     def append(self, samples: Iterable[Mapping[str, Any]]) -> None:
-        """Write a batch; once this returns it survives a kill."""
+        """Write a batch. Once this returns, a kill cannot undo it."""
         lines = "".join(json.dumps(sample, ensure_ascii=False, allow_nan=False) + "\n" for sample in samples)
         self._file.write(lines.encode())
         self._file.flush()
@@ -87,7 +89,7 @@ class SampleFile:
     def _other_data(self, line: int) -> ConfigError:
         return ConfigError(
             f"{self.path}, line {line}: another question than is asked now: the data has changed since. Evaluate it "
-            "into a new run_dir, or bring the data back as it was"
+            "into a new run_dir, or restore the data"
         )
 
     def __enter__(self) -> SampleFile:
@@ -100,7 +102,7 @@ class SampleFile:
 
 
 def read_samples(folder: Path) -> list[dict[str, Any]]:
-    """The samples of an evaluation, in order. Raises ConfigError where there are none, or a line is damaged."""
+    """Read the samples of an evaluation, in order. Raises ConfigError if there are none, or a line is damaged."""
     path = folder / "samples.jsonl"
     if not path.is_file():
         raise ConfigError(f"{folder}: no evaluation there (no samples.jsonl)")
@@ -110,7 +112,7 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
         for number, sample in enumerate(_samples(file, path), start=1):
             key = sample["set"], sample["question"], sample["sample"]
             if key in found:
-                raise ConfigError(f"{path}, line {number}: the sample of line {found[key]} once more; take one away")
+                raise ConfigError(f"{path}, line {number}: the same sample as line {found[key]}; remove one of the two")
             found[key] = number
             samples.append(sample)
     if not samples:
@@ -119,7 +121,7 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
 
 
 def _samples(lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:
-    """The sample of each line; a last one without an end is one that is being written."""
+    """Yield the sample of each line. A last line without an end is still being written, and left out."""
     for number, line in enumerate(lines, start=1):
         if not line.endswith(b"\n"):
             return

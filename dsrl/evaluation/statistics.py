@@ -1,4 +1,4 @@
-"""What samples say of each question, and how sure the mean over questions is.
+"""Compute the metrics of each question from its samples, and their means over questions with bootstrap intervals.
 
 Letters: Q questions, K samples of each, M metrics, R resamples.
 """
@@ -18,12 +18,15 @@ from dsrl.types import CORRECT_THRESHOLD
 Array = NDArray[np.float64]
 
 RESAMPLES = 2000
+"""Resamples of the bootstrap."""
+
 CONFIDENCE = 0.95
+"""Of the intervals."""
 
 
 @dataclass(kw_only=True, slots=True)
-class Question:
-    """A question with its K samples, as they stand in samples.jsonl."""
+class SampledQuestion:
+    """A question with its K samples, as samples.jsonl holds them."""
 
     set: str
     data_source: str
@@ -33,17 +36,18 @@ class Question:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What makes it the same question in another evaluation."""
+        """Set, prompt and ground truth: the same question has them in another evaluation."""
         return self.set, self.prompt, self.ground_truth
 
     @property
     def right(self) -> int:
-        """How many of its samples are right."""
+        """How many of its samples are right: those with a reward above 0.5."""
         return sum(sample["reward"] > CORRECT_THRESHOLD for sample in self.samples)
 
     def metrics(self) -> dict[str, float]:
-        """avg, pass@j for j to K, maj, length (tokens), truncated, and the mean of each component of the reward, over
-        the samples that have it.
+        """Compute avg, pass@j for j = 1 to K, maj, length (in tokens), truncated, and `reward/NAME`.
+
+        `reward/NAME` is the mean of a component of the reward, over the samples that have it.
         """
         rewards = [float(sample["reward"]) for sample in self.samples]
         right, count = self.right, len(rewards)
@@ -63,8 +67,9 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """A mean over questions, its standard error, and its confidence interval, both by bootstrap over questions; NaN of
-    a single question, which says nothing of others.
+    """A mean over questions, with its standard error and its confidence interval by bootstrap over questions.
+
+    The error and the interval of a single question are NaN.
     """
 
     value: float
@@ -73,13 +78,13 @@ class Estimate:
     high: float
 
 
-def questions_of(samples: Sequence[Mapping[str, Any]]) -> list[Question]:
-    """Samples by question, in order."""
-    found: dict[tuple[str, int], Question] = {}
+def questions_of(samples: Sequence[Mapping[str, Any]]) -> list[SampledQuestion]:
+    """Group samples by question, in order."""
+    found: dict[tuple[str, int], SampledQuestion] = {}
     for sample in samples:
         key = sample["set"], sample["question"]
         if key not in found:
-            found[key] = Question(
+            found[key] = SampledQuestion(
                 set=sample["set"],
                 data_source=sample["data_source"],
                 prompt=sample["prompt"],
@@ -91,10 +96,15 @@ def questions_of(samples: Sequence[Mapping[str, Any]]) -> list[Question]:
 
 
 def majority(answers: Sequence[str], rewards: Sequence[float]) -> float:
-    """The reward of the answer given most often, answers being equal letter for letter without whitespace.
+    """Compute maj@K: the mean reward of the answer that is given most often.
 
-    Among answers given equally often, one is chosen at random: their mean. A sample without an answer has no vote; with
-    none at all the reward is 0.
+    Answers are equal if they are so letter for letter, without whitespace. If several are given equally often, the
+    result is the mean of theirs, as if one were chosen at random. A sample without an answer has no vote; if none has
+    one, the result is 0.
+
+    Args:
+        answers: K extracted answers.
+        rewards: K rewards.
     """
     votes: dict[str, list[float]] = {}
     for answer, reward in zip(answers, rewards, strict=True):
@@ -106,7 +116,7 @@ def majority(answers: Sequence[str], rewards: Sequence[float]) -> float:
 
 
 def estimates(values: Mapping[str, Sequence[float]], *, resamples: int = RESAMPLES) -> dict[str, Estimate]:
-    """The mean of each metric over the questions that have it: sequences of values, M of Q each or of others."""
+    """Average each of M metrics over the questions that have it; `values` holds a number for each of these."""
     found: dict[str, Estimate] = {}
     for count in {len(own) for own in values.values()}:
         names = [name for name, own in values.items() if len(own) == count]
@@ -123,9 +133,17 @@ def estimates(values: Mapping[str, Sequence[float]], *, resamples: int = RESAMPL
 
 
 def resampled_means(table: Array, resamples: int, seed: int = 0) -> Array:
-    """Means [R, M] of a table [Q, M] over Q questions drawn with replacement, R times: the percentile bootstrap.
+    """Draw Q questions with replacement, R times, and average their metrics each time: the percentile bootstrap.
 
     A question comes with all of its samples, so the spread within it counts, too.
+
+    Args:
+        table: [Q, M].
+        resamples: R.
+        seed: of the random numbers.
+
+    Returns:
+        The means [R, M].
     """
     generator = np.random.default_rng(seed)
     questions = len(table)

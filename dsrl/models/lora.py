@@ -1,4 +1,4 @@
-"""LoRA (arXiv 2106.09685) through peft: small trainable matrices beside frozen weights."""
+"""Adapters: LoRA (arXiv 2106.09685) through peft, small trainable matrices beside frozen weights."""
 
 from __future__ import annotations
 
@@ -16,25 +16,29 @@ from dsrl.config.schema import LoraConfig
 from dsrl.seeding import derive_seed
 
 ADAPTER = re.compile(r"^(?P<layer>.*)\.lora_(?P<which>[AB])\.default\.weight$")
+"""The name of an adapter's parameter, with its layer and which of the two matrices it is."""
 
 
 def missing_peft(config: LoraConfig) -> str | None:
-    """Why LoRA cannot be used; None where it can, or is not asked for."""
+    """Say why LoRA cannot be used; None if it can, or is not asked for."""
     if config.rank and importlib.util.find_spec("peft") is None:
         return f"model.lora.rank={config.rank} needs peft: pip install 'dual-space-rl[lora]'"
     return None
 
 
 def add_adapters(model: nn.Module, config: LoraConfig) -> None:
-    """Put adapters into the model, in place, and freeze all else. Their values are set by `start_adapters`."""
+    """Put adapters into the model, in place, and freeze all else. `initialize_adapters` gives them values."""
     from peft import inject_adapter_in_model
 
     inject_adapter_in_model(_peft_config(config), model)
 
 
 @torch.no_grad()
-def start_adapters(model: nn.Module) -> None:
-    """Random A, B = 0: the model as it was. The values depend on the adapter's name alone, not on ranks."""
+def initialize_adapters(model: nn.Module) -> None:
+    """Set A at random and B to 0, so that the model computes what it did before.
+
+    The values of A depend on the adapter's name alone, so every rank has the same.
+    """
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     for name, parameter in model.named_parameters():
@@ -49,8 +53,11 @@ def start_adapters(model: nn.Module) -> None:
             parameter.copy_(values)
 
 
-def merged(model: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """From a model's whole parameters by name, those of the model without adapters: W + scaling B A."""
+def merge_adapters(model: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Merge adapters into the weights beside them, W + scaling * B A, one tensor at a time.
+
+    Takes the model's full parameters by name, and yields those of the model without adapters by theirs.
+    """
     scaling = {
         name: float(module.scaling["default"]) for name, module in model.named_modules() if hasattr(module, "lora_A")
     }
@@ -69,7 +76,14 @@ def merged(model: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[
 
 
 def write_adapter(folder: Path, config: LoraConfig, base: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """An adapter's folder, as `PeftModel.from_pretrained` reads it; tensors: the model's parameters by name."""
+    """Write the adapters into a folder that `PeftModel.from_pretrained` reads.
+
+    Args:
+        folder: an existing folder.
+        config: the settings of the adapters.
+        base: name or path of the model that they were trained on.
+        tensors: the model's full parameters by name; those that are no adapter's are left out.
+    """
     found = {
         f"base_model.model.{match['layer']}.lora_{match['which']}.weight": tensor.contiguous()
         for name, tensor in tensors

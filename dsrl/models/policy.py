@@ -1,4 +1,4 @@
-"""The model, and log-probabilities of responses after any context."""
+"""Compute the log-probabilities of responses after any context: what every space and objective asks of the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsrl.models.lora import merged
+from dsrl.models.lora import merge_adapters
 from dsrl.parallel.sharding import full_parameters, is_sharded
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class Policy(nn.Module):
-    """A causal language model that scores responses, without dropout: what samples and what is scored are the same."""
+    """Wrap a causal language model so that it scores responses.
+
+    Dropout is turned off for good: the model that is scored must be the model that sampled.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -27,13 +30,20 @@ class Policy(nn.Module):
     def forward(
         self, contexts: Sequence[Sequence[int]], tokens: Tensor, mask: Tensor, temperature: float = 1.0
     ) -> Tensor:
-        """log P(token | context, tokens before it) at the sampling temperature, [N, T], 0 where mask is false.
+        """Compute log P(token | context, tokens before it) of every response token.
 
-        contexts: N sequences of at least one token id each. tokens, mask [N, T]: responses, padded on the right.
-        Positions start at 0 with the context; contexts are padded on the left, so that responses share their columns.
-        Float32, whatever narrower type the model computes in; float64 of a float64 model.
+        Positions start at 0 with the context.
+
+        Args:
+            contexts: N sequences of token ids, at least one id each.
+            tokens: [N, T] long, responses padded on the right.
+            mask: [N, T] bool, true on response tokens.
+            temperature: the logits are divided by it; that of sampling.
+
+        Returns:
+            [N, T], 0 where the mask is false: float64 of a float64 model, otherwise float32.
         """
-        contexts_ids, context_mask = left_pad(contexts, tokens.device)
+        contexts_ids, context_mask = left_pad(contexts, tokens.device)  # so that responses share their columns
         inputs = torch.cat([contexts_ids, tokens[:, :-1]], dim=1)
         seen = torch.cat([context_mask, torch.ones_like(mask[:, :-1])], dim=1)
         ragged = not bool(context_mask.all())  # padding on the right comes after all that counts: causality hides it
@@ -48,30 +58,30 @@ class Policy(nn.Module):
         return chosen.new_zeros(mask.shape).masked_scatter(mask, -chosen)
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """The model's parameters by their Hugging Face names, whole and with adapters merged, one at a time.
+        """Yield the model's full parameters by their Hugging Face names, adapters merged, one at a time.
 
-        Tied weights come once. A collective where ranks hold parts (`sharded`): every rank takes every tensor.
+        Tied weights come once. If ranks hold parts (`sharded`) this is a collective: every rank takes every tensor.
         """
-        yield from merged(self.model, full_parameters(self.model))
+        yield from merge_adapters(self.model, full_parameters(self.model))
 
     @property
     def sharded(self) -> bool:
-        """Whether this rank holds only a part of the weights, so that a forward is a collective."""
+        """Tell whether this rank holds only a part of the weights, so that a forward is a collective."""
         return is_sharded(self.model)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.model.device
 
     def _response_logits(self, inputs: Tensor, *, length: int, **rest: Tensor | None) -> Tensor:
-        """Logits that predict the last `length` tokens, [N, T, V]; the head sees no other position."""
+        """Compute the logits [N, T, V] that predict the last `length` tokens; the head sees no other position."""
         logits: Tensor = self.model(input_ids=inputs, use_cache=False, logits_to_keep=length, **rest).logits
         return logits[:, logits.shape[1] - length :]  # of no token at all, the model keeps every position
 
 
 def left_pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids [N, P] padded on the left with 0, and their mask [N, P] bool."""
+    """Pad N sequences of token ids on the left with 0. Returns ids [N, P] long and their mask [N, P] bool."""
     width = max(map(len, sequences))
     ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in sequences], device=device)
     lengths = torch.tensor([len(row) for row in sequences], device=device)

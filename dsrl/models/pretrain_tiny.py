@@ -1,9 +1,8 @@
-"""Pre-trains the embedded tiny model on additions: `python -m dsrl.models.pretrain_tiny OUT`.
+"""Pre-train the embedded tiny model on additions: `python -m dsrl.models.pretrain_tiny OUT`.
 
-The text is traces of `dsrl.data.arithmetic_world`, with slips and reconsiderations in them. A part of it has no
+The text is traces of `dsrl.data.arithmetic_world`, some of them with errors and reconsiderations. A part of them has no
 question in front, so the model knows P(y) as well as P(y|x): `<bos>trace<eos>` beside `<bos>question trace<eos>`.
-No held-out question is ever used.
-The same seed gives the same bits on one machine.
+No held-out question is ever used. The same seed gives the same bits on one machine.
 """
 
 import argparse
@@ -35,7 +34,10 @@ PAD, BOS, EOS = range(3)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A token a character: printable ASCII and the line feed, `<unk>` for all else. `<bos>` is put in front."""
+    """Build a tokenizer with one token a character: printable ASCII and the line feed; all else is `<unk>`.
+
+    It puts `<bos>` in front of every text.
+    """
     characters = ["\n", *map(chr, range(32, 127))]
     ids = {token: i for i, token in enumerate(SPECIAL + characters)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
@@ -52,7 +54,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(vocab_size: int, seed: int) -> LlamaForCausalLM:
-    """A Llama of half a million parameters with fresh weights. Heads of dimension 32: vLLM on a CPU needs it."""
+    """Build a Llama of half a million parameters with fresh weights. vLLM on a CPU needs heads of dimension 32."""
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=128,
@@ -83,14 +85,21 @@ def build_model(vocab_size: int, seed: int) -> LlamaForCausalLM:
 
 
 def write_text(rng: random.Random) -> str:
-    """One line of the pre-training text, without its `<bos>`."""
+    """Write one line of the pre-training text, without its `<bos>`."""
     question, _ = sample_problem(rng)
     trace = write_trace(rng, question, ERROR_RATE, RECONSIDER_RATE)
     return f"{'' if rng.random() < NO_QUESTION else question}{trace}<eos>"
 
 
 def pretrain(steps: int, seed: int, batch_size: int, lr: float) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """Trains on `steps` batches of fresh text, on every token. `lr` warms up, then decays (cosine)."""
+    """Train a fresh model on every token of fresh text.
+
+    Args:
+        steps: optimizer steps, a batch each.
+        seed: of weights and text.
+        batch_size: lines of text in a batch.
+        lr: the peak learning rate; it warms up over a twentieth of the steps, then decays (cosine).
+    """
     tokenizer = build_tokenizer()
     model = build_model(len(tokenizer), seed).train()
     rng = random.Random(seed)
@@ -116,7 +125,10 @@ def pretrain(steps: int, seed: int, batch_size: int, lr: float) -> tuple[LlamaFo
 def measure(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: int, seed: int
 ) -> tuple[float, float, float]:
-    """Answers held-out problems at temperature 1: the part that is right, reconsiderations and tokens an answer."""
+    """Answer held-out problems at temperature 1, once each.
+
+    Returns the share of right answers, and the means of reconsiderations and of tokens in an answer.
+    """
     rng = random.Random(seed)
     questions, answers = zip(*(sample_problem(rng, held_out=True) for _ in range(problems)), strict=True)
     prompts = tokenizer(list(questions), return_tensors="pt", return_token_type_ids=False)  # all of one length
@@ -156,7 +168,7 @@ Measured on {problems} held-out problems, one answer each at temperature 1: {rig
 
 
 def main() -> None:
-    """Trains, measures, saves the model, its tokenizer and its card."""
+    """Train, measure, and save the model, its tokenizer and its card."""
     parser = argparse.ArgumentParser(
         prog="python -m dsrl.models.pretrain_tiny", description=__doc__.partition("\n")[0] if __doc__ else None
     )

@@ -1,4 +1,4 @@
-"""Loading a model of which each rank keeps a part, without any rank ever holding all of it."""
+"""Load a model of which each rank keeps a part. No rank holds the full model, if it lies in safetensors."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from dsrl.config.schema import ModelConfig
-from dsrl.models.loading import compute_of, load, load_model, prepare, source_of
-from dsrl.models.lora import ADAPTER, start_adapters
+from dsrl.models.loading import compute_of, from_pretrained, load_model, prepare, source_of
+from dsrl.models.lora import ADAPTER, initialize_adapters
 from dsrl.parallel.sharding import copy_weights
-from dsrl.runs.checkpoint_files import read_tensors, tensors_in
+from dsrl.storage.safetensors_files import read_tensors, tensors_in
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The transformer blocks: the units in which weights are gathered."""
+    """List the transformer blocks, the units in which weights are gathered."""
     names = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
 def model_without_weights(config: ModelConfig) -> PreTrainedModel:
-    """The model in training mode; its parameters have shapes and no memory."""
+    """Build the model in training mode on the meta device: its parameters have shapes and no memory."""
     source = source_of(config)
-    architecture = load(AutoConfig, config, **source)
+    architecture = from_pretrained(AutoConfig, config, **source)
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             architecture, **compute_of(config)
@@ -42,10 +42,15 @@ def model_without_weights(config: ModelConfig) -> PreTrainedModel:
 
 @torch.no_grad()
 def load_parts(config: ModelConfig, models: Sequence[Any], device: torch.device) -> None:
-    """Give models that were cut up without weights their memory and weights. Every rank calls it.
+    """Give sharded models that have no weights yet their memory and their weights. Every rank calls it.
 
-    From safetensors whose tensors are the model's, each rank reads its parts alone. Otherwise (GGUF, other names)
-    rank 0 reads the whole and hands the parts out.
+    If the model's safetensors hold its parameters by name, each rank reads its own parts. Otherwise (GGUF, other
+    names) rank 0 reads the full model and hands out the parts.
+
+    Args:
+        config: which model.
+        models: copies of it, each made by `model_without_weights` and sharded in the same way.
+        device: where the parts go.
     """
     for model in models:
         model.to_empty(device=device)
@@ -63,16 +68,16 @@ def load_parts(config: ModelConfig, models: Sequence[Any], device: torch.device)
     if folder is not None and _hold(folder, parts):
         read_tensors(folder, parts)
     else:
-        whole = load_model(config).state_dict() if dist.get_rank() == 0 else {}
+        full = load_model(config).state_dict() if dist.get_rank() == 0 else {}
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
-        set_model_state_dict(first, whole, options=options)
-    start_adapters(first)
+        set_model_state_dict(first, full, options=options)
+    initialize_adapters(first)
     for model in models[1:]:
         copy_weights(first, model)
 
 
 def _safetensors(config: ModelConfig) -> Path | None:
-    """The folder of the model's safetensors, downloaded where it is on the hub; None where it has none."""
+    """Find the folder of the model's safetensors, downloaded if it is on the hub; None if there are none."""
     source = source_of(config)
     folder = Path(source["pretrained_model_name_or_path"])
     if not folder.is_dir():
@@ -81,6 +86,6 @@ def _safetensors(config: ModelConfig) -> Path | None:
 
 
 def _hold(folder: Path, parts: Mapping[str, Tensor]) -> bool:
-    """Whether the files hold every parameter, in its shape."""
+    """Tell whether the files hold every parameter, in its shape."""
     held = tensors_in(folder)
     return all(name in held and held[name][0] == part.shape for name, part in parts.items())

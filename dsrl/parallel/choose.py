@@ -1,4 +1,4 @@
-"""From `trainer.strategy` to a strategy."""
+"""Choose the strategy that `trainer.strategy` names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dsrl.parallel.fsdp1 import FSDP1
 
 
 def strategy_for(trainer: TrainerConfig, checkpoint: CheckpointConfig) -> Strategy:
-    """The strategy of a run. `auto`: one process, or DDP over several."""
+    """Build the strategy of a run. `auto` is one process, or DDP if there are several."""
     timeout = timedelta(seconds=trainer.timeout)
     ranks = trainer.devices * trainer.num_nodes
     compute = torch.bfloat16 if trainer.precision == "bf16-mixed" else None
@@ -32,19 +32,19 @@ def strategy_for(trainer: TrainerConfig, checkpoint: CheckpointConfig) -> Strate
     elif trainer.strategy == "ddp" or ranks > 1:
         strategy = DDP(timeout=timeout, forward_sync_buffers=False, gradient_as_bucket_view=True)
     else:
-        strategy = SingleDevice(device=_device(trainer.accelerator))
+        strategy = SingleDevice(device=_single_device(trainer.accelerator))
     strategy.save_parts = checkpoint.sharded
     return strategy
 
 
 def lightning_precision(trainer: TrainerConfig) -> str:
-    """What Lightning is told: under FSDP, which casts by itself, nothing of mixed precision."""
+    """Give Lightning's name of the precision; under FSDP, which casts by itself, that is never a mixed one."""
     mixed = trainer.precision == "bf16-mixed" and trainer.strategy in ("fsdp", "fsdp1")
     return "32-true" if mixed else trainer.precision
 
 
-def _device(accelerator: str) -> torch.device:
-    """The device of a run in one process."""
+def _single_device(accelerator: str) -> torch.device:
+    """Choose the device of a run in one process."""
     if accelerator == "cpu" or not torch.accelerator.is_available():
         return torch.device("cpu")
     found = torch.accelerator.current_accelerator()

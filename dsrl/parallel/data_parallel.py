@@ -1,4 +1,4 @@
-"""One process, and DDP: every rank holds the whole model."""
+"""Train in one process, or with DDP: every rank holds the full model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dsrl.parallel.strategy import LoopStrategy
 
 
 class SingleDevice(LoopStrategy, SingleDeviceStrategy):
-    """One process."""
+    """Train in one process."""
 
 
 class DDP(LoopStrategy, DDPStrategy):
-    """Gradients are averaged over ranks with the last micro-batch of an optimizer step."""
+    """Average the gradients over ranks with the last micro-batch of an optimizer step."""
 
     def accumulating(self, *, last: bool) -> AbstractContextManager[Any]:
-        """No exchange of gradients before the last micro-batch."""
+        """Exchange no gradients before the last micro-batch."""
         assert isinstance(self.model, DistributedDataParallel)
         return nullcontext() if last else self.model.no_sync()

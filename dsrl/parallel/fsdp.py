@@ -1,4 +1,4 @@
-"""FSDP2: every rank holds a part of each parameter, and puts a block together when it is needed."""
+"""Train with FSDP2: every rank holds a part of each parameter, and gathers a block when it is needed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from dsrl.parallel.strategy import LoopStrategy
 
 
 class FSDP2(LoopStrategy, ModelParallelStrategy):
-    """`fully_shard` on each transformer block and on the whole.
+    """Apply `fully_shard` to each transformer block and to the rest of the model.
 
-    Gradients are reduced with every micro-batch, so that no rank holds whole ones. `compute`: the type of forward,
-    backward and gathered weights; the parts stay in the model's type, and gradients are summed in float32.
+    Gradients are reduced with every micro-batch, so that no rank holds full ones.
     """
 
     def __init__(self, *, compute: torch.dtype | None, cpu_offload: bool, **arguments: Any) -> None:
+        """Set the precision and where the parts lie.
+
+        Args:
+            compute: the dtype of forward, backward and gathered weights; the parts keep the model's dtype, and
+                gradients are summed in float32. None: everything is in the model's dtype.
+            cpu_offload: keep the parts in the CPU's memory.
+            arguments: those of Lightning's `ModelParallelStrategy`.
+        """
         super().__init__(**arguments)
         self.mixed_precision = MixedPrecisionPolicy(
             param_dtype=compute, reduce_dtype=torch.float32 if compute else None
@@ -29,7 +36,7 @@ class FSDP2(LoopStrategy, ModelParallelStrategy):
         self.offload = CPUOffloadPolicy() if cpu_offload else OffloadPolicy()
 
     def models(self, config: ModelConfig, copies: int) -> list[Any]:
-        """Built without weights and cut up; then each rank reads its parts."""
+        """Build and shard the models without weights; then each rank reads its parts."""
         models = [self.place(model_without_weights(config)) for _ in range(copies)]
         load_parts(
             config, models, torch.device("cpu") if isinstance(self.offload, CPUOffloadPolicy) else self.root_device
@@ -37,7 +44,7 @@ class FSDP2(LoopStrategy, ModelParallelStrategy):
         return models
 
     def place(self, model: nn.Module) -> nn.Module:
-        """The model, cut up in place."""
+        """Shard the model in place."""
         mesh = self.device_mesh["data_parallel"]
         for module in (*blocks(model), model):
             fully_shard(module, mesh=mesh, mp_policy=self.mixed_precision, offload_policy=self.offload)

@@ -1,4 +1,4 @@
-"""FSDP1, Lightning's FSDPStrategy: the parameters of a block lie in one flat one, of which every rank holds a part."""
+"""Train with FSDP1, Lightning's FSDPStrategy: every rank holds a part of each block's flattened parameters."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from dsrl.parallel.strategy import LoopStrategy
 
 
 class FSDP1(LoopStrategy, FSDPStrategy):
-    """Each rank reads the whole model once, then keeps its part. See FSDP2 for `compute`."""
+    """Read the full model on each rank once, then keep a part of it. Arguments are those of `FSDP2`."""
 
     def __init__(self, *, compute: torch.dtype | None, cpu_offload: bool, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.compute, self.cpu_offload_parts = compute, cpu_offload
 
     def setup(self, trainer: L.Trainer) -> None:
-        """As Lightning's, but batches of prompts are left alone: they hold no tensors to convert."""
+        """Set up as Lightning does, but leave batches of prompts alone: they hold no tensors to convert."""
         self.precision_plugin = _LeavesBatches(self.precision_plugin.precision)  # type: ignore[arg-type]
         super().setup(trainer)
 
     def place(self, model: nn.Module) -> nn.Module:
-        """The model in units: each block, and the rest."""
+        """Shard the model in units: each block, and the rest."""
         device = self.root_device
         precision = None
         if self.compute is not None:
@@ -53,7 +53,7 @@ class FSDP1(LoopStrategy, FSDPStrategy):
 
     @property
     def saving(self) -> StateDictOptions:
-        """As elsewhere; on a CPU there is nothing to offload to, and torch must not be asked to."""
+        """The options of every strategy, but without offloading on a CPU, which torch would refuse."""
         options = super().saving
         options.cpu_offload = options.cpu_offload and self.root_device.type != "cpu"
         return options

@@ -1,4 +1,4 @@
-"""Starting a node's other processes, and ending all when one of them ends badly."""
+"""Start a node's other processes, and end all of them when one ends badly."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ import torch.distributed as dist
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-GRACE = 15.0  # seconds in which a process that is told to end by an error does so by itself
+GRACE_SECONDS = 15.0
+"""How long a process has to end by itself, with its own message, after another one has failed."""
 
 
 class Launcher(_SubprocessScriptLauncher):
-    """Lightning's launcher, with an observer that says what happened and gives the error's own message time."""
+    """Launch as Lightning does, and watch the children: say which one failed, and end the others."""
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
-        """Start the node's other processes where nobody else does, and run `function` in this one.
+        """Start the node's other processes, unless a launcher such as torchrun did, and run `function` in this one.
 
         Afterwards this process is alone again, so that the next job of a sweep can do the same.
         """
@@ -42,17 +43,17 @@ class Launcher(_SubprocessScriptLauncher):
 
 
 def _observe(processes: Sequence[subprocess.Popen[Any]]) -> None:
-    """Wait for the children; where one ends with an error and this process goes on, end this and the others."""
+    """Wait for the children. If one ends with an error and this process does not, end this process and the others."""
     while any(code is None for code in (process.poll() for process in processes)):
         if failed := [rank for rank, process in enumerate(processes, start=1) if process.poll()]:
-            time.sleep(GRACE)
+            time.sleep(GRACE_SECONDS)
             codes = ", ".join(f"local rank {rank} with code {processes[rank - 1].returncode}" for rank in failed)
-            end(f"a process of this node ended: {codes}", processes)
+            end_processes(f"a process of this node ended: {codes}", processes)
         time.sleep(0.5)
 
 
-def end(message: str, processes: Sequence[subprocess.Popen[Any]] = ()) -> None:
-    """End this process and these children at once, whatever they wait for."""
+def end_processes(message: str, processes: Sequence[subprocess.Popen[Any]] = ()) -> None:
+    """Print an error, and end this process and its children at once, whatever they wait for."""
     print(f"error: {message}", file=sys.stderr, flush=True)
     for process in processes:
         process.kill()

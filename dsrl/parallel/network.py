@@ -1,4 +1,4 @@
-"""Which network interface leads to the other nodes."""
+"""Find the network interface that leads to the other nodes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR of Linux
 
 
 def point_gloo_to(main_address: str) -> None:
-    """Set GLOO_SOCKET_IFNAME, unless it is set, to the interface that leads to rank 0's address.
+    """Set GLOO_SOCKET_IFNAME, unless it is set already, to the interface that leads to rank 0's address.
 
-    Gloo would take the one that the host's own name resolves to. Where that is 127.0.0.1, as on many machines, one node
-    fails and the other waits in silence.
+    Otherwise Gloo takes the interface of the host's own name. On many machines that name resolves to 127.0.0.1, and
+    then one node fails and the other waits in silence.
     """
     if "GLOO_SOCKET_IFNAME" in os.environ:
         return

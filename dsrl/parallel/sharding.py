@@ -1,7 +1,7 @@
-"""A model's weights where each rank holds a part of them: whole tensors, norms and copies, whatever shards them.
+"""Handle weights that ranks hold parts of: full tensors, norms and copies, whatever shards them.
 
-FSDP2 makes parameters DTensors, FSDP1 views into flat ones; plain and DDP models hold them whole. Everything here but
-`is_sharded` is a collective: every rank calls it, and takes every tensor that it yields.
+FSDP2 makes parameters DTensors, FSDP1 makes them views into flat ones; plain and DDP models hold full ones. Everything
+here but `is_sharded` is a collective: every rank calls it, and takes every tensor that it yields.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from dsrl.parallel.collectives import all_sum
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether a rank holds only a part of the weights, and a forward is a collective."""
+    """Tell whether a rank holds only a part of the weights, so that a forward is a collective."""
     return any(isinstance(module, FSDPModule | FSDP1) for module in model.modules())
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """The tensor that a DTensor is a part of; any other as it is."""
+    """Gather the full tensor of a DTensor; any other tensor is returned as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()
 def full_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter, whole, by its name in the unwrapped model, one at a time; tied ones come once.
+    """Yield every full parameter by its name in the unwrapped model, one at a time; tied ones come once.
 
-    FSDP1 puts one unit together at a time, a transformer block.
+    Under FSDP1 one unit, a transformer block, is gathered at a time.
     """
     seen: set[int] = set()
     if not any(isinstance(module, FSDP1) for module in model.modules()):
@@ -47,7 +47,7 @@ def full_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Parameters of the whole model, tied ones once."""
+    """Count the parameters of the full model, tied ones once."""
     count = sum(parameter.numel() for parameter in model.parameters())
     if any(isinstance(module, FSDP1) for module in model.modules()):  # these are of this rank's part
         return round(all_sum([count])[0])
@@ -55,7 +55,10 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def clip_gradients(model: nn.Module, limit: float) -> float:
-    """Scale the gradients of all parameters to a total norm of at most `limit` (0: leave them). The norm before."""
+    """Scale the gradients of all parameters to a total norm of at most `limit`; 0 means no limit.
+
+    Returns the norm before.
+    """
     limit = limit or math.inf
     if isinstance(model, FSDP1):
         return float(model.clip_grad_norm_(limit))
@@ -64,10 +67,10 @@ def clip_gradients(model: nn.Module, limit: float) -> float:
 
 @torch.no_grad()
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """Give the target the source's weights. Both are the same model, sharded in the same way.
+    """Copy the source's weights into the target. Both must be the same model, sharded in the same way.
 
-    After a forward without gradient the root unit of a sharded model stays whole; a copy into its parts alone would
-    leave the embeddings, the head and the norm stale. So the units are taken apart first.
+    After a forward without gradient the root unit of an FSDP2 model stays gathered. A copy into its parts alone would
+    leave the embeddings, the head and the norm as they were. So the units are sharded again first.
     """
     for model in (source, target):
         for module in model.modules():
@@ -87,7 +90,7 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
 
 
 def _units(model: nn.Module) -> Iterator[tuple[str, FSDP1]]:
-    """FSDP1's units, outermost first, with the prefix of their parameters' names."""
+    """Yield FSDP1's units, outermost first, with the prefix of their parameters' names."""
     for name, module in model.named_modules():
         if isinstance(module, FSDP1):
             prefix = name.replace("_fsdp_wrapped_module.", "").removesuffix("_fsdp_wrapped_module")
@@ -95,7 +98,7 @@ def _units(model: nn.Module) -> Iterator[tuple[str, FSDP1]]:
 
 
 def _own_parameters(unit: FSDP1) -> Iterator[tuple[str, nn.Parameter]]:
-    """A unit's parameters without those of the units inside it."""
+    """Yield a unit's parameters without those of the units inside it."""
     inner = tuple(name for name, module in unit.module.named_modules() if isinstance(module, FSDP1))
     for name, parameter in unit.module.named_parameters():
         if not name.startswith(tuple(f"{prefix}." for prefix in inner)):

@@ -1,4 +1,4 @@
-"""What the loop asks of a strategy beside what Lightning does."""
+"""What every strategy adds to Lightning's: how models are placed, and checkpoints that each of them can read."""
 
 from __future__ import annotations
 
@@ -25,31 +25,36 @@ from dsrl.errors import ConfigError
 from dsrl.models.loading import load_model
 from dsrl.parallel.launcher import Launcher
 from dsrl.parallel.network import point_gloo_to
-from dsrl.runs.checkpoint_files import read_checkpoint, read_tensors, tensors_in, write_file, write_folder
+from dsrl.storage.checkpoint_files import read_checkpoint, write_file, write_folder
+from dsrl.storage.safetensors_files import read_tensors, tensors_in
 
 PARTS = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
 class LoopStrategy(Strategy):
-    """Mixed into Lightning's strategies: places models, and keeps checkpoints that every strategy can read.
+    """Place models, and write checkpoints that every strategy can read; mixed into Lightning's strategies.
 
     Weights and optimizer state are stored under the parameters' names, so that a run can go on with other ranks and
-    another strategy. `save_parts`: each rank writes its part into a folder, instead of rank 0 everything into a file.
+    under another strategy.
     """
 
     save_parts = False
+    """Let each rank write its part into a folder, instead of rank 0 everything into one file."""
 
     def models(self, config: ModelConfig, copies: int) -> list[Any]:
-        """The model, `copies` times, each placed on this rank."""
+        """Load the model and place `copies` of it on this rank."""
         model = load_model(config)
         return [self.place(each) for each in (model, *(copy.deepcopy(model) for _ in range(copies - 1)))]
 
     def place(self, model: Any) -> Any:
-        """The model as this rank holds it."""
+        """Put the model into the form in which this rank holds it."""
         return model
 
     def accumulating(self, *, last: bool) -> AbstractContextManager[Any]:
-        """Around forward and backward of a micro-batch; `last` of its optimizer step, when gradients must be summed."""
+        """Return a context for forward and backward of a micro-batch.
+
+        `last` says that it is the last one of its optimizer step, after which gradients must be those of all ranks.
+        """
         return nullcontext()
 
     def _configure_launcher(self) -> None:
@@ -59,7 +64,7 @@ class LoopStrategy(Strategy):
             self._launcher = Launcher(environment, self.num_processes, self.num_nodes)  # type: ignore[attr-defined]
 
     def setup_environment(self) -> None:
-        """As Lightning's, and over the right network between nodes."""
+        """Set up as Lightning does, and choose the network between nodes."""
         if isinstance(self, ParallelStrategy) and self.num_nodes > 1:  # type: ignore[attr-defined]
             assert self.cluster_environment is not None
             point_gloo_to(self.cluster_environment.main_address)
@@ -67,24 +72,27 @@ class LoopStrategy(Strategy):
 
     @property
     def restore_checkpoint_after_setup(self) -> bool:
-        """`load_checkpoint` restores model and optimizer, once they are in place."""
+        """True: `load_checkpoint` restores model and optimizer once they are in place."""
         return True
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """See `restore_checkpoint_after_setup`."""
+        """False: `load_checkpoint` restores it."""
         return False
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Done by `load_checkpoint`."""
+        """Do nothing: `load_checkpoint` has restored the weights."""
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Weights by name: this rank's parts, or whole ones on rank 0 and none elsewhere."""
+        """Collect the weights by name: this rank's parts, or full ones on rank 0 and none elsewhere."""
         assert self.lightning_module is not None
         return get_model_state_dict(self.lightning_module, options=self.saving)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """The optimizer's state by parameter names. Empty before its first step: asking torch would take one."""
+        """Collect the optimizer's state by parameter names.
+
+        It is empty before the first step: to ask torch for it would take a step.
+        """
         optimizer = getattr(optimizer, "_optimizer", optimizer)
         assert self.lightning_module is not None
         if not optimizer.state:
@@ -92,7 +100,7 @@ class LoopStrategy(Strategy):
         return get_optimizer_state_dict(self.lightning_module, optimizer, options=self.saving)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        """Write it. Called on every rank; the path is rank 0's."""
+        """Write a checkpoint. Called on every rank; the path is rank 0's."""
         path = Path(self.broadcast(str(filepath)))
         if self.save_parts:
             (state,) = checkpoint["optimizer_states"]
@@ -106,7 +114,7 @@ class LoopStrategy(Strategy):
         self.barrier()
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Restore weights and optimizer, of a run under any strategy; returns the rest."""
+        """Restore weights and optimizer from a run under any strategy; returns the rest of the checkpoint."""
         path, module, (optimizer,) = Path(checkpoint_path), self.lightning_module, self.optimizers
         assert module is not None
         checkpoint = read_checkpoint(path)
@@ -131,11 +139,11 @@ class LoopStrategy(Strategy):
 
     @property
     def saving(self) -> StateDictOptions:
-        """Parts as they are, or whole tensors, put together on rank 0's CPU."""
+        """Torch's options of a saved state: parts as they are, or full tensors on rank 0's CPU."""
         return PARTS if self.save_parts else StateDictOptions(full_state_dict=True, cpu_offload=True)
 
     def _untied(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Weights by one name each; those of tied parameters have two."""
+        """Keep one name of each weight; those of tied parameters have two."""
         module = self.lightning_module
         assert module is not None
         own = [*module.named_parameters(), *module.named_buffers()]

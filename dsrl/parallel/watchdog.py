@@ -1,4 +1,4 @@
-"""A rank that dies, hangs or fails ends the whole run, on every node, with a message that names it."""
+"""End the run on every node when a rank dies, hangs or fails, with a message that names the rank."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import lightning as L
 import torch.distributed as dist
 from torch._C._distributed_c10d import TCPStore
 
-from dsrl.loop.module import DSRLModule
-from dsrl.parallel.launcher import end
+from dsrl.parallel.launcher import end_processes
 
 
 class Watchdog(L.Callback):
-    """Every rank shows a sign of life each second, from a thread of its own, in a store that rank 0 holds.
+    """Watch the ranks: each one counts up a sign of life, from a thread of its own, in a store that rank 0 holds.
 
-    A rank whose signs stop for `timeout` seconds, or a failure that some rank reports, ends every process within
-    `timeout` plus some seconds: a stopped rank of the same host is killed, too. A rank that lives and never comes to
-    a collective is found by the process group's own timeout; then the message says where each rank is.
+    If the signs of a rank stop for `timeout` seconds, or a rank reports a failure, every process ends within `timeout`
+    and some seconds; a stopped rank of the same host is killed. A rank that lives and never comes to a collective is
+    found by the process group's own timeout; then the message says what each rank was doing.
     """
 
     def __init__(self, timeout: float, beat: float = 1.0) -> None:
+        """`timeout` and `beat`, the time between two signs of life, are in seconds."""
         self.timeout, self.beat = timeout, beat
         self.verdict: str | None = None  # what ended the run, once some rank knows
         self.over = threading.Event()
         self.store: TCPStore | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Open the store and start the thread; nothing in a run of one process."""
+        """Open the store and start the threads. In a run of one process there is nothing to watch."""
         if trainer.world_size == 1 or self.store is not None:
             return
-        self.trainer, self.module, self.rank = trainer, DSRLModule.of(pl_module), trainer.global_rank
+        self.trainer, self.rank = trainer, trainer.global_rank
+        self.module: Any = pl_module  # what it does now is in its `clock.now`
         host, wait = os.environ["MASTER_ADDR"], timedelta(seconds=self.timeout)
         if self.rank == 0:
             self.store = TCPStore(host, 0, is_master=True, timeout=wait, wait_for_workers=False)
@@ -50,11 +52,11 @@ class Watchdog(L.Callback):
             threading.Thread(target=work, name=f"watchdog{work.__name__}", daemon=True).start()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """From here on ranks end when they are done."""
+        """Stop watching: from here on ranks end when they are done."""
         self.over.set()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Tell the others, or find out whose failure this one follows from."""
+        """Report the failure to the other ranks, or find out which rank's failure it follows from."""
         if self.store is None or self.over.is_set():
             return
         self.over.set()
@@ -71,7 +73,7 @@ class Watchdog(L.Callback):
         hangs.cancel()
 
     def _beat(self) -> None:
-        """Show signs of life, and look for those of the peers: rank 0 for everyone's, everyone for rank 0's."""
+        """Show signs of life, and look for others': rank 0 for those of all, all others for those of rank 0."""
         assert self.store is not None
         seen = {peer: (0, time.monotonic()) for peer in self.peers}
         while not self.over.wait(self.beat):
@@ -89,21 +91,21 @@ class Watchdog(L.Callback):
             except Exception as error:
                 failed = f"{self._who(0)} is gone ({_first_line(error)})"
             self.answered = time.monotonic()
-            if failed and not self.over.wait(5 * self.beat):  # else a failed collective has ended this rank meanwhile
+            if failed and not self.over.wait(5 * self.beat):  # unless a failed collective has ended this rank meanwhile
                 self._end(failed)
 
     def _guard(self) -> None:
-        """End this rank where the store hangs, and so rank 0."""
+        """End this rank if the store hangs, since then rank 0 hangs."""
         while not self.over.wait(self.beat):
             if time.monotonic() - self.answered > self.timeout + 8 * self.beat:
                 self._end(f"{self._who(0)} does not answer")
 
     def _end(self, message: str) -> None:
         self._kill(0)
-        end(message, getattr(self.trainer.strategy.launcher, "procs", ()))
+        end_processes(message, getattr(self.trainer.strategy.launcher, "procs", ()))
 
     def _reason(self, exception: BaseException) -> str:
-        """Whose failure a failed collective follows from: a report, a rank without signs of life, or a slow one."""
+        """Find what a failed collective follows from: a reported failure, a silent rank, or a slow one."""
         assert self.store is not None
         others = [rank for rank in range(self.trainer.world_size) if rank != self.rank]
         before = {rank: self.store.add(f"beat/{rank}", 0) for rank in others}
@@ -117,13 +119,13 @@ class Watchdog(L.Callback):
         return self._report(f"the ranks do not come together ({_first_line(exception)}). {places}")
 
     def _report(self, message: str) -> str:
-        """Make it the run's verdict, unless there is one; returns the verdict."""
+        """Make the message the run's verdict, unless there is one already; returns the verdict."""
         assert self.store is not None
         self.verdict = str(self.store.compare_set("failed", "", message), "utf-8")
         return self.verdict
 
     def _kill(self, rank: int) -> None:
-        """End another rank that hangs, where it is on this host."""
+        """Kill another rank that hangs, if it is on this host."""
         host, process = self.places[rank]
         if rank != self.rank and host == socket.gethostname():
             with suppress(ProcessLookupError):
@@ -135,7 +137,7 @@ class Watchdog(L.Callback):
 
 
 def _follows_from_another(exception: BaseException) -> bool:
-    """Whether this is a collective that failed, which says nothing of the cause."""
+    """Tell whether this is the failure of a collective, which does not say what caused it."""
     text = str(exception).lower()
     return isinstance(exception, dist.DistError) or any(name in text for name in ("gloo", "nccl", "timed out", "peer"))
 

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from dsrl.config.schema import CheckpointConfig
 from dsrl.loop.module import DSRLModule
-from dsrl.runs.checkpoint_files import remove
+from dsrl.storage.atomic import remove
 
 
 class Checkpoints(Checkpoint):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.config.run_config import RunConfig
-from dsrl.runs.checkpoint_files import UnreadableCheckpoint, read_checkpoint
+from dsrl.storage.checkpoint_files import UnreadableCheckpoint, read_checkpoint
 
 
 def phase_that_begins(checkpoint: Mapping[str, Any]) -> int | None:

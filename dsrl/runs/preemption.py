@@ -1,4 +1,4 @@
-"""A run that is told to go, by SIGTERM, SIGUSR1 or Ctrl-C, saves what it has and ends well."""
+"""Save a checkpoint and end well when the run is told to stop: by SIGTERM, SIGUSR1 or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Preemption(L.Callback):
-    """After the iteration in which the signal came to any rank, all of them stop; Checkpoints saves first.
+    """Stop all ranks after the iteration in which a signal came to any of them; the callback Checkpoints saves first.
 
-    SIGUSR1 is what SLURM sends before the time is over (`--signal=USR1@120`), SIGTERM what it sends at the end. A
-    second Ctrl-C (SIGINT) does not wait for the iteration.
+    SLURM sends SIGUSR1 before the time is over (`--signal=USR1@120`), and SIGTERM at the end. A second Ctrl-C (SIGINT)
+    does not wait for the iteration.
     """
 
     def __init__(self) -> None:
+        """`received` is the signal that ended the run; None until one comes."""
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
-        self._speaks = False
+        self._prints = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the signals over from Lightning, whose own handler talks to other ranks from inside the handler."""
-        self._speaks = trainer.is_global_zero
+        """Take the signals over from Lightning, which would talk to other ranks from inside a handler."""
+        self._prints = trainer.is_global_zero
         for number in SIGNALS:
             if signal.getsignal(number) is signal.SIG_IGN:  # as a shell has it for Ctrl-C in the background
                 continue
             self._before[number] = signal.signal(number, self._receive)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop all ranks after this iteration where one of them was told to."""
+        """Stop all ranks after this iteration if one of them was told to."""
         number = round(all_max(float(self.received or 0)))
         if number:
             self.received = signal.Signals(number)
             trainer.should_stop = True
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Give the signals back."""
+        """Give the signals back to the handlers from before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
@@ -51,5 +52,5 @@ class Preemption(L.Callback):
         self.received = signal.Signals(number)
         if number == signal.SIGINT:
             signal.signal(number, self._before[self.received])
-            if self._speaks:
+            if self._prints:
                 print("\nstopping after this iteration; Ctrl-C again stops at once", file=sys.stderr, flush=True)

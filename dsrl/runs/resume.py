@@ -11,8 +11,8 @@ from dsrl.config.renamed import in_todays_words
 from dsrl.config.run_config import RunConfig
 from dsrl.config.store import LATER_PHASES
 from dsrl.errors import ConfigError
-from dsrl.runs.checkpoint_files import UnreadableCheckpoint, read_checkpoint
 from dsrl.runs.handoff import phase_that_begins
+from dsrl.storage.checkpoint_files import UnreadableCheckpoint, read_checkpoint
 
 MAY_CHANGE = (
     "run_dir",

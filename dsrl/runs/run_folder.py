@@ -12,9 +12,10 @@ from typing import Any
 import lightning as L
 from omegaconf import OmegaConf
 
-from dsrl.export import write_hf
 from dsrl.loop.module import DSRLModule
+from dsrl.runs.hf_folder import write_hf
 from dsrl.runs.preemption import Preemption
+from dsrl.storage.atomic import atomic
 
 
 class RunFolder(L.Callback):
@@ -39,7 +40,8 @@ class RunFolder(L.Callback):
         """Make the folder and write config.yaml."""
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
+            with atomic(self.folder / "config.yaml") as partial:
+                partial.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin without lines: the run starts from the beginning."""
@@ -122,9 +124,8 @@ class RunFolder(L.Callback):
                 lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() also breaks inside JSON strings
                 kept = [line for line in lines if _is_line(line)]
                 kept = [line for line in kept if keep(json.loads(line))]
-                partial = path.with_suffix(".partial")
-                partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-                partial.replace(path)
+                with atomic(path) as partial:
+                    partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _is_line(text: str) -> bool:

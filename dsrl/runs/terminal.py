@@ -1,4 +1,4 @@
-"""How training and evaluation show what they do."""
+"""Make the terminal and the progress bar in which training and evaluation show what they do."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def terminal() -> Console:
-    """The terminal; where output goes to a file, lines are not broken."""
+    """Open the terminal. If the output goes to a file, a line has 160 columns, so that few are broken."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=160)
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar that goes away at the end; each task has a `status`, which is shown as it is."""
+    """Make a progress bar that disappears at the end. Each task has a field `status`, which is shown without markup."""
     return Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(),

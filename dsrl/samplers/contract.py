@@ -1,8 +1,8 @@
-"""What every sampler must do, as checks that a plugin's tests can run, too.
+"""Check what every sampler must do; a plugin's tests can run the same checks.
 
     @pytest.mark.parametrize("check", CHECKS)
     def test_contract(check):
-        check(Bench(sampler=my_sampler, policy=policy, encoder=encoder))
+        check(SamplerBench(sampler=my_sampler, policy=policy, encoder=encoder))
 
 A check raises AssertionError. The sampler has been set up with policy and encoder.
 """
@@ -18,40 +18,37 @@ import torch
 from torch import Tensor
 
 from dsrl.data.encoding import PromptEncoder
+from dsrl.data.prompts import prompts_of
 from dsrl.models.policy import Policy
 from dsrl.samplers.sampler import Sampler
 from dsrl.types import Prompt, Rollouts, SamplingParams
 
 
 @dataclass(kw_only=True)
-class Bench:
-    """A sampler with what it was set up with. questions: prompts of different lengths.
-
-    tolerance: the largest difference between its log-probabilities and the policy's; 1e-4 if both compute in float32.
-    """
+class SamplerBench:
+    """Hold a sampler and what it was set up with."""
 
     sampler: Sampler
     policy: Policy
     encoder: PromptEncoder
     questions: tuple[str, ...] = ("537+920=", "1+1=", "", "12345678+1=", "9")
+    """Of different lengths."""
     tolerance: float = 1e-4
+    """The largest difference between its log-probabilities and the policy's; 1e-4 if both compute in float32."""
 
     @property
     def prompts(self) -> list[Prompt]:
         """The questions, encoded."""
-        return [
-            Prompt(position=position, text=question, token_ids=self.encoder.encode(question))
-            for position, question in enumerate(self.questions)
-        ]
+        return prompts_of(self.questions, self.encoder)
 
     def sample(self, prompts: list[Prompt] | None = None, **changes: Any) -> Rollouts:
-        """Three responses of at most 24 tokens to each prompt, unless changed."""
+        """Draw three responses of at most 24 tokens to each prompt; `changes` are fields of `SamplingParams`."""
         params = SamplingParams(responses_per_prompt=3, max_new_tokens=24)
         return self.sampler.sample(self.prompts if prompts is None else prompts, dataclasses.replace(params, **changes))
 
 
-def rollouts_have_their_shapes(bench: Bench) -> None:
-    """Prompts in their order; tokens padded on the right up to the longest; log-probabilities that are 0 on padding."""
+def rollouts_have_their_shapes(bench: SamplerBench) -> None:
+    """Prompts keep their order, tokens are padded on the right to the longest, log-probabilities are 0 on padding."""
     prompts = bench.prompts
     found = bench.sample(prompts)
     rows = 3 * len(prompts)
@@ -65,8 +62,8 @@ def rollouts_have_their_shapes(bench: Bench) -> None:
     assert bool((found.logprobs <= 0).all()) and bool((found.logprobs[~found.mask] == 0).all())
 
 
-def responses_end_with_their_end_token(bench: Bench) -> None:
-    """`stop`: the last token, and no other, is an end token. `length`: none is, and no further token was allowed."""
+def responses_end_with_their_end_token(bench: SamplerBench) -> None:
+    """After `stop` the last token, and no other, is an end token; after `length` none is, and no more were allowed."""
     ends = torch.tensor(sorted(bench.sampler.end_token_ids))
     for allowed in (1, 8, 24):
         found = bench.sample(max_new_tokens=allowed, responses_per_prompt=8)
@@ -78,14 +75,14 @@ def responses_end_with_their_end_token(bench: Bench) -> None:
             assert reason == "stop" or len(tokens) == allowed
 
 
-def texts_are_the_tokens_without_special_ones(bench: Bench) -> None:
-    """Each text is its response, decoded."""
+def texts_are_the_tokens_without_special_ones(bench: SamplerBench) -> None:
+    """Each text is its response, decoded without special tokens."""
     found = bench.sample()
     assert found.texts == bench.encoder.decode([tokens.tolist() for tokens in _responses(found)])
 
 
-def prompts_may_be_as_long_as_the_positions_allow(bench: Bench) -> None:
-    """From one token up to where the response just fits."""
+def prompts_may_be_as_long_as_the_positions_allow(bench: SamplerBench) -> None:
+    """A prompt may have one token, or as many as leave just enough positions for the response."""
     positions = bench.policy.model.config.max_position_embeddings
     words = [token for token in bench.prompts[0].token_ids if token not in bench.sampler.end_token_ids]
     longest = tuple((words * positions)[: positions - 8])
@@ -95,14 +92,14 @@ def prompts_may_be_as_long_as_the_positions_allow(bench: Bench) -> None:
     _assert_scored(bench, found, 1.0)
 
 
-def log_probabilities_are_the_policys(bench: Bench) -> None:
-    """At the sampling temperature, after the prompt, of the end token, too."""
+def log_probabilities_are_the_policys(bench: SamplerBench) -> None:
+    """Log-probabilities are the policy's after the prompt, at the sampling temperature, also of the end token."""
     for temperature in (1.0, 0.6):
         _assert_scored(bench, bench.sample(temperature=temperature), temperature)
 
 
-def draws_depend_on_seed_iteration_position_and_number_alone(bench: Bench) -> None:
-    """Not on the other prompts, their order, the number of responses or their longest allowed length."""
+def draws_depend_on_seed_iteration_position_and_number_alone(bench: SamplerBench) -> None:
+    """A draw does not depend on other prompts, their order, the number of responses or the longest length allowed."""
     prompts = bench.prompts
     together = _by_position(bench.sample(prompts))
     assert _by_position(bench.sample(prompts)) == together
@@ -118,22 +115,22 @@ def draws_depend_on_seed_iteration_position_and_number_alone(bench: Bench) -> No
         assert list(_by_position(other).values()) != list(together.values())
 
 
-def responses_to_one_prompt_differ(bench: Bench) -> None:
-    """G responses are G draws."""
+def responses_to_one_prompt_differ(bench: SamplerBench) -> None:
+    """G responses to a prompt are G draws."""
     (responses,) = _by_position(bench.sample(bench.prompts[:1], responses_per_prompt=16)).values()
     assert len(set(responses)) > 1
 
 
-def greedy_is_the_same_whatever_the_seed(bench: Bench) -> None:
-    """Temperature 0: every response to a prompt is the one of the likeliest tokens, as with top_k 1."""
+def greedy_is_the_same_whatever_the_seed(bench: SamplerBench) -> None:
+    """At temperature 0 every response to a prompt consists of the likeliest tokens, as with top_k 1."""
     greedy = _by_position(bench.sample(temperature=0.0))
     assert all(len(set(responses)) == 1 for responses in greedy.values())
     assert _by_position(bench.sample(temperature=0.0, seed=5, iteration=3)) == greedy
     assert _by_position(bench.sample(top_k=1)) == greedy
 
 
-def stop_tokens_end_a_response(bench: Bench) -> None:
-    """A stop token belongs to the response that it ends, and takes nothing from the draws before it."""
+def stop_tokens_end_a_response(bench: SamplerBench) -> None:
+    """A stop token belongs to the response that it ends, and changes nothing before it."""
     free, ends = bench.sample(), bench.sampler.end_token_ids
     inner = free.tokens[free.mask & ~torch.isin(free.tokens, torch.tensor(sorted(ends)))]
     stop = int(inner.mode().values)
@@ -144,16 +141,16 @@ def stop_tokens_end_a_response(bench: Bench) -> None:
         assert reason == "stop" or not places
 
 
-def no_prompts_are_no_rollouts(bench: Bench) -> None:
-    """A rank may have none."""
+def no_prompts_are_no_rollouts(bench: SamplerBench) -> None:
+    """A rank may have no prompts, and gets rollouts with no rows."""
     found = bench.sample([])
     assert (found.prompts, found.texts, found.finish_reasons) == ([], [], [])
     assert found.tokens.shape[0] == found.mask.shape[0] == found.logprobs.shape[0] == 0
     assert found.lengths.tolist() == []
 
 
-def new_weights_are_served_after_a_sync(bench: Bench) -> None:
-    """Whatever was cached under the old ones is forgotten."""
+def new_weights_are_served_after_a_sync(bench: SamplerBench) -> None:
+    """After a sync the new weights are sampled from, without anything that was cached under the old ones."""
     before = {name: tensor.detach().clone() for name, tensor in bench.policy.named_tensors()}
     try:
         with torch.no_grad():
@@ -169,8 +166,8 @@ def new_weights_are_served_after_a_sync(bench: Bench) -> None:
     _assert_scored(bench, bench.sample(), 1.0)
 
 
-def it_may_rest_until_the_next_sync(bench: Bench) -> None:
-    """While the policy trains it may give memory back; a sync wakes it."""
+def it_may_sleep_until_the_next_sync(bench: SamplerBench) -> None:
+    """A sampler may give memory back while the policy trains; a sync wakes it."""
     before = _by_position(bench.sample())
     bench.sampler.sleep()
     bench.sampler.sleep()
@@ -178,8 +175,8 @@ def it_may_rest_until_the_next_sync(bench: Bench) -> None:
     assert _by_position(bench.sample()) == before
 
 
-def the_policy_is_left_as_it_was(bench: Bench) -> None:
-    """Training mode, gradients and the global random state."""
+def the_policy_is_left_as_it_was(bench: SamplerBench) -> None:
+    """Sampling changes neither training mode nor gradients nor the global random state."""
     state = torch.get_rng_state()
     for training in (True, False):
         bench.policy.train(training)
@@ -190,13 +187,13 @@ def the_policy_is_left_as_it_was(bench: Bench) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def it_may_be_closed_twice(bench: Bench) -> None:
-    """The last check: nothing is sampled after it."""
+def it_may_be_closed_twice(bench: SamplerBench) -> None:
+    """Closing twice is allowed. This check comes last, since nothing can be sampled after it."""
     bench.sampler.close()
     bench.sampler.close()
 
 
-CHECKS: tuple[Callable[[Bench], None], ...] = (
+CHECKS: tuple[Callable[[SamplerBench], None], ...] = (
     rollouts_have_their_shapes,
     responses_end_with_their_end_token,
     texts_are_the_tokens_without_special_ones,
@@ -208,7 +205,7 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
     stop_tokens_end_a_response,
     no_prompts_are_no_rollouts,
     new_weights_are_served_after_a_sync,
-    it_may_rest_until_the_next_sync,
+    it_may_sleep_until_the_next_sync,
     the_policy_is_left_as_it_was,
     it_may_be_closed_twice,
 )
@@ -226,7 +223,7 @@ def _by_position(rollouts: Rollouts) -> dict[int, list[tuple[int, ...]]]:
 
 
 @torch.no_grad()
-def _assert_scored(bench: Bench, rollouts: Rollouts, temperature: float) -> None:
+def _assert_scored(bench: SamplerBench, rollouts: Rollouts, temperature: float) -> None:
     contexts = [rollouts.prompt_of(row).token_ids for row in range(len(rollouts.texts))]
     device = bench.policy.device
     scored = bench.policy(contexts, rollouts.tokens.to(device), rollouts.mask.to(device), temperature).cpu()

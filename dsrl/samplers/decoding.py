@@ -1,4 +1,4 @@
-"""What makes a further token cheap with plain transformers: keys and values in place, attention without copies."""
+"""Make one more token cheap with plain transformers: keys and values in place, attention without copies of them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ATTENTION = "dsrl_decoding"
 
 
 class DecodingCache(DynamicCache):
-    """Keys and values of a shrinking batch.
+    """Hold the keys and values of a batch that shrinks.
 
-    A layer of full attention holds them in a buffer with room for tokens to come; layers of other kinds (sliding
+    A layer of full attention keeps them in a buffer with room for tokens to come. Layers of other kinds (sliding
     windows, state spaces) are those of transformers.
     """
 
@@ -32,21 +32,21 @@ class DecodingCache(DynamicCache):
         super().__init__(config=config)
         for number, layer in enumerate(self.layers):
             if type(layer) is DynamicLayer:
-                self.layers[number] = Buffered()  # type: ignore[no-untyped-call]
+                self.layers[number] = BufferedLayer()  # type: ignore[no-untyped-call]
 
 
-class Buffered(DynamicLayer):  # type: ignore[no-untyped-call]
-    """One layer: `keys` and `values` [rows, heads, length, head dimension] are views of two larger buffers."""
+class BufferedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """Hold one layer: `keys` and `values` [rows, heads, length, head dimension] are views of two larger buffers."""
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Empty buffers for keys and values of these shapes."""
+        """Make empty buffers for keys and values of these shapes."""
         self.dtype, self.device = key_states.dtype, key_states.device
         self.buffers = [states[:, :, :0] for states in (key_states, value_states)]
         self.is_initialized = True
         self._show(len(key_states), 0)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write the keys and values of further tokens behind those that are there."""
+        """Append the keys and values of further tokens; returns those of all tokens."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         before, after = self.length, self.length + key_states.shape[2]
@@ -57,18 +57,18 @@ class Buffered(DynamicLayer):  # type: ignore[no-untyped-call]
         return self._show(self.rows, after)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """Every row `repeats` times, with room for tokens to come."""
+        """Repeat every row, and make room for tokens to come."""
         self._allocate(repeats, self.length + _room(self.length))
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Row j becomes what row `indices[j]` was; only rows that change their place are copied."""
+        """Make row j what row `indices[j]` was. Only rows that change their place are copied."""
         moved = indices != torch.arange(len(indices), device=indices.device)
         for buffer in self.buffers:
             buffer[: len(indices), :, : self.length][moved] = buffer[indices[moved], :, : self.length]
         self._show(len(indices), self.length)
 
     def _allocate(self, repeats: int, capacity: int) -> None:
-        """Move to buffers of that many tokens, every row `repeats` times."""
+        """Move to buffers of `capacity` tokens, with every row `repeats` times."""
         for number, old in enumerate(self.buffers):
             new = old.new_empty(self.rows, repeats, old.shape[1], capacity, old.shape[3])
             new[:, :, :, : self.length] = old[: self.rows, None, :, : self.length]
@@ -83,25 +83,26 @@ class Buffered(DynamicLayer):  # type: ignore[no-untyped-call]
 
 
 def _room(length: int) -> int:
-    """By how many tokens buffers of that length grow: by half, so that copies cost little for each token."""
+    """Say by how many tokens buffers of that length grow: by half, so that copies cost little for each token."""
     return max(64, length // 2)
 
 
 @dataclass(kw_only=True)
 class ReadPrompts:
-    """Prompts that the model has read: logits [B, V] of the first token, the cache, what was seen [B, P] bool, and the
-    position [B, 1] of the last token.
-    """
+    """What decoding starts from: B prompts that the model has read."""
 
     prompts: list[Prompt]
     logits: Tensor
+    """[B, V], of the first token of a response."""
     cache: DecodingCache
     seen: Tensor
+    """[B, P] bool, true on tokens of prompts, false on padding."""
     position: Tensor
+    """[B, 1] long, of each prompt's last token."""
 
 
 def read_prompts(model: PreTrainedModel, prompts: list[Prompt]) -> ReadPrompts:
-    """The prompts through the model, once."""
+    """Run B prompts through the model, once."""
     ids, seen = left_pad([prompt.token_ids for prompt in prompts], model.device)
     position = seen.long().cumsum(-1).sub(1).clamp(min=0)
     cache = DecodingCache(model.config)
@@ -118,7 +119,7 @@ def read_prompts(model: PreTrainedModel, prompts: list[Prompt]) -> ReadPrompts:
 
 @contextmanager
 def decoding_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Attention of one token without a copy of its keys, where the model uses sdpa; afterwards as it was."""
+    """Let a model that uses sdpa attend from one token without copies of its keys; afterwards as it did before."""
     before = model.config._attn_implementation
     if before != "sdpa":
         yield
@@ -133,10 +134,17 @@ def decoding_attention(model: PreTrainedModel) -> Iterator[None]:
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **rest: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """sdpa in which, for one token a row, the query heads that share a key head are its queries.
+    """Compute sdpa; for one token a row, take the query heads that share a key head as queries of that head.
 
-    query [N, heads, 1, D], key and value [N, key heads, L, D]. The same sums as with the keys repeated for every query
-    head, which is what transformers does under a mask, and which costs more than the rest of a step.
+    The sums are those of transformers, which repeats the keys for every query head if there is a mask. That copy
+    costs more than the rest of a step.
+
+    Args:
+        module: the attention layer.
+        query: [N, heads, 1, D].
+        key, value: [N, key heads, L, D].
+        attention_mask: what sdpa takes, or None.
+        rest: passed on.
     """
     grouped = query.shape[2] == 1 and query.shape[1] > key.shape[1] and rest.get("position_bias") is None
     if not grouped:

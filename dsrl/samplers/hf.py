@@ -1,4 +1,4 @@
-"""Sampling with plain transformers, from the trainer's own weights."""
+"""Sampler `hf`: sample with plain transformers, from the trainer's own weights."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ if TYPE_CHECKING:
 @register("sampler", "hf")
 @dataclass(kw_only=True)
 class HFSampler(Sampler):
-    """A decoding loop of its own around the model's forward.
+    """Sample in a decoding loop around the model's own forward.
 
-    A prompt is read once for its G responses, prompts of like length are decoded together, and responses that have
-    ended leave the batch. batch_size: responses decoded at once.
+    A prompt is read once for its G responses, prompts of similar length are decoded together, and a response that has
+    ended leaves the batch.
 
-    It decodes with the policy itself. Where its weights are sharded over ranks (FSDP), a forward is a collective, and
-    ranks whose responses end at different lengths would wait for each other for ever: there every rank decodes with a
-    full copy of the model, which `sync` fills, and which costs each rank the model's whole size in memory.
+    It decodes with the policy itself, unless the policy's weights are sharded over ranks (FSDP). Then a forward is a
+    collective, and ranks whose responses end at different lengths would wait for each other for ever. So every rank
+    decodes with a full copy of the model, which `sync` fills and which costs each rank the memory of the full model.
     """
 
     batch_size: int = 512
+    """Responses that are decoded at once; it bounds the memory of keys and values."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"sampler.batch_size must be at least 1, not {self.batch_size}")
 
     def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
-        """Where the policy's weights are sharded, make the full copy; every rank takes part."""
+        """Take the policy; if its weights are sharded, make the full copy, in which every rank takes part."""
         super().setup(policy, encoder)
         self.model = policy.model
         if policy.sharded:
@@ -53,7 +54,7 @@ class HFSampler(Sampler):
             self.sync(policy.named_tensors())
 
     def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Fill the full copy, one tensor at a time; nothing to do where it reads the trainer's weights themselves."""
+        """Fill the full copy, one tensor at a time. Do nothing if the trainer's own weights are sampled from."""
         if self.model is self.policy.model:
             return
         self.model.to(self.policy.device)  # type: ignore[arg-type]
@@ -66,7 +67,7 @@ class HFSampler(Sampler):
 
     @torch.no_grad()
     def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
-        """See `Sampler.sample`."""
+        """Draw responses; see `Sampler.sample`."""
         from dsrl.samplers.decoding import decoding_attention, read_prompts
 
         count, size = params.responses_per_prompt, params.max_new_tokens
@@ -78,7 +79,7 @@ class HFSampler(Sampler):
 
         by_length = sorted(range(len(prompts)), key=lambda b: len(prompts[b].token_ids))
         step, part = max(1, self.batch_size // count), min(count, self.batch_size)
-        with evaluating(self.model), decoding_attention(self.model):
+        with in_eval_mode(self.model), decoding_attention(self.model):
             for start in range(0, len(prompts), step):
                 chosen = by_length[start : start + step]
                 read = read_prompts(self.model, [prompts[b] for b in chosen])
@@ -104,9 +105,16 @@ class HFSampler(Sampler):
     def _decode(
         self, read: ReadPrompts, numbers: range, params: SamplingParams, stop: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens [n, max_new_tokens], their log-probabilities and the lengths [n] of some responses to each prompt.
+        """Decode some of the G responses to each of b prompts, n = b * len(numbers) together.
 
-        numbers: which of the G responses. The cache that was read is used up.
+        Args:
+            read: the prompts; their cache is used up.
+            numbers: which of the G responses.
+            params: how to draw.
+            stop: ids of the tokens that end a response.
+
+        Returns:
+            Tokens [n, max_new_tokens] long, their log-probabilities in that shape, and lengths [n] in tokens.
         """
         device, size, count = self.model.device, params.max_new_tokens, len(numbers)
         draws = torch.stack(
@@ -126,10 +134,10 @@ class HFSampler(Sampler):
         seen = read.seen.new_ones(len(draws), width + size)
         seen[:, :width] = read.seen.repeat_interleave(count, 0)
         ragged = not bool(read.seen.all())
-        rows = torch.arange(len(draws), device=device)  # row of each sequence that is still in the batch
+        rows = torch.arange(len(draws), device=device)  # where in the result each sequence of the batch stands
 
         for t in range(size):
-            token, logprob = draw(logits, draws[rows, t], params)
+            token, logprob = draw_tokens(logits, draws[rows, t], params)
             tokens[rows, t], logprobs[rows, t], lengths[rows] = token, logprob, t + 1
             alive = ~torch.isin(token, stop)
             remaining = int(alive.sum())
@@ -156,14 +164,14 @@ class HFSampler(Sampler):
 
 
 def _closed_up(alive: Tensor, remaining: int) -> Tensor:
-    """The rows that remain [remaining] long, of alive [N] bool: each stays, or comes from behind to fill a gap."""
+    """List the rows [remaining] long that remain, of alive [N] bool: each keeps its place or fills a gap before it."""
     order = torch.arange(remaining, device=alive.device)
     order[~alive[:remaining]] = remaining + alive[remaining:].nonzero()[:, 0]
     return order
 
 
 def _empty_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """A model of the same configuration and type of weights, which are yet to be filled."""
+    """Build a model of the same configuration and dtype, whose weights are yet to be filled."""
     from transformers import AutoModelForCausalLM
 
     made: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
@@ -175,8 +183,8 @@ def _empty_copy(model: PreTrainedModel) -> PreTrainedModel:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """The module in evaluation mode; afterwards, and after an error, as it was."""
+def in_eval_mode(module: nn.Module) -> Iterator[None]:
+    """Put the module into evaluation mode; afterwards, and after an error, back into the mode before."""
     was_training = module.training
     module.eval()
     try:
@@ -185,10 +193,17 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         module.train(was_training)
 
 
-def draw(logits: Tensor, uniform: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
-    """One token a row by inverse transform: logits [N, V] and uniform numbers [N] to tokens [N] and log P(token) [N].
+def draw_tokens(logits: Tensor, uniform: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
+    """Draw one token a row by inverse transform of a uniform number.
 
-    log P is that of the logits over the temperature (over 1 when greedy), before top-k and top-p.
+    Args:
+        logits: [N, V].
+        uniform: [N], in [0, 1).
+        params: temperature (0: the likeliest token), top-k and top-p.
+
+    Returns:
+        Token ids [N] and log P(token) [N], of the logits over the temperature (over 1 when greedy), without the
+        restriction to top-k and top-p.
     """
     logits = logits.float()
     if params.temperature == 0:
@@ -202,7 +217,7 @@ def draw(logits: Tensor, uniform: Tensor, params: SamplingParams) -> tuple[Tenso
 
 
 def _restricted(logits: Tensor, params: SamplingParams) -> Tensor:
-    """Logits with -inf outside of the top k tokens and of the smallest set whose probability reaches top_p. [N, V]"""
+    """Set logits [N, V] to -inf outside of the k likeliest tokens and of the smallest set that reaches top_p."""
     if params.top_k > 0:
         smallest = logits.topk(min(params.top_k, logits.shape[-1])).values[:, -1:]
         logits = logits.masked_fill(logits < smallest, float("-inf"))

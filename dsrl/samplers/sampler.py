@@ -1,4 +1,4 @@
-"""What the loop asks of a sampler."""
+"""The base class of samplers: what the loop, validation and evaluation ask of every one."""
 
 from __future__ import annotations
 
@@ -19,15 +19,24 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Sampler(ABC):
-    """Base of samplers: prompts -> rollouts, from the policy's current weights."""
+    """Draw responses to prompts from the policy's current weights.
+
+    To write one, register a subclass that has `sample` and `sync`. `dsrl.samplers.contract` checks it.
+    """
 
     def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
-        """Called once, before the first sample, with the policy in place."""
+        """Get ready to sample. Called once, on every rank, before the first `sample`.
+
+        The policy is on its device. A subclass calls `super().setup(policy, encoder)`.
+        """
         self.policy, self.encoder = policy, encoder
 
     @property
     def end_token_ids(self) -> set[int]:
-        """The tokens that end a response, and belong to it: the tokenizer's EOS and those of the generation config."""
+        """The ids of the tokens that end a response and belong to it.
+
+        These are the tokenizer's EOS and those of the model's generation config.
+        """
         given = [
             self.encoder.tokenizer.eos_token_id,
             getattr(self.policy.model.generation_config, "eos_token_id", None),
@@ -36,32 +45,43 @@ class Sampler(ABC):
 
     @abstractmethod
     def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
-        """G responses to each prompt, N = B * G, on the CPU. Draws depend on what `SamplingParams` names alone.
+        """Draw G responses to each of B prompts.
 
-        Every rank calls it, one that has no prompts, too.
+        What is drawn for a prompt depends on the seed, the iteration, the prompt's position and the response's number
+        alone, not on the rest of the batch. Every rank calls it, also one that has no prompts.
+
+        Returns:
+            N = B * G responses, the G of a prompt beside each other, on the CPU.
         """
 
     @abstractmethod
     def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Serve these weights from now on. Called after every iteration, on every rank."""
+        """Sample from these weights from now on. Called after every iteration, on every rank.
+
+        `named_tensors` are those of `Policy.named_tensors`. Every rank must take all of them, since gathering them can
+        be a collective.
+        """
 
     @property
     def compute_dtype(self) -> str | None:
-        """The type that it computes log-probabilities in; None where it is the policy itself that samples."""
+        """The dtype in which log-probabilities are computed, such as `bfloat16`.
+
+        None means that the policy itself samples, so that nothing is to be corrected.
+        """
         return None
 
     @property
     def temperatures(self) -> tuple[float, float]:
-        """The lowest and the highest temperature, beside 0, that it draws at."""
+        """The lowest and the highest temperature that it can draw at, apart from 0 (greedy)."""
         return 0.0, math.inf
 
     @property
     def max_length(self) -> int | None:
-        """How many tokens prompt and response may have together; None: as many as the model has positions."""
+        """The most tokens that prompt and response may have together; None: as many as the model has positions."""
         return None
 
     def sleep(self) -> None:  # noqa: B027  (most samplers hold nothing)
-        """Nothing is sampled from now until the next `sync`: the policy trains."""
+        """Give back memory, if it can: nothing is sampled until the next `sync`, since the policy trains."""
 
     def close(self) -> None:  # noqa: B027  (most samplers hold nothing)
-        """Release what `setup` took. May be called twice."""
+        """Release what `setup` took. It may be called twice, and before `setup`."""

@@ -8,7 +8,7 @@ from dsrl.data import PromptEncoder, Row
 from dsrl.data.curriculum import Curriculum
 from dsrl.data.datamodule import IterationBatches
 from dsrl.models.loading import load_tokenizer
-from dsrl.types import Prompt
+from dsrl.types import Metric, Prompt
 
 ENCODER = PromptEncoder(tokenizer=load_tokenizer(ModelConfig(name="tiny")))
 
@@ -50,15 +50,15 @@ def test_counts_for_the_metrics_start_over():
     own = curriculum()
     note(own, {3: [1.0, 1.0], 4: [0.0, 0.0], 5: [0.0, 0.0]})
     own.passes_over(3, 0.5)
-    expected = {"passed_over": (1.0, ""), "always_right": (1.0, "ranks"), "always_wrong": (2.0, "ranks")}
-    assert own.sums() == {f"curriculum/{name}": value for name, value in expected.items()}
-    assert own.sums()["curriculum/passed_over"] == (0.0, "")
+    expected = {"passed_over": Metric.total(1), "always_right": Metric(1), "always_wrong": Metric(2)}
+    assert own.metrics() == {f"curriculum/{name}": value for name, value in expected.items()}
+    assert own.metrics()["curriculum/passed_over"] == Metric.total(0)
 
 
 def test_without_weights_below_1_nothing_is_kept():
     own = curriculum(1.0, 1.0)
     note(own, {3: [1.0, 1.0]})
-    assert (own.active, own.verdicts, own.sums()) == (False, {}, {})
+    assert (own.active, own.verdicts, own.metrics()) == (False, {}, {})
 
 
 def test_its_state_is_plain_and_complete():

@@ -111,9 +111,8 @@ class Sums(DataSource):
         return {name: rows_of(size) for name, size in self.sets.items()}
 
 
-def data_of(rank=None, ranks=1, **fields):
-    data = PromptData(Sums(**fields), prompts_per_iteration=4, seed=0)
-    data.encoder = ENCODER
+def data_of(rank=None, ranks=1, encoder=ENCODER, **fields):
+    data = PromptData(Sums(**fields), prompts_per_iteration=4, seed=0, encoder=encoder)
     if rank is not None:
         data.trainer = SimpleNamespace(global_rank=rank, world_size=ranks)
     data.setup("fit")
@@ -176,16 +175,14 @@ def test_no_rows_to_train_on_is_an_error():
 def test_overlong_prompts_are_cut_or_left_out_and_counted(caplog):
     long = PromptEncoder(tokenizer=ENCODER.tokenizer, max_tokens=5)  # 0+1= has a BOS and four more, 10+1= five
     for overlong, kept in (("cut", 12), ("drop", 10)):
-        data = data_of(size=12, overlong=overlong, sets={"held_out": 12})
-        data.encoder = long
+        data = data_of(size=12, overlong=overlong, sets={"held_out": 12}, encoder=long)
         with caplog.at_level("WARNING"):
             rows = data.train_dataloader().dataset.rows
         assert len(rows) == kept
         assert [len(batch) for batch in data.val_dataloader()[0]] == [4, 4, 4]
     told = "data.train: 2 of 12 prompts are longer than 5 tokens and are left out (data.overlong=drop)"
     assert [message for message in caplog.messages if "longer" in message] == [told]
-    data = data_of(size=12, overlong="drop")
-    data.encoder = PromptEncoder(tokenizer=ENCODER.tokenizer, max_tokens=2)
+    data = data_of(size=12, overlong="drop", encoder=PromptEncoder(tokenizer=ENCODER.tokenizer, max_tokens=2))
     with pytest.raises(
         ConfigError, match="data.overlong=drop leaves nothing: 12 of 12 prompts are longer than 2 tokens"
     ):

@@ -1,7 +1,5 @@
 """Text to token ids: chat templates, truncation, and which token starts the marginal space."""
 
-from types import SimpleNamespace
-
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -206,8 +204,8 @@ def test_a_template_for_models_without_a_chat():
 )
 def test_a_response_has_room_in_the_model_and_in_the_sampler(positions, max_length, expected):
     encoder = PromptEncoder(tokenizer=load_tokenizer(ModelConfig(name="tiny")))
-    encoder.leave_room(SimpleNamespace(config=SimpleNamespace(max_position_embeddings=positions)), 100, max_length)
-    assert encoder.max_tokens == expected
+    assert encoder.leaving_room(positions, 100, max_length).max_tokens == expected
+    assert encoder.max_tokens == 1024
 
 
 @pytest.mark.parametrize("chat", [True, False])

@@ -67,7 +67,7 @@ def test_weights_are_shares_of_what_is_drawn(tmp_path):
         "data.train: some entries have a weight and some have none; give one to each, or to none"
     ]
     (problem,) = source(val=entries).check()
-    assert problem.startswith("data.val: weights mix what is trained on")
+    assert problem.startswith("data.val: weights are for data.train")
     for weight in (0, -1, "x", True, float("inf")):
         (problem,) = source(train={"path": small, "weight": weight}).check()
         assert problem == f"data.train: weights must be numbers above 0 with a finite sum, not {weight}"

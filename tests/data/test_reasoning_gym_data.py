@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from dsrl import build
-from dsrl.data.reasoning_gym import drawn
-from dsrl.data.reasoning_gym_entries import entries
+from dsrl.data.reasoning_gym import draw_in_process
+from dsrl.data.reasoning_gym_entries import draw_entries
 from dsrl.errors import ConfigError
 
 reasoning_gym = pytest.importorskip("reasoning_gym")
@@ -81,7 +81,10 @@ def test_an_entry_without_an_answer_is_still_scored_by_its_task():
             "data.tasks.chain_sum.max_term: no such parameter; there are min_terms",
         ),
         ({"tasks": {"chain_sum": {"min_terms": 9}}}, "data.tasks.chain_sum={'min_terms': 9}: "),
-        ({"tasks": {"gcd": {"seed": 3}}}, "data.tasks.gcd.seed: data.problem_seed says which questions"),
+        (
+            {"tasks": {"gcd": {"seed": 3}}},
+            "data.tasks.gcd.seed: not a parameter of a task; data.problem_seed says which questions",
+        ),
         ({"tasks": 5}, "data.tasks=5: must be a name, a list of names, or a mapping of names"),
         ({"tasks": {"gcd": {"weight": float("inf")}}}, "data.tasks.gcd.weight=inf: must be a number above 0"),
         ({"tasks": "chain_sum", "train_size": 0}, "data.train_size=0: must be at least 1"),
@@ -95,7 +98,7 @@ def test_what_cannot_be(fields, message):
 def test_a_task_with_a_single_question_cannot_be_split(monkeypatch):
     entry = {"question": "What is 1 + 1?", "answer": "2", "metadata": {}}
     monkeypatch.setattr(reasoning_gym, "create_dataset", lambda *_, **__: [entry] * 256)
-    sides = [entries("gcd", {}, seed=0, size=2, validation=validation) for validation in (False, True)]
+    sides = [draw_entries("gcd", {}, seed=0, size=2, validation=validation) for validation in (False, True)]
     assert sorted(map(len, sides)) in ([0, 1], [0, 2])  # validation holds it once
 
 
@@ -104,14 +107,14 @@ def test_a_task_with_a_single_question_cannot_be_split(monkeypatch):
     [("train_rows", "all of its questions belong to validation"), ("val_sets", "has no question to validate on")],
 )
 def test_a_side_without_questions_is_an_error(side, message, monkeypatch):
-    monkeypatch.setattr("dsrl.data.reasoning_gym.drawn", lambda requests: [[] for _ in requests])
+    monkeypatch.setattr("dsrl.data.reasoning_gym.draw_in_process", lambda requests: [[] for _ in requests])
     with pytest.raises(ConfigError, match=f"reasoning_gym task gcd.*{message}"):
         getattr(source(tasks="gcd"), side)()
 
 
 def test_what_goes_wrong_in_drawing_is_told():
     with pytest.raises(ConfigError, match="reasoning_gym could not draw questions of gcd: .*no_such"):
-        drawn([("gcd", {"no_such": 1}, 0, 1, False)])
+        draw_in_process([("gcd", {"no_such": 1}, 0, 1, False)])
 
 
 def test_questions_are_the_same_in_any_process(monkeypatch):

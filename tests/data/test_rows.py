@@ -171,7 +171,7 @@ BROKEN = [
     ('{"prompt": [{"role": "user", "content": "1\\ud800"}], "answer": "2"}', "the question holds half a character"),
     ('{"prompt": "1+1=", "answer": "\\udfff2"}', "the answer holds half a character"),
     ('{"prompt": "1+1=", "answer": ' + "7" * 5000 + "}", "not JSON: Exceeds the limit"),
-    ("[" * 100_000, "not JSON: brackets in brackets, too many"),
+    ("[" * 100_000, "not JSON: nested too deeply"),
     ([1, 2], "expected an object with fields, found list"),
     ("{'prompt': 'single quotes'}", "not JSON: Expecting property name"),
 ]

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from dsrl.errors import ConfigError
-from dsrl.evaluation.comparison import compare, plain, table_of
+from dsrl.evaluation.comparison import compare, comparison_table, comparison_values
 
 
 def folder_of(path, *rewards, name="s", finished=True):
@@ -37,7 +37,7 @@ def folder_of(path, *rewards, name="s", finished=True):
 
 def printed(*comparison, styles=False):
     console = Console(record=True, width=250, force_terminal=True)
-    console.print(table_of(*comparison))
+    console.print(comparison_table(*comparison))
     return console.export_text(styles=styles)
 
 
@@ -84,12 +84,12 @@ def test_one_pair_is_no_evidence(tmp_path):
     found = compare(first, second)
     assert "+1.000" in printed(found, first, second) and "nan" not in printed(found, first, second)
     assert "\x1b[1m+1.000" not in printed(found, first, second, styles=True)
-    assert plain(found)["s"]["metrics"]["maj"] == {"first": 0.0, "second": 1.0, "difference": 1.0}
+    assert comparison_values(found)["s"]["metrics"]["maj"] == {"first": 0.0, "second": 1.0, "difference": 1.0}
 
 
 def test_as_plain_values(tmp_path):
     first = folder_of(tmp_path / "a", {"x": [0.0, 0.0], "y": [1.0, 0.0]})
-    found = plain(compare(first, folder_of(tmp_path / "b", {"x": [1.0, 1.0], "y": [1.0, 1.0]})))
+    found = comparison_values(compare(first, folder_of(tmp_path / "b", {"x": [1.0, 1.0], "y": [1.0, 1.0]})))
     assert (found["s"]["questions"], found["s"]["unpaired"], found["s"]["k"]) == (2, 0, [2, 2])
     change = found["s"]["metrics"]["avg"]
     assert (change["first"], change["second"], change["difference"]) == (0.25, 1.0, 0.75)

@@ -103,7 +103,7 @@ def test_nothing_there(tmp_path):
         (b'{"a": 1}', "not a sample of an evaluation, without a fitting 'set'"),
         (b"[1]", "not a sample of an evaluation"),
         (json.dumps(sample(0, 1, reward="1")).encode(), "without a fitting 'reward'"),
-        (json.dumps(sample(0, 0)).encode(), "the sample of line 1 once more"),
+        (json.dumps(sample(0, 0)).encode(), "the same sample as line 1; remove one of the two"),
     ],
 )
 def test_damaged_or_foreign(line, message, tmp_path):

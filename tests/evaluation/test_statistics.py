@@ -7,7 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from dsrl.evaluation.statistics import Question, estimates, majority, questions_of, resampled_means
+from dsrl.evaluation.statistics import SampledQuestion, estimates, majority, questions_of, resampled_means
 
 
 def sample(reward, extracted_answer="a", **fields):
@@ -56,13 +56,13 @@ def test_majority(answers, rewards, expected):
 def test_lengths_truncation_and_components():
     samples = [sample(1.0, length=2, finish_reason="length", components={"format": 1.0}), sample(0.0, length=8)]
     samples[1]["components"] = {"format": 0.0}
-    metrics = Question(set="s", data_source="d", prompt="p", ground_truth="a", samples=samples).metrics()
+    metrics = SampledQuestion(set="s", data_source="d", prompt="p", ground_truth="a", samples=samples).metrics()
     assert (metrics["length"], metrics["truncated"], metrics["reward/format"]) == (5.0, 0.5, 0.5)
 
 
 def test_a_component_counts_where_it_is_applicable():
     samples = [sample(1.0, components={"a": 1.0, "b": 0.0}), sample(0.0, components={"a": 0.0})]
-    metrics = Question(set="s", data_source="d", prompt="p", ground_truth="a", samples=samples).metrics()
+    metrics = SampledQuestion(set="s", data_source="d", prompt="p", ground_truth="a", samples=samples).metrics()
     assert (metrics["reward/a"], metrics["reward/b"]) == (0.5, 0.0)
 
 

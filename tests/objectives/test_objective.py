@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from dsrl import build, register
-from dsrl.errors import ConfigError
+from dsrl.errors import ConfigError, DSRLError
 from dsrl.objectives import Objective, PolicyGradient
 from dsrl.objectives.presets import GRPO, NSRPreRL
 from dsrl.registry import registered_parts
-from dsrl.types import Counts, LossBatch, LossOutput
+from dsrl.types import Counts, LossBatch, LossOutput, Metric
 
 REWARDS = torch.tensor([[1.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
 
@@ -91,14 +91,15 @@ def test_changing_one_method_and_using_super():
 
         def loss(self, logprobs, batch):
             out = super().loss(logprobs, batch)
-            extra = (logprobs.masked_fill(batch.mask == 0, 0) < self.threshold).sum() / batch.counts.tokens
+            extra = Metric.mean(logprobs < self.threshold, batch.mask)
             return LossOutput(loss=2 * out.loss, metrics={**out.metrics, "mine/low": extra})
 
     logprobs = torch.tensor([[-2.0], [-2.0], [-2.0], [-2.0]], dtype=torch.float64)
     objective = build("objective", "confident")
     out = undivided(objective, logprobs)
     assert out.loss.item() == 2 * undivided(build("objective", "nsr_prerl"), logprobs).loss.item() == 1.0
-    assert (out.metrics["mine/low"].item(), set(out.metrics)) == (1.0, {"clip/fraction", "mine/low"})
+    low = out.metrics["mine/low"]
+    assert (float(low.sum) / int(low.count), set(out.metrics)) == (1.0, {"clip/fraction", "mine/low"})
     with pytest.raises(ConfigError, match="threshold must be below 0, not 1.0"):
         build("objective", "confident", threshold=1)
 
@@ -165,3 +166,32 @@ def test_objectives_take_keywords_only():
 def test_objectives_compare_by_value():
     assert build("objective", "dapo") == build("objective", "dapo")
     assert build("objective", "dapo") != build("objective", "dapo", coefficient=0.5)
+
+
+def test_a_metric_that_is_no_sum_and_count_is_refused():
+    """A plain number would depend on how the batch is cut into micro-batches."""
+    with pytest.raises(DSRLError, match="metric 'mine/low' must be a Metric.*not Tensor"):
+        LossOutput(loss=torch.zeros(()), metrics={"mine/low": torch.zeros(())})
+
+
+def test_a_loss_of_ones_own_scores_what_has_no_advantage_unless_it_says_otherwise():
+    kept, advantages = torch.ones(1, 2, dtype=torch.bool), torch.tensor([[0.0, 1.0]])
+
+    class Own(PolicyGradient):
+        def loss(self, logprobs, batch):
+            return super().loss(logprobs, batch)
+
+    class Declared(Own):
+        skips_zero_advantages = True
+
+        def loss(self, logprobs, batch):
+            return super().loss(logprobs, batch)
+
+    class Narrower(PolicyGradient):
+        def advantages(self, rewards):
+            return super().advantages(rewards) * 2
+
+    assert Own().scored(kept, advantages).tolist() == [[True, True]]
+    assert Declared().scored(kept, advantages).tolist() == [[False, True]]
+    assert PolicyGradient().scored(kept, advantages).tolist() == [[False, True]]
+    assert Narrower().scored(kept, advantages).tolist() == [[False, True]]

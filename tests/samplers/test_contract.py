@@ -8,9 +8,8 @@ import torch
 from dsrl import build, names
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
-from dsrl.models.loading import load_model, load_tokenizer
-from dsrl.models.policy import Policy
-from dsrl.samplers.contract import CHECKS, Bench
+from dsrl.models import Policy, load_model, load_tokenizer
+from dsrl.samplers.contract import CHECKS, SamplerBench
 
 torch.set_num_threads(1)
 
@@ -26,7 +25,7 @@ def marked(name):
 
 
 @pytest.fixture(scope="module", params=[marked(name) for name in names("sampler")])
-def bench(request):
+def bench(request, one_core):
     model, tokenizer = load_model(TINY), load_tokenizer(TINY)
     added = tokenizer.add_tokens(["<think>", "</think>", "<answer>"])  # a vocabulary grown by its user
     torch.manual_seed(0)
@@ -34,7 +33,7 @@ def bench(request):
     policy, encoder = Policy(model), PromptEncoder(tokenizer=tokenizer)
     sampler = build("sampler", request.param)
     sampler.setup(policy, encoder)
-    yield Bench(sampler=sampler, policy=policy, encoder=encoder)
+    yield SamplerBench(sampler=sampler, policy=policy, encoder=encoder)
     sampler.close()
 
 

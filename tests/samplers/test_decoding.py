@@ -9,7 +9,7 @@ from dsrl.data import PromptEncoder
 from dsrl.models.loading import load_tokenizer
 from dsrl.models.policy import Policy
 from dsrl.samplers import HFSampler
-from dsrl.samplers.decoding import Buffered, DecodingCache, decoding_attention
+from dsrl.samplers.decoding import BufferedLayer, DecodingCache, decoding_attention
 from dsrl.types import Prompt, SamplingParams
 
 torch.set_num_threads(1)
@@ -38,7 +38,7 @@ def states(*shape):
 
 
 def test_buffers_hold_what_concatenation_would():
-    layer, keys, values = Buffered(), states(2, 3), states(2, 3) + 1
+    layer, keys, values = BufferedLayer(), states(2, 3), states(2, 3) + 1
     layer.update(keys, values)
     assert layer.buffers[0].shape[2] == 3  # a prompt that is only read has no room to come
     layer.batch_repeat_interleave(2)
@@ -60,7 +60,7 @@ def test_buffers_hold_what_concatenation_would():
 def test_layers_of_other_kinds_are_those_of_transformers():
     config = MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=4)
     kinds = [type(layer) for layer in DecodingCache(config).layers]
-    assert kinds == [type(layer) for layer in DynamicCache(config=config).layers] and Buffered not in kinds
+    assert kinds == [type(layer) for layer in DynamicCache(config=config).layers] and BufferedLayer not in kinds
 
 
 @torch.no_grad()

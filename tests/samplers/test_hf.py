@@ -12,7 +12,7 @@ from dsrl.data import PromptEncoder
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.models.policy import Policy
-from dsrl.samplers.hf import draw
+from dsrl.samplers.hf import draw_tokens
 from dsrl.seeding import uniforms
 from dsrl.types import Prompt, SamplingParams
 
@@ -198,7 +198,7 @@ def test_a_plain_policy_is_not_copied(policy, encoder):
 
 def test_an_error_leaves_the_policy_in_training_mode(policy, encoder, prompts, monkeypatch):
     policy.train()
-    monkeypatch.setattr("dsrl.samplers.hf.draw", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("dsrl.samplers.hf.draw_tokens", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         sampler_of(policy, encoder).sample(prompts, params_of())
     assert policy.training
@@ -222,7 +222,7 @@ def test_a_batch_of_nothing_is_refused():
 
 def counts_of(logits, params, size=40_000):
     generator = torch.Generator().manual_seed(11)
-    token, _ = draw(logits.expand(size, -1), torch.rand(size, generator=generator), params)
+    token, _ = draw_tokens(logits.expand(size, -1), torch.rand(size, generator=generator), params)
     return torch.bincount(token, minlength=len(logits)).double()
 
 
@@ -264,7 +264,7 @@ def test_draws_within_top_k_and_top_p(changes, possible):
 def test_draws_by_inverse_transform():
     logits = torch.tensor([[0.5, 0.25, 0.0, 0.25]]).log()  # cumulative 0.5, 0.75, 0.75, 1
     uniform = torch.tensor([0.0, 0.4999, 0.5, 0.7499, 0.75, 1 - 2**-24])
-    token, logprob = draw(logits.expand(6, -1), uniform, params_of())
+    token, logprob = draw_tokens(logits.expand(6, -1), uniform, params_of())
     assert token.tolist() == [0, 0, 1, 1, 3, 3]
     assert logprob.exp().tolist() == pytest.approx([0.5, 0.5, 0.25, 0.25, 0.25, 0.25])
 
@@ -273,12 +273,12 @@ def test_the_largest_uniform_never_draws_what_has_no_probability():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(500, 2000, generator=generator) * 4
     logits[:, 1500:] = float("-inf")
-    token, logprob = draw(logits, torch.full((500,), 1 - 2**-24), params_of())
+    token, logprob = draw_tokens(logits, torch.full((500,), 1 - 2**-24), params_of())
     assert (token < 1500).all() and logprob.isfinite().all()
 
 
 def test_log_probabilities_are_those_before_top_k_and_of_temperature_one_when_greedy():
     for changes, logits in (({"top_k": 1, "temperature": 0.5}, LOGITS / 0.5), ({"temperature": 0.0}, LOGITS)):
-        token, logprob = draw(LOGITS[None], torch.tensor([0.3]), params_of(**changes))
+        token, logprob = draw_tokens(LOGITS[None], torch.tensor([0.3]), params_of(**changes))
         assert token.item() == 2
         assert logprob.item() == pytest.approx(logits.log_softmax(-1)[2].item())

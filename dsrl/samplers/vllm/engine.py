@@ -1,7 +1,7 @@
-"""The process in which a vLLM engine runs, started by the sampler.
+"""Run a vLLM engine: the program of the process that the sampler starts.
 
-It answers one call at a time: (method, arguments) is answered by
-("done", result) or ("failed", message). It ends with the process that started it, however that ends.
+It answers one call at a time: (method, arguments) by ("done", result) or ("failed", message). It ends with the process
+that started it, however that one ends.
 """
 
 from __future__ import annotations
@@ -27,9 +27,13 @@ Response = tuple[list[int], list[float], str]
 
 
 class Engine:
-    """vLLM's engine, and which version of the policy's weights it serves; None before the first, and between two."""
+    """Hold vLLM's engine and the version of the policy's weights that it serves.
+
+    `version` is None before the first weights, and while others are loaded.
+    """
 
     def __init__(self, config: dict[str, Any], generation_config: dict[str, Any], arguments: dict[str, Any]) -> None:
+        """Start the engine with a model's configurations and with arguments of vLLM's `EngineArgs`."""
         from vllm import LLM
         from vllm.engine.arg_utils import EngineArgs
 
@@ -52,14 +56,24 @@ class Engine:
         self.version: int | None = None
 
     def limits(self) -> int:
-        """The longest sequence, in tokens."""
+        """The most tokens that prompt and response may have together."""
         return int(self.llm.llm_engine.model_config.max_model_len)
 
     def generate(
         self, version: int, prompts: list[list[int]], seeds: list[int], settings: dict[str, Any]
     ) -> list[list[Response]]:
-        """Responses to each prompt under the weights of that version; response i to a prompt has its seed plus i."""
-        from vllm import SamplingParams
+        """Draw responses to prompts. Raises RuntimeError unless the weights of that version are served.
+
+        Args:
+            version: that of the weights.
+            prompts: token ids of each prompt.
+            seeds: one a prompt; response i is drawn with the seed plus i.
+            settings: arguments of vLLM's `SamplingParams`, the number of responses among them.
+
+        Returns:
+            For each prompt its responses.
+        """
+        from vllm import SamplingParams as VLLMParams
 
         if version != self.version:
             raise RuntimeError(f"asked for weights of version {version}, the engine holds {self.version}")
@@ -67,52 +81,55 @@ class Engine:
             return []
         outputs = self.llm.generate(
             [{"prompt_token_ids": prompt} for prompt in prompts],
-            [SamplingParams(**settings, seed=seed, logprobs=0, detokenize=False) for seed in seeds],
+            [VLLMParams(**settings, seed=seed, logprobs=0, detokenize=False) for seed in seeds],
             use_tqdm=False,
         )
         return [[_response(completion) for completion in output.outputs] for output in outputs]
 
     def score(self, tokens: list[int]) -> list[float]:
-        """Log-probabilities of all tokens but the first, at temperature 1."""
-        from vllm import SamplingParams
+        """Compute the log-probabilities of all tokens but the first, at temperature 1."""
+        from vllm import SamplingParams as VLLMParams
 
-        settings = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False)
+        settings = VLLMParams(max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False)
         (output,) = self.llm.generate([{"prompt_token_ids": tokens}], settings, use_tqdm=False)
         return [
             float(given[token].logprob) for token, given in zip(tokens[1:], output.prompt_logprobs[1:], strict=True)
         ]
 
     def begin_weights(self) -> None:
-        """Weights follow; until `finish_weights` it serves none."""
+        """Get ready for new weights; until `serve` none are served."""
         self.version = None
         self.llm.collective_rpc("begin_weights")
 
     def receive_weights(self, chunk: dict[str, Any]) -> None:
-        """The next tensors are in the shared memory."""
+        """Load the next tensors from the shared memory."""
         self.llm.collective_rpc("receive_weights", args=(chunk,))
 
     def finish_weights(self) -> list[tuple[int, list[str]]]:
-        """Each worker's checksum and missing parameters. What was cached under the old weights is forgotten."""
+        """Put the new weights into use, and drop what was cached under the old ones.
+
+        Returns, for each worker, its checksum and its missing parameters.
+        """
         found: list[tuple[int, list[str]]] = self.llm.collective_rpc("finish_weights")
         self.forget()
         return found
 
     def forget(self) -> None:
-        """Keys and values of earlier prompts belong to earlier weights."""
+        """Drop the cached keys and values, which belong to earlier weights."""
         if not self.llm.reset_prefix_cache():
             raise RuntimeError("the prefix cache could not be reset, since requests are still running")
 
     def serve(self, version: int) -> None:
-        """From now on these weights are of that version."""
+        """Serve the weights that were loaded, under that version."""
         self.version = version
 
     def sleep(self, level: int) -> None:
-        """Give the GPU's memory back: level 1 keeps the weights in host memory, level 2 drops them."""
+        """Give the GPU's memory back: at level 1 the weights move to host memory, at level 2 they are dropped."""
         self.llm.sleep(level=level)
         self.version = self.version if level == 1 else None
 
     def wake_up(self, *tags: str) -> None:
-        """Take the GPU's memory again, for `weights` or `kv_cache`."""
+        """Take the GPU's memory again, for what the tags name: `weights`, `kv_cache`."""
         self.llm.wake_up(tags=list(tags))
 
 
@@ -123,7 +140,10 @@ def _response(completion: Any) -> Response:
 
 
 def main(descriptor: int, folder: str) -> None:
-    """Answer calls from the connection with that file descriptor until it is closed. folder: for temporary files."""
+    """Answer calls from the connection with that file descriptor until it is closed.
+
+    `folder` is for temporary files, and is deleted at the end.
+    """
     connection = Connection(descriptor)
     threading.Thread(target=_end_with, args=(os.getppid(), folder), daemon=True).start()
     engine: Engine | None = None
@@ -160,8 +180,9 @@ def _leave(folder: str) -> NoReturn:
 
 
 def end_group(leader: int) -> None:
-    """Kill the processes of a group, its leader last; but not this one, and not Python's resource trackers, which then
-    remove from /dev/shm what the others left there, and end by themselves.
+    """Kill the processes of a group, its leader last; this process is spared.
+
+    So are Python's resource trackers: they remove what the others left in /dev/shm, and then end by themselves.
     """
     others = set(map(int, filter(str.isdigit, os.listdir("/proc")))) - {os.getpid()}
     members = [pid for pid in others if _is_worker(pid, leader)]

@@ -1,4 +1,4 @@
-"""The trainer's end of a vLLM engine's process: start it, call it, notice its death, end it."""
+"""Start the process of a vLLM engine, call it, notice its death, and end it: the trainer's side."""
 
 from __future__ import annotations
 
@@ -27,24 +27,33 @@ LAUNCHER_VARIABLES = {
     *("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "NODE_RANK"),
     *("LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK"),
 }
-"""What a launcher tells the trainer's ranks about each other, and the engine must not take for its own."""
+"""Variables that a launcher sets for the trainer's ranks, and that the engine must not take for its own."""
+
 LOG_LINES = 15
+"""Lines of the engine's log that an error message shows."""
+
 REMEDIES = {
     "No space left": "free space in /dev/shm, where its semaphores are",
     "for the cache blocks": "raise sampler.kv_cache_gib where it is given, and on a CPU",
     "KV cache is needed": "raise sampler.kv_cache_gib, or lower sampler.max_model_len",
 }
-"""What vLLM's messages say when they fail, and which of our options mends it."""
+"""Parts of vLLM's error messages, and which of our options is the remedy."""
 
 
 class EngineProcess:
-    """A process of its own: vLLM changes environment, threads and process groups of the one it runs in.
+    """Run an engine in a process of its own, since vLLM changes the environment, threads and groups of its process.
 
-    `environment` comes on top of this process's own, which stays as it is. Raises DSRLError where the engine does not
-    start, or ends.
+    Every method raises DSRLError, with the end of the engine's log, if the engine's process has ended.
     """
 
     def __init__(self, environment: Mapping[str, str], arguments: Sequence[Any], *, patience: float) -> None:
+        """Start the engine. Raises DSRLError if it does not start.
+
+        Args:
+            environment: variables that the engine has on top of this process's own.
+            arguments: those of `Engine`.
+            patience: seconds to wait for it.
+        """
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  (it has no name, and closes with this object)
         self.connection, theirs = Pipe()
         inherited = {key: value for key, value in os.environ.items() if key not in LAUNCHER_VARIABLES}
@@ -64,19 +73,21 @@ class EngineProcess:
         self.call("start", *arguments, patience=patience)
 
     def call(self, method: str, *arguments: Any, patience: float | None = None) -> Any:
-        """What the engine's method returns. patience: seconds to wait, for ever by default."""
+        """Call a method of the engine and return its result. `patience` is in seconds; by default it waits for ever."""
         self._ask(method, *arguments)
         return self._answer(method, patience)
 
     def generate(self, version: int, prompts: list[Any], seeds: list[int], settings: dict[str, Any]) -> list[Any]:
-        """Responses to each prompt; see `Engine.generate`."""
+        """Draw responses to each prompt; see `Engine.generate`."""
         return list(self.call("generate", version, prompts, seeds, settings))
 
     def load(self, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> tuple[int, list[Any]]:
-        """All weights: the checksum of the bytes sent, and what each worker says of those it received.
+        """Send all weights as `dtype`. The engine loads a chunk while the next one is gathered.
 
-        The engine loads a chunk while the next one is gathered. The iterator is used up even where the engine fails,
-        since other ranks may take part in it.
+        The iterator is used up even if the engine fails, since other ranks may take part in it.
+
+        Returns:
+            The checksum of the bytes sent, and for each worker what `WeightReceiver.finish_weights` found.
         """
         tensors = iter(named_tensors)
         try:
@@ -99,7 +110,7 @@ class EngineProcess:
             raise
 
     def close(self) -> None:
-        """End it. May be called twice."""
+        """End the process. It may be called twice."""
         self._finalize()
 
     def _ask(self, method: str, *arguments: Any) -> None:
@@ -152,7 +163,7 @@ def _end(process: subprocess.Popen[bytes], connection: Connection, outbox: Outbo
 
 
 def cpu_environment(cores: Sequence[int], workers: int) -> dict[str, str]:
-    """The engine's variables where it computes on these cores of a CPU."""
+    """Make the engine's environment variables for these cores of a CPU, shared out over its workers."""
     share = max(1, len(cores) // workers)
     shares = [list(cores[first : first + share]) for first in range(0, share * workers, share)]
     return {
@@ -164,9 +175,9 @@ def cpu_environment(cores: Sequence[int], workers: int) -> dict[str, str]:
 
 
 def common_environment() -> dict[str, str]:
-    """The engine's variables on any device: quiet, alone, and able to import this package.
+    """Make the engine's environment variables for any device: quiet, alone, and able to import this package.
 
-    Of its log only errors: its warnings speak of tokenizers and weights that it is not meant to have.
+    Its log holds errors only, since its warnings are about a tokenizer and weights that it is not meant to have.
     """
     paths = [str(Path(dsrl.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")

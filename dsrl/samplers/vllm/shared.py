@@ -1,4 +1,4 @@
-"""A tensor-parallel engine that several ranks share, each with its own prompts."""
+"""Share a tensor-parallel engine between several ranks, each with its own prompts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from dsrl.samplers.vllm.process import EngineProcess
 
 
 class SharedEngine:
-    """The first of some ranks runs an engine on the devices of all of them, and asks it for all.
+    """Run one engine for several ranks, on the devices of all of them; used like an `EngineProcess`.
 
-    It is used as an `EngineProcess` is. Every method is a collective of these ranks; what fails on the first of them
-    raises DSRLError on each.
+    The first of these ranks starts the engine and sends it the requests of all. Every method but `close` is a
+    collective of these ranks. What fails on the first of them raises DSRLError on each.
     """
 
     def __init__(self, groups: list[list[int]], start: Callable[[], EngineProcess]) -> None:
-        """groups: which ranks of the run share an engine. A collective of all ranks of the run."""
+        """Start the engines. A collective of all ranks of the run.
+
+        `groups` are the ranks that share an engine, for every engine of the run; `start` starts one.
+        """
         for ranks in groups:  # torch wants every rank to take part in making every group
             group = dist.new_group(ranks, backend="gloo", timeout=timedelta(days=7))  # the watchdog ends what hangs
             if dist.get_rank() in ranks:
@@ -31,11 +34,11 @@ class SharedEngine:
         self._on_first(lambda: setattr(self, "process", start()))
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """What the engine's method returns, on every rank."""
+        """Call a method of the engine. Every rank gets what it returns."""
         return self._on_first(lambda: self._own.call(method, *arguments))
 
     def generate(self, version: int, prompts: list[Any], seeds: list[int], settings: dict[str, Any]) -> list[Any]:
-        """Responses to this rank's prompts. The settings are those of all ranks."""
+        """Draw responses to this rank's prompts; see `Engine.generate`. The settings must be those of all ranks."""
         asked: list[Any] = [None] * len(self.ranks)
         dist.gather_object((prompts, seeds), asked if self._is_first else None, dst=self.ranks[0], group=self.group)
         answers: list[list[Any]] = []
@@ -51,14 +54,14 @@ class SharedEngine:
         return list(mine[0])
 
     def load(self, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> tuple[int, list[Any]]:
-        """All weights, from the first rank; the others only take part in gathering them."""
+        """Send all weights from the first rank; see `EngineProcess.load`. Other ranks only help to gather them."""
         for _ in () if self._is_first else named_tensors:
             pass
         sent, received = self._on_first(lambda: self._own.load(named_tensors, dtype))
         return sent, received
 
     def close(self) -> None:
-        """End the engine. May be called twice, and without the others."""
+        """End the engine. It may be called twice, and without the other ranks."""
         if self.process is not None:
             self.process.close()
 
@@ -72,7 +75,7 @@ class SharedEngine:
         return self.process
 
     def _on_first(self, act: Callable[[], Any]) -> Any:
-        """What `act` returns on the first rank, or the error that it raises there, on each."""
+        """Call `act` on the first rank. Every rank gets what it returns, or raises the error that it raised."""
         outcome: list[Any] = [None]
         if self._is_first:
             try:

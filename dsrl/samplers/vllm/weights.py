@@ -1,4 +1,4 @@
-"""The policy's weights on their way into a vLLM engine: chunk by chunk through memory that both processes map.
+"""Carry the policy's weights into a vLLM engine, chunk by chunk through memory that both processes map.
 
 On a CPU that is host memory without a name in any file system: nothing is left behind however the processes end, and
 the size of /dev/shm does not matter. On a GPU it is memory of the device, which CUDA IPC opens in the engine. Either
@@ -21,31 +21,37 @@ from torch.multiprocessing.reductions import reduce_tensor
 
 from dsrl.errors import DSRLError
 
-CHUNK = 32 * 2**20
-"""Bytes that travel at once; a tensor that is larger travels alone."""
-BLOCK = 4096
-"""Bytes; a chunk is made of whole blocks."""
+CHUNK_BYTES = 32 * 2**20
+"""Size of a chunk; a tensor that is larger travels alone."""
+
+BLOCK_BYTES = 4096
+"""Size of a block; a chunk is made of complete blocks."""
 
 Chunk = dict[str, Any]
-"""`key` and `handle` of a shared buffer, its `capacity` and the `bytes` of it in use, and `tensors`: each one's name,
-dtype, shape and the byte that it starts at."""
+"""A message about a filled buffer: its `key` and `handle`, its `capacity` and the `bytes` in use, and `tensors`: the
+name, dtype and shape of each, and the byte at which it starts."""
 
 
 def checksum_of(used: Tensor, before: int) -> int:
-    """Of a buffer's bytes [whole blocks] and those before: words of 64 bits, weighted by the number of their block.
+    """Compute the checksum of a buffer's bytes, on their device, and of what came before.
 
-    Computed where the bytes are. It notices bytes that are lost, changed, or in another block, another chunk.
+    It adds words of 64 bits, weighted by the number of their block. So it notices bytes that are lost or changed, or
+    that stand in another block or another chunk.
+
+    Args:
+        used: [bytes] uint8, complete blocks.
+        before: the checksum of all chunks before; 0 for the first.
     """
-    blocks = used.view(torch.int64).view(-1, BLOCK // 8).sum(1)
+    blocks = used.view(torch.int64).view(-1, BLOCK_BYTES // 8).sum(1)
     found = int((blocks * torch.arange(1, len(blocks) + 1, device=used.device)).sum())
     return (before * 1_000_003 + found) % 2**64
 
 
 class HostBuffer:
-    """Host memory; any process of the same user on this host can map it."""
+    """Hold a buffer in host memory that any process of the same user on this host can map."""
 
     def __init__(self, size: int) -> None:
-        """Raises DSRLError where the system has no memory left for it."""
+        """Allocate `size` bytes. Raises DSRLError if the system has no memory left for them."""
         self.descriptor = os.memfd_create("dsrl-weights")
         try:  # else a write to a page that the system cannot give ends the process without a word
             os.posix_fallocate(self.descriptor, 0, size)
@@ -59,7 +65,7 @@ class HostBuffer:
         self.handle = f"/proc/{os.getpid()}/fd/{self.descriptor}"
 
     def ready(self) -> None:
-        """The bytes are there."""
+        """Do nothing: what was written to host memory is there at once."""
 
     def close(self) -> None:
         """Give the memory back. May be called twice."""
@@ -70,16 +76,17 @@ class HostBuffer:
 
 
 class DeviceBuffer:
-    """Memory of this rank's GPU."""
+    """Hold a buffer in the memory of this rank's GPU, which the engine opens by CUDA IPC."""
 
     def __init__(self, size: int, device: torch.device) -> None:
+        """Allocate `size` bytes on the device."""
         self.bytes = torch.empty(size, dtype=torch.uint8, device=device)
         rebuild, arguments = reduce_tensor(self.bytes)  # type: ignore[no-untyped-call]
         # The 7th names the device, as this process counts; of those that the engine sees, this one is the first.
         self.handle = pickle.dumps((rebuild, (*arguments[:6], 0, *arguments[7:])))
 
     def ready(self) -> None:
-        """Wait until the bytes are there."""
+        """Wait until the GPU has written the bytes."""
         torch.cuda.synchronize(self.bytes.device)
 
     def close(self) -> None:
@@ -88,16 +95,17 @@ class DeviceBuffer:
 
 
 class Outbox:
-    """The trainer's side: two buffers, filled in turn."""
+    """Send weights: the trainer's side, with two buffers that are filled in turn."""
 
     def __init__(self) -> None:
         self.buffers: list[HostBuffer | DeviceBuffer | None] = [None, None]
         self.checksum = 0
 
     def chunks(self, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> Iterator[Chunk]:
-        """All tensors as `dtype`, in order. A chunk's bytes stay until the next but one is asked for.
+        """Write all tensors as `dtype` into the buffers, in order, and yield a message for each filled one.
 
-        `checksum` is that of the bytes so far. Raises DSRLError where there is no memory for a buffer.
+        A chunk's bytes stay until the chunk after the next is asked for. `checksum` is that of the bytes so far.
+        Raises DSRLError if there is no memory for a buffer.
         """
         self.checksum, key = 0, 0
         tensors: list[tuple[str, str, list[int], int]] = []
@@ -122,7 +130,7 @@ class Outbox:
                 buffer.close()
 
     def _chunk(self, key: int, buffer: HostBuffer | DeviceBuffer, end: int, tensors: list[Any]) -> Chunk:
-        used = _rounded_up(end, BLOCK)
+        used = _rounded_up(end, BLOCK_BYTES)
         self.checksum = checksum_of(buffer.bytes[:used], self.checksum)
         buffer.ready()
         return {
@@ -138,7 +146,7 @@ class Outbox:
         if buffer is None or len(buffer.bytes) < size:
             if buffer is not None:
                 buffer.close()
-            size = _rounded_up(max(size, CHUNK), BLOCK)
+            size = _rounded_up(max(size, CHUNK_BYTES), BLOCK_BYTES)
             buffer = DeviceBuffer(size, device) if device.type == "cuda" else HostBuffer(size)
             self.buffers[key] = buffer
         return buffer
@@ -149,7 +157,7 @@ def _rounded_up(size: int, multiple: int) -> int:
 
 
 class WeightReceiver:
-    """The engine's side, in every worker of the engine (`worker_extension_cls`)."""
+    """Receive weights: the engine's side, mixed into every worker of the engine (`worker_extension_cls`)."""
 
     if TYPE_CHECKING:
         vllm_config: Any
@@ -158,7 +166,7 @@ class WeightReceiver:
         def get_model(self) -> Any: ...  # noqa: D102
 
     def begin_weights(self) -> None:
-        """Get ready for all weights anew."""
+        """Get ready to receive all weights anew."""
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
         self._unname_shared_memory()
@@ -172,7 +180,7 @@ class WeightReceiver:
         initialize_layerwise_reload(model)
 
     def receive_weights(self, chunk: Chunk) -> None:
-        """Load the tensors of a chunk. On return its bytes may be overwritten."""
+        """Load the tensors of a chunk. Once this returns, its bytes may be overwritten."""
         used = self._opened(chunk)[: chunk["bytes"]]
         self._checksum = checksum_of(used, self._checksum)
         self._missing -= self.get_model().load_weights(self._copies(used, chunk["tensors"])) or set()
@@ -180,7 +188,10 @@ class WeightReceiver:
             torch.cuda.synchronize(self.device)
 
     def finish_weights(self) -> tuple[int, list[str]]:
-        """The checksum over the bytes received, and the engine's parameters that were not among them."""
+        """Put the loaded layers into use.
+
+        Returns the checksum over the bytes received, and the names of the engine's parameters that were not among them.
+        """
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
         finalize_layerwise_reload(self.get_model(), self.vllm_config.model_config)
@@ -189,8 +200,10 @@ class WeightReceiver:
         return self._checksum, sorted(self._missing)
 
     def repack_tied_heads(self) -> None:
-        """On a CPU, layers keep a packed copy of their weights; a head tied to the embedding is not loaded itself, and
-        vLLM leaves the old copy in place.
+        """Renew the packed weights of a head that is tied to the embedding, on a CPU.
+
+        There, layers keep a packed copy of their weights. A tied head is not loaded itself, so vLLM would keep using
+        the old copy.
         """
         from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
         from vllm.platforms import current_platform
@@ -201,13 +214,16 @@ class WeightReceiver:
                 module.quant_method.process_weights_after_loading(module)
 
     def _unname_shared_memory(self) -> None:
-        """What tensor-parallel workers on a CPU share has been opened by all, and would outlive them if killed."""
+        """Take away the names of the memory that tensor-parallel workers on a CPU share.
+
+        All of them have opened it by now; with a name it would stay behind if they were killed.
+        """
         if identity := os.environ.get("VLLM_DIST_IDENT"):
             for path in Path("/dev/shm").glob(f"{identity}-*-cpushm_*"):
                 path.unlink(missing_ok=True)
 
     def _opened(self, chunk: Chunk) -> Tensor:
-        """The bytes of the trainer's buffer, which is opened once; a larger one that took its place, again."""
+        """Map the trainer's buffer, once; again where a larger one has taken its place."""
         key, handle = chunk["key"], chunk["handle"]
         opened = self._buffers.get(key)
         if opened is None or opened[0] != handle or len(opened[1]) != chunk["capacity"]:
@@ -221,7 +237,7 @@ class WeightReceiver:
         return opened[1]
 
     def _copies(self, used: Tensor, tensors: list[Any]) -> Iterator[tuple[str, Tensor]]:
-        """vLLM keeps what it is given until a layer is complete, so it gets copies."""
+        """Copy each tensor: vLLM keeps what it is given until a layer is complete."""
         for name, type_name, shape, start in tensors:
             dtype = getattr(torch, type_name)
             size = torch.Size(shape).numel() * dtype.itemsize

@@ -1,5 +1,6 @@
 """The engine serves exactly the policy's weights, or the run ends; and it ends with the run."""
 
+import contextlib
 import importlib.util
 import multiprocessing
 import os
@@ -22,11 +23,12 @@ from dsrl.errors import ConfigError, DSRLError
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.models.policy import Policy
 from dsrl.samplers.vllm.process import EngineProcess, cpu_environment
-from dsrl.samplers.vllm.weights import BLOCK, CHUNK, Outbox, WeightReceiver, checksum_of
+from dsrl.samplers.vllm.weights import BLOCK_BYTES, CHUNK_BYTES, Outbox, WeightReceiver, checksum_of
 from dsrl.types import Prompt, SamplingParams
 
 torch.set_num_threads(1)
 
+pytestmark = pytest.mark.usefixtures("one_core")
 INSTALLED = importlib.util.find_spec("vllm") is not None
 TINY = ModelConfig(name="tiny")
 LONG = "".join(str(number % 10) for number in range(299)) + "="  # more than a block of the prefix cache, 128 tokens
@@ -53,9 +55,39 @@ def started(encoder, **fields):
     return sampler
 
 
+# Run by every Python process that finds it: in an engine, methods do nothing while a file of their name is there.
+SWITCHES = """
+import os, sys
+if "samplers.vllm.engine" in sys.orig_argv[-1]:
+    from dsrl.samplers.vllm import engine, weights
+    def add_switch(owner, name):
+        method, file = getattr(owner, name), os.path.join(os.path.dirname(__file__), name)
+        setattr(owner, name, lambda self: None if os.path.exists(file) else method(self))
+    add_switch(weights.WeightReceiver, "repack_tied_heads")
+    add_switch(engine.Engine, "forget")
+"""
+
+
 @pytest.fixture(scope="module")
-def shared(encoder):
-    sampler = started(encoder)
+def switches(tmp_path_factory):
+    """The folder of the shared engine's switches."""
+    folder = tmp_path_factory.mktemp("switches")
+    (folder / "sitecustomize.py").write_text(SWITCHES)
+    return folder
+
+
+@contextlib.contextmanager
+def without(method, switches):
+    (switches / method).touch()
+    yield
+    (switches / method).unlink()
+
+
+@pytest.fixture(scope="module")
+def shared(encoder, switches, one_core):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(switches))
+        sampler = started(encoder)
     yield sampler
     sampler.close()
 
@@ -89,14 +121,6 @@ def difference(sampler, **changes):
     contexts = [found.prompt_of(row).token_ids for row in range(len(found.texts))]
     scored = sampler.policy(contexts, found.tokens, found.mask)
     return float((scored - found.logprobs).abs().max())
-
-
-def without(monkeypatch, folder, module, method):
-    """Engines started from now on lack what a method does."""
-    change = f"import {module} as changed; changed.{method} = lambda self: None"
-    code = f"import sys\nif 'vllm_engine' in sys.orig_argv[-1]:\n    {change}\n"
-    (folder / "sitecustomize.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
 # Weights.
@@ -157,21 +181,22 @@ def test_weights_other_than_the_policys_are_noticed(sampler):
 
 
 @engine
-def test_without_the_repack_of_the_tied_head_the_sync_fails(encoder, monkeypatch, tmp_path):
-    without(monkeypatch, tmp_path, "dsrl.samplers.vllm.weights", "WeightReceiver.repack_tied_heads")
-    with pytest.raises(DSRLError, match="log-probabilities of a fixed sequence differ from the trainer's"):
-        started(encoder)
+def test_without_the_repack_of_the_tied_head_the_sync_fails(sampler, switches):
+    change(sampler.policy, 0.3)
+    with (
+        without("repack_tied_heads", switches),
+        pytest.raises(DSRLError, match="log-probabilities of a fixed sequence differ from the trainer's"),
+    ):
+        sampler.sync(sampler.policy.named_tensors())
 
 
 @engine
-def test_without_the_reset_of_the_prefix_cache_old_keys_are_used(encoder, monkeypatch, tmp_path):
-    without(monkeypatch, tmp_path, "dsrl.samplers.vllm.engine", "Engine.forget")
-    sampler = started(encoder)
+def test_without_the_reset_of_the_prefix_cache_old_keys_are_used(sampler, switches):
     assert difference(sampler) < 1e-4
     change(sampler.policy, 0.3)
-    sampler.sync(sampler.policy.named_tensors())
+    with without("forget", switches):
+        sampler.sync(sampler.policy.named_tensors())
     assert difference(sampler) > 0.05
-    sampler.close()
 
 
 @engine
@@ -385,8 +410,8 @@ class Receiver(WeightReceiver):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_all_weights_arrive_whatever_their_sizes(dtype, monkeypatch):
-    monkeypatch.setattr("dsrl.samplers.vllm.weights.CHUNK", 2 * BLOCK)
-    shapes = [(3,), (7, 11), (), (64, 40), (5, BLOCK), (2,), (1000,), (0, 4), (90, 90)]  # two that fill no buffer
+    monkeypatch.setattr("dsrl.samplers.vllm.weights.CHUNK_BYTES", 2 * BLOCK_BYTES)
+    shapes = [(3,), (7, 11), (), (64, 40), (5, BLOCK_BYTES), (2,), (1000,), (0, 4), (90, 90)]  # two that fill no buffer
     weights = {str(shape): torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes}
     outbox, receiver = Outbox(), Receiver()
     try:
@@ -403,21 +428,25 @@ def test_all_weights_arrive_whatever_their_sizes(dtype, monkeypatch):
             for name, tensor in weights.items():
                 assert receiver.held[name].dtype == dtype
                 assert torch.equal(receiver.held[name], (tensor * factor).to(dtype))
-        assert {len(buffer.bytes) for buffer in outbox.buffers} <= {2 * BLOCK, 5 * BLOCK * dtype.itemsize, 8 * BLOCK}
+        assert {len(buffer.bytes) for buffer in outbox.buffers} <= {
+            2 * BLOCK_BYTES,
+            5 * BLOCK_BYTES * dtype.itemsize,
+            8 * BLOCK_BYTES,
+        }
     finally:
         outbox.close()
         outbox.close()
 
 
 def test_a_checksum_sees_bytes_changed_and_moved():
-    data = torch.randint(0, 256, (4 * BLOCK,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    found = {checksum_of(data, 0), checksum_of(data, 1), checksum_of(data[: 3 * BLOCK], 0)}
-    for change in (lambda d: d[17].add_(1), lambda d: d.copy_(d.roll(BLOCK)), lambda d: d[BLOCK:].zero_()):
+    data = torch.randint(0, 256, (4 * BLOCK_BYTES,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = {checksum_of(data, 0), checksum_of(data, 1), checksum_of(data[: 3 * BLOCK_BYTES], 0)}
+    for change in (lambda d: d[17].add_(1), lambda d: d.copy_(d.roll(BLOCK_BYTES)), lambda d: d[BLOCK_BYTES:].zero_()):
         changed = data.clone()
         change(changed)
         found.add(checksum_of(changed, 0))
     assert len(found) == 6
-    assert checksum_of(torch.ones(2 * BLOCK, dtype=torch.uint8), 0) == 3 * 512 * 0x0101010101010101 % 2**64
+    assert checksum_of(torch.ones(2 * BLOCK_BYTES, dtype=torch.uint8), 0) == 3 * 512 * 0x0101010101010101 % 2**64
 
 
 def test_a_full_dev_shm_is_named():
@@ -434,7 +463,7 @@ def test_no_memory_is_one_clear_error(monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     descriptors = os.listdir("/proc/self/fd")
-    message = rf"no shared memory of {CHUNK >> 20} MiB for the policy's weights \(No space left on device\)"
+    message = rf"no shared memory of {CHUNK_BYTES >> 20} MiB for the policy's weights \(No space left on device\)"
     with pytest.raises(DSRLError, match=message):
         list(Outbox().chunks([("w", torch.zeros(1024, 1024))], torch.float32))
     assert os.listdir("/proc/self/fd") == descriptors

@@ -1,0 +1,9 @@
+"""How things lie on disk: complete or not there at all, and readable without running code.
+
+    atomic.py             write a file or folder beside its place, then move it there
+    checkpoint_files.py   a run's checkpoint, as one file or as a folder with a part from each rank
+    safetensors_files.py  named tensors of a folder, of which each rank reads the parts that it needs
+
+This room knows nothing of models, strategies or runs: `dsrl.models`, `dsrl.parallel`, `dsrl.runs` and
+`dsrl.evaluation` use it.
+"""
