@@ -24,12 +24,14 @@ from torch import Tensor
 from dsrl import build
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
-from dsrl.loop.experience import Experience, MicroBatch, SpaceView, contexts_in, cut, optimizer_steps, weigh
+from dsrl.loop.collector import RolloutBatch
+from dsrl.loop.experience import Experience, SpaceView, compute_advantages
+from dsrl.loop.loss import compute_loss
+from dsrl.loop.micro_batches import MicroBatch, OptimizerStep, cut, optimizer_steps
+from dsrl.loop.scorer import Scorer
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.models.policy import Policy
-from dsrl.types import Prompt, Rollouts
-
-CPU = torch.device("cpu")
+from dsrl.types import Prompt, Rollouts, SamplingParams
 
 
 def main() -> None:
@@ -74,52 +76,47 @@ class UpdateCost:
             finish_reasons=["length"] * (prompts * responses),
         )
         rewards = (torch.arange(prompts * responses) % 2).float().view(prompts, responses)
-        term = weigh(0, 1.0, build("objective", "nsr_prerl"), self.rollouts, rewards)
-        self.marginal = self.view("marginal")
-        self.marginal.terms.append(term)
-        self.experience = Experience(rollouts=self.rollouts, rewards=rewards, views=[self.marginal])
+        params = SamplingParams(responses_per_prompt=responses, max_new_tokens=1)
+        self.batch = RolloutBatch(rollouts=self.rollouts, params=params, rewards=rewards)
+        self.scorer = Scorer(policy=self.policy, encoder=self.encoder, micro_batch_tokens=max_tokens)
+        self.marginal = self.scorer.view("marginal", self.batch)
+        self.marginal.terms.append(compute_advantages(0, 1.0, build("objective", "nsr_prerl"), self.rollouts, rewards))
+        self.experience = Experience(batch=self.batch, views=[self.marginal])
         self.everything = torch.ones(len(self.rollouts.texts), dtype=torch.bool)
-
-    def view(self, space: str) -> SpaceView:
-        responses = self.rollouts.responses_per_prompt
-        contexts = contexts_in(space, self.rollouts.prompts, self.encoder, responses=responses, seed=0, iteration=0)
-        return SpaceView(contexts=contexts)
 
     def ours(self) -> None:
         """The product's own update."""
-        for step in optimizer_steps(
-            self.experience, minibatches=1, epochs=1, max_tokens=self.max_tokens, max_new_tokens=1, seed=0, device=CPU
-        ):
-            for micro_batch in step.micro_batches:
-                logprobs = self.score(micro_batch)
-                step.loss(logprobs, micro_batch, self.rollouts).loss.backward()  # type: ignore[no-untyped-call]
+        step = self.step()
+        for micro_batch in step.micro_batches:
+            loss = compute_loss(micro_batch, self.score(micro_batch), step.counts).loss
+            loss.backward()  # type: ignore[no-untyped-call]
 
     def theirs(self) -> None:
         """Both spaces' old log-probabilities, the conditional pass times 0, all samples in the marginal space."""
-        conditional = self.view("conditional")
+        conditional = self.scorer.view("conditional", self.batch)
         for view in (conditional, self.marginal):
             view.old_logprobs = torch.zeros(self.rollouts.mask.shape)
             with torch.no_grad():
                 for micro_batch in self.cut(view):
                     view.old_logprobs[micro_batch.rows] = self.score(micro_batch)
-        (step,) = optimizer_steps(
-            self.experience, minibatches=1, epochs=1, max_tokens=self.max_tokens, max_new_tokens=1, seed=0, device=CPU
-        )
+        step = self.step()
         for first, second in zip(self.cut(conditional), self.cut(self.marginal), strict=True):
-            loss = (self.score(first).sum() * 0.0) + step.loss(self.score(second), second, self.rollouts).loss
+            loss = (self.score(first).sum() * 0.0) + compute_loss(second, self.score(second), step.counts).loss
             loss.backward()  # type: ignore[no-untyped-call]
         self.marginal.old_logprobs = None
 
+    def step(self) -> OptimizerStep:
+        (step,) = optimizer_steps(self.experience, micro_batch_tokens=self.max_tokens)
+        return step
+
     def cut(self, view: SpaceView) -> list[MicroBatch]:
-        return cut(view, self.rollouts, self.everything, self.max_tokens, CPU)
+        return cut(view, self.everything, self.max_tokens)
 
     def score(self, micro_batch: MicroBatch) -> Tensor:
-        rows = micro_batch.rows
-        contexts = [micro_batch.view.contexts[row] for row in rows.tolist()]
-        size = sum(len(context) for context in contexts) + self.rollouts.tokens[rows].numel()
+        contexts = [micro_batch.view.contexts[row] for row in micro_batch.rows.tolist()]
+        size = sum(len(context) for context in contexts) + self.rollouts.tokens[micro_batch.rows].numel()
         self.passes += size * (3 if torch.is_grad_enabled() else 1)  # a backward costs two forwards
-        scored: Tensor = self.policy(contexts, self.rollouts.tokens[rows], self.rollouts.mask[rows])
-        return scored
+        return self.scorer.compute_logprobs(micro_batch)
 
     def measure(self, update: Callable[[], None]) -> tuple[float, int, Tensor]:
         """Seconds, token passes (a backward counted as two) and the gradient of one update."""

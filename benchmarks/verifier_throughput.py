@@ -1,13 +1,13 @@
-"""`verifier=math` on answers of five kinds, against math-verify run alone in one process.
+"""Measure how fast `verifier=math` scores answers of five kinds, and compare it with math-verify alone in one process.
 
     python benchmarks/verifier_throughput.py math_train.parquet
     python benchmarks/verifier_throughput.py math_train.parquet --answers 200 --workers 2
 
-From the file's ground truths (verl's schema) it makes answers in equal parts: right; right, but reformatted; wrong (the
-answer of another row); malformed; hostile, built to explode, hang or crash. All are scored by the verifier; those that
-are not hostile also by math-verify alone, in this process and its main thread, with its own time limit: does the
-verifier say the same, and in how much less time? A hostile answer that is rewarded is shown: some end in a number that
-may be the ground truth.
+From the ground truths of a file in verl's schema it makes equal parts of right answers, right answers in another
+format, wrong answers (those of another row), malformed answers, and hostile answers, which are built to hang or crash
+what reads them. The verifier scores all of them. math-verify alone, in the main thread of this process and with its own
+time limit, scores those that are not hostile. The table says how often both agree, and the last lines how long each
+took. Hostile answers that are rewarded are shown, since some end in a number that may be the ground truth.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ import argparse
 import random
 import time
 
-import torch
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 from rich.console import Console
 from rich.table import Table
 
 from dsrl.data.questions import Questions
-from dsrl.types import Prompt, Rollouts
-from dsrl.verifiers import Math
+from dsrl.verifiers import Math, score_texts
 from dsrl.verifiers.contract import children
 
 KINDS = ("right", "reformatted", "wrong", "malformed", "hostile")
@@ -46,15 +44,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", help="parquet or JSON lines with mathematical ground truths")
     parser.add_argument("--answers", type=int, default=2000)
-    parser.add_argument("--workers", type=int, help="default: one a core, at most 8")
-    parser.add_argument("--timeout", type=float, default=5.0, help="seconds an answer")
+    parser.add_argument("--workers", type=int, help="worker processes; by default one for each core, at most 8")
+    parser.add_argument("--timeout", type=float, default=5.0, help="seconds that the check of an answer may take")
     arguments = parser.parse_args()
     answers = make_answers(arguments.file, arguments.answers)
     report(answers, arguments.workers, arguments.timeout)
 
 
 def make_answers(file: str, count: int) -> list[tuple[str, str, str]]:
-    """(kind, response, ground truth), shuffled."""
+    """Make answers (kind, response, ground truth), in random order."""
     rng, rows = random.Random(0), Questions(train=file).train_rows()
     answers = []
     for number in range(count):
@@ -73,7 +71,7 @@ def make_answers(file: str, count: int) -> list[tuple[str, str, str]]:
 
 
 def reformatted(truth: str, number: int) -> str:
-    """The same value in other clothes."""
+    """Write the same value in another format."""
     return (
         f"\\boxed{{{truth.replace(chr(92) + 'frac', chr(92) + 'dfrac')}}}",
         f"The final answer is ${truth}$",
@@ -84,7 +82,7 @@ def reformatted(truth: str, number: int) -> str:
 
 
 def malformed(truth: str, number: int) -> str:
-    """What a model writes when it goes wrong."""
+    """Write an answer as a model does that makes mistakes in the format."""
     return (
         f"\\boxed{{{truth}",
         f"\\boxed {truth}}}",
@@ -94,34 +92,20 @@ def malformed(truth: str, number: int) -> str:
     )[number % 5]
 
 
-def as_rollouts(answers: list[tuple[str, str, str]]) -> Rollouts:
-    """One response to each of N prompts."""
-    size = len(answers)
-    return Rollouts(
-        prompts=[
-            Prompt(position=n, text="", token_ids=(1,), ground_truth=truth) for n, (_, _, truth) in enumerate(answers)
-        ],
-        tokens=torch.ones(size, 1, dtype=torch.long),
-        mask=torch.ones(size, 1, dtype=torch.bool),
-        logprobs=torch.zeros(size, 1),
-        texts=[response for _, response, _ in answers],
-        finish_reasons=["stop"] * size,
-    )
-
-
 def timed(answers: list[tuple[str, str, str]], workers: int | None, timeout: float) -> tuple[float, list[float]]:
-    """Seconds, with warm workers, and rewards."""
+    """Score all answers with warm workers; return the seconds that it took, and the rewards."""
     verifier = Math(workers=workers, timeout=timeout)
-    verifier.score(as_rollouts([("", str(number), "-1") for number in range(16)]))
+    score_texts(verifier, [str(number) for number in range(16)], ground_truths=["-1"] * 16)
+    responses, truths = [response for _, response, _ in answers], [truth for _, _, truth in answers]
     start = time.perf_counter()
-    rewards = verifier.score(as_rollouts(answers)).flatten().tolist()
+    rewards = score_texts(verifier, responses, ground_truths=truths)
     seconds = time.perf_counter() - start
     verifier.close()
     return seconds, rewards
 
 
 def alone(response: str, truth: str) -> float:
-    """math-verify's own verdict."""
+    """Return math-verify's own verdict."""
     try:
         return float(verify(parse(f"\\boxed{{{truth}}}", READING), parse(response, READING)))
     except Exception:

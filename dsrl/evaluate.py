@@ -19,7 +19,8 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from types import ModuleType
+from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -102,6 +103,18 @@ class _Parser(ArgumentParser):
         """Raise ConfigError."""
         raise ConfigError(f"{message}; there are --help, --cfg job and --resolve")
 
+
+class _CallableModule(ModuleType):
+    """This module: `from dsrl import evaluate` gives it, and not the function of that name, once it is imported."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+        """Call `dsrl.evaluation.evaluate`."""
+        from dsrl.evaluation import evaluate
+
+        return evaluate(*arguments, **named)
+
+
+sys.modules[__name__].__class__ = _CallableModule
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lightning as L
@@ -42,3 +43,28 @@ def fit(tmp_path: Path) -> Callable[..., DSRLModule]:
         return module
 
     return fit_small
+
+
+@pytest.fixture(scope="module")
+def one_core() -> Iterator[None]:
+    """Engines that are started meanwhile compute with one thread: for so small a model, threads that wait for each
+    other take several times the time of one, beside other tests even more."""
+    core = min(os.sched_getaffinity(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda process: {core})
+        yield
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests for several workers: slow ones first, each by itself, so that none is what all wait for at the
+    end; those with an engine one after the other, since they look at what engines leave behind; the rest by file.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    for item in items:
+        if item.get_closest_marker("vllm"):
+            item.add_marker(pytest.mark.xdist_group("vllm"))
+        elif not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    items.sort(key=lambda item: (not item.get_closest_marker("vllm"), not item.get_closest_marker("slow")))

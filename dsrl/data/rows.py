@@ -99,22 +99,26 @@ class Schema:
         return record.get("answer") if truth is None else truth
 
     def _answer(self, truth: Any, where: str) -> str:
-        """Write the ground truth as text: the values of a list joined by commas, a mapping as JSON."""
+        """Write the ground truth as text. Raises ConfigError where there is none."""
         column, needed = self.answer or "answer", self.answer or "reward_model.ground_truth or answer"
         if not _is_answer(truth):
             raise ConfigError(f"{where}: needs {needed}, found {truth!r:.200}")
-        if isinstance(truth, list):
-            text = ", ".join(map(_written, truth))
-        elif isinstance(truth, Mapping):
-            text = json.dumps(truth, default=str, ensure_ascii=False)
-        else:
-            text = _written(truth)
+        text = ground_truth_text(truth)
         if self.answer_after:
             _, mark, after = text.rpartition(self.answer_after)
             if not mark or not after.strip():
                 raise ConfigError(f"{where}: {column} needs an answer after {self.answer_after!r}, found {text!r:.200}")
             text = after.strip()
         return text
+
+
+def ground_truth_text(truth: Any) -> str:
+    """Write a ground truth as text: a list as its values, joined by commas, and a mapping as JSON."""
+    if isinstance(truth, list):
+        return ", ".join(map(_written, truth))
+    if isinstance(truth, Mapping):
+        return json.dumps(truth, default=str, ensure_ascii=False)
+    return _written(truth)
 
 
 def read_rows(records: Iterable[tuple[str, Any]], *, name: str, origin: str, schema: Schema, broken: str) -> list[Row]:

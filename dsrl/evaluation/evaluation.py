@@ -27,7 +27,7 @@ from dsrl.loop.collector import Collector, RolloutBatch
 from dsrl.models.loading import load_model
 from dsrl.models.policy import Policy
 from dsrl.runs.hf_folder import policy_weights
-from dsrl.runs.terminal import progress_bar
+from dsrl.runs.terminal import progress_bar, terminal
 from dsrl.seeding import derive_seed
 from dsrl.storage.atomic import atomic
 from dsrl.storage.checkpoint_files import read_checkpoint
@@ -47,12 +47,25 @@ class Batch:
     k: int
 
 
-def evaluate(config: EvaluationConfig, console: Console) -> dict[str, Any]:
-    """Draw what is not drawn yet, and report: tables on the console, results.json, and what stands in it.
+def evaluate(config: EvaluationConfig | Sequence[str], console: Console | None = None) -> dict[str, Any]:
+    """Sample responses to held-out questions, check them, and report.
 
     Samples depend on seed, set, question and number alone, as in a run's validation, whose samples they are where the
-    seed is the run's.
+    seed is the run's. Those that an interrupted evaluation has drawn are kept.
+
+    Args:
+        config: the checked configuration, or the words of a command line: `evaluate(["model=runs/mine", "k=32"])`.
+        console: where tables are printed; None prints to the terminal.
+
+    Returns:
+        What results.json in the evaluation's folder holds: the numbers of each set and data source, with intervals.
+
+    Raises:
+        ConfigError: what is asked for cannot be evaluated.
     """
+    if not isinstance(config, EvaluationConfig):
+        config = EvaluationConfig.of(config)
+    console = console or terminal()
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     sets = {name: list(rows)[: config.limit] for name, rows in config.data.val_sets().items()}
     if not sets:

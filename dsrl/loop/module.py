@@ -252,7 +252,7 @@ class DSRLModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Check that the trainer runs the loop as the configuration says. Raises ConfigError where it does not."""
-        trainer, config = self.trainer, self.config
+        trainer, config, _ = self.trainer, self.config, self.data
         if trainer.max_epochs != config.iterations:
             raise ConfigError(
                 f"Trainer(max_epochs={trainer.max_epochs}): an epoch is an iteration, and the configuration has "

@@ -117,6 +117,7 @@ class Scorer:
         for micro_batch in cut(view, rows, self.micro_batch_tokens):
             logprobs = self.compute_logprobs(micro_batch, policy).cpu()
             if not micro_batch.idle:
+                result = result.to(logprobs.dtype)
                 result[micro_batch.rows, : logprobs.shape[1]] = logprobs
         return result
 

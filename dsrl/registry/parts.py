@@ -24,6 +24,7 @@ KINDS = (
     "data",
     "condition",
 )
+"""The kinds of parts that can be registered."""
 
 Registered = TypeVar("Registered", bound=Callable[..., Any])
 

@@ -1,21 +1,25 @@
 """Verifiers: rollouts -> rewards. To import this package registers the built-in ones.
 
-    verifier.py      what the loop asks of a verifier; compute_rewards(), which works with any part that has .score
-    exact.py         `exact`: the final answer, letter for letter
-    numeric.py       `numeric`: its number (number.py), within a tolerance
-    pattern.py       `regex`
-    format.py        `format`: think and answer tags
-    length.py        `length`: DAPO's soft overlong penalty
-    mathematical.py  `math`: math-verify
-    procedural.py    `reasoning_gym`: the task's own scorer
-    python_code.py   `python`: code against tests (python_tests.py, fingerprint.py), in sandbox.py (seccomp.py)
-    function.py      `function`: a plain callable, ours, TRL's or verl's
-    composite.py     `composite`: a weighted sum of others
-    by_source.py     `by_source`: another for each data source
-    contract.py      what every verifier must do, as checks that a plugin's tests can run
+Each file is named after the verifier that it registers:
 
-Those whose checks may hang or crash (pooled.py) ask processes (worker_pool.py), which run worker_program.py with a file
-of theirs: math_worker.py, reasoning_gym_worker.py, function_worker.py, python/worker.py.
+    exact.py          the final answer as a string          format.py     the tags of the response
+    numeric.py        its number, within a tolerance        length.py     a penalty for many tokens
+    math.py           mathematical equality (math-verify)   function.py   a plain callable: ours, TRL's or verl's
+    regex.py          a regular expression                  composite.py  a weighted sum of verifiers
+    reasoning_gym.py  the task's own scorer                 by_source.py  another verifier for each data source
+    python/           code against tests, in a sandbox
+
+What they are made of:
+
+    verifier.py       the base class; compute_rewards and others, which work with any object that has `score`
+    ground_truth.py   what a response is compared with
+    last_boxed.py  last_number.py     where an answer is in a text
+    workers/          the processes of verifiers whose checks may hang or crash (math, reasoning_gym, python, function)
+
+And for people who use or write one:
+
+    texts.py          score a list of strings, without a run
+    contract.py       what every verifier must do, as checks that a plugin's tests can run
 """
 
 from dsrl.verifiers.by_source import BySource
@@ -23,13 +27,15 @@ from dsrl.verifiers.composite import Composite
 from dsrl.verifiers.exact import Exact
 from dsrl.verifiers.format import Format
 from dsrl.verifiers.function import Function
+from dsrl.verifiers.ground_truth import column_of, ground_truth_of
 from dsrl.verifiers.length import Length
 from dsrl.verifiers.math import Math
 from dsrl.verifiers.numeric import Numeric
-from dsrl.verifiers.python.verifier import Python
+from dsrl.verifiers.python import Python
 from dsrl.verifiers.reasoning_gym import ReasoningGym
 from dsrl.verifiers.regex import Regex
-from dsrl.verifiers.verifier import SupportsScore, Verifier, compute_rewards, ground_truth_of
+from dsrl.verifiers.texts import score_texts
+from dsrl.verifiers.verifier import SupportsScore, Verifier, compute_rewards, extracted_answers_of
 
 __all__ = [
     "BySource",
@@ -45,6 +51,9 @@ __all__ = [
     "Regex",
     "SupportsScore",
     "Verifier",
-    "ground_truth_of",
+    "column_of",
     "compute_rewards",
+    "extracted_answers_of",
+    "ground_truth_of",
+    "score_texts",
 ]

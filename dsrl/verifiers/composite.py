@@ -1,4 +1,4 @@
-"""A weighted sum of verifiers."""
+"""Verifier `composite`: a weighted sum of verifiers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from torch import Tensor
 from dsrl.errors import ConfigError
 from dsrl.registry import build_weighted, register
 from dsrl.types import Rollouts
-from dsrl.verifiers.verifier import TAKEN, Verifier, close_all, compute_rewards, extracted_answers_of, problems_of
+from dsrl.verifiers.verifier import (
+    RESERVED,
+    Verifier,
+    check_verifier,
+    close_all,
+    compute_rewards,
+    extracted_answers_of,
+)
 
 LABEL = re.compile(r"[\w-]+")
 
@@ -20,28 +27,32 @@ LABEL = re.compile(r"[\w-]+")
 @register("verifier", "composite")
 @dataclass(kw_only=True)
 class Composite(Verifier):
-    """The sum of its components' rewards, each times its weight.
+    """Score the sum of the components' rewards, each times its weight.
 
-    `components` maps a registered name to its weight, or to {weight, parameter: value}; a key may be any label where
-    the entry has a `name` of its own. Each component's unweighted reward is logged as `reward/LABEL`, and what a
-    component itself consists of as `reward/LABEL/...`; where a component is not applicable it adds 0, and its mean
-    leaves that out. The answer for people is that of the first component.
+    An entry of `components` without a `name` is the registered verifier that its key names; one with a `name` may have
+    any label as its key. Without a `weight` it is 1.
+
+    Each component's reward, without its weight, is logged as `reward/LABEL`, and the components of a component as
+    `reward/LABEL/...`. A component that is not applicable to a response adds 0 to its sum, and the mean that is logged
+    leaves the response out. What is an error in a component is an error here. The answer shown to people is that of
+    the first component.
     """
 
     components: Any = field(default_factory=dict)
+    """{NAME: weight}, or {LABEL: {name: NAME, weight: 1.0, parameter: value}}."""
 
     def __post_init__(self) -> None:
-        """Builds the components, so that a misspelt one is refused before anything is loaded."""
+        """Build the components, so that a misspelt one is refused before anything is loaded."""
         self._parts = build_weighted("verifier", "verifier composite: components", self.components)
         for label in self._parts:
-            if label in TAKEN or not LABEL.fullmatch(label):
+            if label in RESERVED or not LABEL.fullmatch(label):
                 raise ConfigError(
                     f"verifier composite: a component cannot be called '{label}': letters, digits, _ and - are "
-                    f"allowed, and {' and '.join(TAKEN)} are metrics already; give it a label and a name of its own"
+                    f"allowed, and {' and '.join(RESERVED)} are metrics already; give it a label and a name of its own"
                 )
 
     def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum [B, G], and every component [B, G]: NaN where it is not applicable."""
+        """Compute the weighted sum [B, G], and every component [B, G], which is NaN where it is not applicable."""
         total = torch.zeros(len(rollouts.prompts), rollouts.responses_per_prompt)
         components = {}
         for label, (weight, part) in self._parts.items():
@@ -53,17 +64,17 @@ class Composite(Verifier):
         return total, components
 
     def score(self, rollouts: Rollouts) -> Tensor:
-        """Rewards [B, G]."""
+        """Compute rewards [B, G]."""
         return self.score_with_components(rollouts)[0]
 
     def extract_answers(self, rollouts: Rollouts) -> list[str]:
-        """As the first component reads them."""
+        """Extract the answers as the first component does."""
         return extracted_answers_of(next(iter(self._parts.values()))[1], rollouts)
 
     def check(self) -> list[str]:
-        """Problems of the components."""
-        return [problem for _, part in self._parts.values() for problem in problems_of(part)]
+        """Return the problems of all components."""
+        return [problem for _, part in self._parts.values() for problem in check_verifier(part)]
 
     def close(self) -> None:
-        """Close the components."""
+        """Close all components."""
         close_all(part for _, part in self._parts.values())

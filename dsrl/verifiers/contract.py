@@ -1,11 +1,11 @@
-"""What every verifier must do, as checks that a plugin's tests can run, too.
+"""What every verifier must do, as checks that a plugin's tests can run as well.
 
     @pytest.mark.parametrize("check", CHECKS)
     def test_contract(check):
         check(Bench(verifier=my_verifier, prompt=Prompt(position=0, text="1+1=", token_ids=(1,), ground_truth="2"),
                     right="2", wrong="3"))
 
-A check raises AssertionError. The verifier is closed by the checks, and starts again.
+A check that fails raises AssertionError. The checks close the verifier, and use it again.
 """
 
 from __future__ import annotations
@@ -37,30 +37,34 @@ HOSTILE = (
     "1" * 200_000 + "e" + "9" * 200_000,
     '["ready"]\n{"scores": [1.0]}\n[1.0, false]\n',
 )
-"""Texts that a broken or a cunning model may write, and that no verifier may stumble over."""
+"""Texts that a broken or a cunning model may write. Each must score as it does alone, in bounded time."""
 
 
 @dataclass(kw_only=True)
 class Bench:
-    """A verifier with answers whose rewards differ.
-
-    prompt: a question; right, wrong: responses to it, right with the higher reward. lethal: responses that crash or
-    hang what this verifier runs; they must score `lost`. tokens: the length of each response in tokens is its number
-    of characters, at most this. seconds: what one lethal or hostile response may take.
-    """
+    """Hold a verifier to be checked, a question, and responses to it."""
 
     verifier: Any
+    """The verifier."""
     prompt: Prompt
+    """The question, with the ground truth and columns that the verifier reads."""
     right: str
+    """A response whose reward is higher than that of `wrong`."""
     wrong: str
+    """A response whose reward is lower than that of `right`."""
     lethal: Sequence[str] = ()
+    """Responses that crash or hang what the verifier runs."""
     lost: float = 0.0
+    """The reward that a lethal response must get."""
     hostile: Sequence[str] = HOSTILE
+    """Responses that may have any reward, but must not change that of others."""
     tokens: int = 1000
+    """The largest length of a response in tokens. A response has a token for each character, up to this number."""
     seconds: float = 10.0
+    """Seconds that a lethal or a hostile response may take."""
 
     def rollouts(self, *groups: Sequence[str]) -> Rollouts:
-        """G responses to the question for each group."""
+        """Make rollouts of B groups, each of G responses to the question."""
         texts = [text for group in groups for text in group]
         lengths = torch.tensor([min(len(text), self.tokens) for text in texts], dtype=torch.long)
         mask = torch.arange(int(lengths.max()) if texts else 0) < lengths[:, None]
@@ -74,13 +78,13 @@ class Bench:
         )
 
     def rewards(self, *groups: Sequence[str]) -> list[list[float]]:
-        """[B, G]."""
+        """Compute rewards [B, G] of B groups of G responses."""
         scored: list[list[float]] = compute_rewards(self.verifier, self.rollouts(*groups))[0].tolist()
         return scored
 
 
 def rewards_line_up_with_the_responses(bench: Bench) -> None:
-    """[B, G] float32 on the CPU, prompt by prompt, response by response; components of the same shape."""
+    """Check that rewards are [B, G] float32 on the CPU, in the order of the responses, and components [B, G]."""
     ((right, wrong),) = bench.rewards([bench.right, bench.wrong])
     assert right > wrong
     rollouts = bench.rollouts([bench.right, bench.wrong, bench.right], [bench.wrong, bench.wrong, bench.right])
@@ -91,12 +95,12 @@ def rewards_line_up_with_the_responses(bench: Bench) -> None:
 
 
 def no_prompts_are_no_rewards(bench: Bench) -> None:
-    """A rank may have none."""
+    """Check that no prompts give rewards [0, 0], since a rank may have none."""
     assert compute_rewards(bench.verifier, bench.rollouts())[0].shape == (0, 0)
 
 
 def a_reward_does_not_depend_on_the_other_answers(bench: Bench) -> None:
-    """Whatever they are: each hostile text scores as it does alone, in bounded time, and so do its neighbours."""
+    """Check that each hostile text scores as it does alone, in bounded time, and that its neighbours do."""
     ((right,),) = bench.rewards([bench.right])
     alone = []
     for text in bench.hostile:
@@ -109,7 +113,7 @@ def a_reward_does_not_depend_on_the_other_answers(bench: Bench) -> None:
 
 
 def a_lost_answer_costs_itself_alone(bench: Bench) -> None:
-    """A crash, a hang, whatever a response brings about: it scores `lost`, and the others what they are worth."""
+    """Check that a response that crashes or hangs the check scores `lost`, and that others keep their rewards."""
     ((right, wrong),) = bench.rewards([bench.right, bench.wrong])
     for text in bench.lethal:
         started = time.monotonic()
@@ -118,7 +122,7 @@ def a_lost_answer_costs_itself_alone(bench: Bench) -> None:
 
 
 def any_thread_may_score(bench: Bench) -> None:
-    """Also several at once."""
+    """Check that several threads can score at once."""
     expected = bench.rewards([bench.right, bench.wrong])
     found: list[Any] = []
 
@@ -134,7 +138,7 @@ def any_thread_may_score(bench: Bench) -> None:
 
 
 def closing_leaves_no_process(bench: Bench) -> None:
-    """Nor a zombie, after lethal answers, too. To close twice is fine, and a closed verifier can score again."""
+    """Check that closing leaves no process or zombie, may be repeated, and that a closed verifier can score again."""
     close_all([bench.verifier])
     before = children()
     expected = bench.rewards([bench.right, *bench.lethal[:1], bench.wrong])
@@ -158,7 +162,7 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
 
 
 def children(parent: int | None = None) -> set[int]:
-    """Ids of a process's children, zombies included (this process's by default); none where there is no /proc."""
+    """Return the ids of the children, zombies included, of a process: of this one by default. None without /proc."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -1,4 +1,4 @@
-"""A plain callable as a verifier: ours, TRL's or verl's signature, taken as it is."""
+"""Verifier `function`: a plain callable with our signature, TRL's or verl's, used as it is."""
 
 from __future__ import annotations
 
@@ -16,36 +16,42 @@ from torch import Tensor
 from dsrl.errors import ConfigError, DSRLError, nearest
 from dsrl.registry import register
 from dsrl.types import Rollouts
-from dsrl.verifiers.pooled import PooledVerifier
-from dsrl.verifiers.worker_pool import Worker, pool_size
+from dsrl.verifiers.workers.pool import Worker, pool_size
+from dsrl.verifiers.workers.pooled_verifier import PooledVerifier
 
-PROGRAM = Path(__file__).with_name("function_worker.py")
+HANDLER = Path(__file__).parent / "workers" / "function_handler.py"
 
 
 @register("verifier", "function")
 @dataclass(kw_only=True)
 class Function(PooledVerifier):
-    """What the callable at `path` returns: `package.module:fn`, or `folder/file.py:fn`.
+    """Score what a callable of yours returns. The names of its parameters decide how it is called:
 
-    Its parameters say how it is called. `fn(response, prompt)` gives the score of one response; `prompt` has text,
-    messages, answer, data_source and extra, as dsrl.types.Prompt. `fn(prompts, completions, **columns)` is TRL's: lists
-    of N, chats as messages; columns are completion_ids, answer, ground_truth, data_source and whatever else the rows or
-    their extra_info hold, as far as it has parameters for them or takes any. `fn(data_source, solution_str,
-    ground_truth, extra_info)`, or as many of these as it has, is verl's. Each may be `async`. A score is a number,
-    verl's mapping with `score`, or None: not applicable, which counts 0.
+    - `fn(response, prompt)`, once for each response. `prompt` has the attributes text, messages, ground_truth,
+      data_source and extra of `dsrl.types.Prompt`.
+    - `fn(prompts, completions, **columns)`, as TRL calls it, with lists of N; chats are lists of messages. Columns are
+      completion_ids, answer, ground_truth, data_source, and all others of the rows or their extra_info. The function is
+      given those that it names, or all where it takes `**kwargs`.
+    - `fn(data_source, solution_str, ground_truth, extra_info)`, as verl calls it, once for each response. It is given
+      those of the four that it names.
 
-    It runs in `workers` processes that have the trainer's environment and no other limit than `timeout` seconds a call;
-    what they start ends with them. A call that raises, overruns or returns another number of scores is repeated for
-    each of its responses alone, and those that fail then score 0. Components: the share to which it applies, and the
-    share that failed.
+    Each may be `async`. A score is a number, verl's mapping with `score`, or None, which means not applicable: the
+    reward is 0, and the component `applicable` is 0.
+
+    The callable runs in worker processes, which have the trainer's environment; what they start ends with them. A call
+    that raises, takes longer than `timeout` or returns another number of scores is repeated for each of its responses
+    alone. Responses that fail alone score 0, and the component `failed` counts them. It is an error where all of
+    several fail, and where the callable requires a column that no row has.
     """
 
     path: str
+    """Where the callable is: `package.module:fn` or `folder/file.py:fn`."""
     timeout: float = 60.0
+    """Seconds of wall time that one call may take."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._asked = False
+        self._columns_checked = False
         module, _, name = self.path.rpartition(":")
         if not module or not name.isidentifier():
             raise ConfigError(
@@ -53,7 +59,7 @@ class Function(PooledVerifier):
             )
 
     def check(self) -> list[str]:
-        """Whether the function is there, and in a signature that is known."""
+        """Return a problem where the callable cannot be imported, or has none of the three signatures."""
         worker = self.worker()
         try:
             worker.ask({})
@@ -64,13 +70,14 @@ class Function(PooledVerifier):
         return []
 
     def worker(self) -> Worker:
-        """One that has imported the function."""
-        return Worker(file=PROGRAM, timeout=self.timeout, arguments=(self.path, json.dumps(sys.path)))
+        """Describe a worker that imports the callable."""
+        return Worker(handler=HANDLER, timeout=self.timeout, arguments=(self.path, json.dumps(sys.path)))
 
     def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
-        """Rewards, and the components `applicable` and `failed`.
+        """Compute rewards [B, G], and the components `applicable` and `failed` [B, G], which are 1 or 0.
 
-        Raises DSRLError where it fails on all of several, ConfigError where no row has a column that it requires.
+        Raises DSRLError where the callable fails on all of several responses, and ConfigError where it requires a
+        column that no row has.
         """
         total = len(rollouts.texts)
         scores, problems = self._scores(rollouts) if total else ([], [])
@@ -82,16 +89,17 @@ class Function(PooledVerifier):
         return found.nan_to_num(), {"applicable": (~found.isnan()).float(), "failed": failed}
 
     def score(self, rollouts: Rollouts) -> Tensor:
-        """Rewards [B, G]."""
+        """Compute rewards [B, G]."""
         return self.score_with_components(rollouts)[0]
 
     def _scores(self, rollouts: Rollouts) -> tuple[list[float | None], list[str]]:
-        """Scores of N responses, 0 where it failed, and what went wrong with each."""
+        """Return the scores of N responses, 0 where the callable failed, and the error of each, or empty text."""
         (called,) = self.ask_all([{}])
-        rows = [_row(rollouts, row, called["reads_ids"]) for row in range(len(rollouts.texts))]
-        if not self._asked:  # a later batch may hold rows of sources that have none alone: they get None
-            self._look_for(called["columns"], rows)
-            self._asked = True
+        with_ids = called["reads_ids"] and rollouts.tokens.shape[1] > 0  # texts that nobody sampled have none
+        rows = [_row(rollouts, row, with_ids) for row in range(len(rollouts.texts))]
+        if not self._columns_checked:  # a later batch may hold rows of sources that have none alone: they get None
+            self._check_columns(called["columns"], rows)
+            self._columns_checked = True
         scores: list[float | None] = [None] * len(rows)
         problems = [""] * len(rows)
 
@@ -111,8 +119,8 @@ class Function(PooledVerifier):
             call([range(place, place + 1) for place, problem in enumerate(problems) if problem])
         return scores, problems
 
-    def _look_for(self, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-        """Raises ConfigError for a column that the function requires and no row has."""
+    def _check_columns(self, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+        """Raise ConfigError for a column that the callable requires and no row has."""
         known = list(dict.fromkeys(name for row in rows for name in row["columns"]))
         for name in columns:
             if name not in known:
@@ -123,12 +131,13 @@ class Function(PooledVerifier):
                 )
 
     def _rows_a_call(self, rollouts: Rollouts) -> int:
-        """Whole groups, as many as give each worker one call."""
+        """Return how many responses go into a call: whole groups, so many that each worker gets one call."""
         prompts = -(-len(rollouts.prompts) // pool_size(self.workers))
         return prompts * rollouts.responses_per_prompt
 
 
 def _row(rollouts: Rollouts, row: int, with_ids: bool) -> dict[str, Any]:
+    """Describe one response to the worker: its text, its prompt, and the columns of its row."""
     prompt = rollouts.prompt_of(row)
     messages = None if prompt.messages is None else [dict(message) for message in prompt.messages]
     inner = prompt.extra.get("extra_info")

@@ -1,4 +1,4 @@
-"""Mathematical answers, checked by math-verify (github.com/huggingface/Math-Verify) where they can do no harm."""
+"""Verifier `math`: mathematical equality, by math-verify (github.com/huggingface/Math-Verify)."""
 
 from __future__ import annotations
 
@@ -10,30 +10,36 @@ from pathlib import Path
 from dsrl.errors import ConfigError
 from dsrl.registry import register
 from dsrl.types import Prompt
-from dsrl.verifiers.boxed import last_boxed
-from dsrl.verifiers.pooled import PooledVerifier
-from dsrl.verifiers.verifier import ground_truth_of
-from dsrl.verifiers.worker_pool import Worker
+from dsrl.verifiers.ground_truth import ground_truth_of
+from dsrl.verifiers.last_boxed import last_boxed
+from dsrl.verifiers.workers.pool import Worker
+from dsrl.verifiers.workers.pooled_verifier import PooledVerifier
 
-PROGRAM = Path(__file__).with_name("math_worker.py")
+HANDLER = Path(__file__).parent / "workers" / "math_handler.py"
 TAIL = 10_000
+"""Characters at the end of a response that are read."""
 MEMORY = 2 * 2**30
+"""Bytes that a worker may use."""
 
 
 @register("verifier", "math")
 @dataclass(kw_only=True)
 class Math(PooledVerifier):
-    """1 where math-verify finds the response's answer equal to the ground truth, else 0.
+    """Score 1 where math-verify finds the response's answer equal to the ground truth, else 0.
 
-    The answer is boxed, else the last expression; only the last 10,000 characters of a response are read. A check has
-    `timeout` seconds of wall time and 2 GiB; one that overruns or dies scores that answer 0. A ground truth that
-    math-verify cannot read is compared with `answer` as a string.
+    The answer is what math-verify finds in boxes, else the last expression. Only the last 10,000 characters of a
+    response are read. Checks run in worker processes: an answer whose check takes longer than `timeout`, needs more
+    than 2 GiB or crashes scores 0, and the other answers are not affected. A ground truth in which math-verify finds no
+    expression is compared as a string, with the content of the last box or else the last line.
 
-    strict: as math-verify compares by default. Lenient (strict false, math-verify's `strict=False` and
-    `allow_set_relation_comp=True`): variables match by position, y + 1 is x + 1; 1 < x < 2 is (1, 2).
+    The lenient mode (`strict` false) is math-verify's with `strict=False` and `allow_set_relation_comp=True`: variables
+    match by position, so y + 1 equals x + 1, and 1 < x < 2 equals the interval (1, 2).
+
+    A prompt without a ground truth is an error.
     """
 
     strict: bool = True
+    """Compare as math-verify does by default; false: in its lenient mode."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,14 +47,14 @@ class Math(PooledVerifier):
             raise ConfigError("verifier math needs the package math-verify: pip install math-verify")
 
     def worker(self) -> Worker:
-        """One that runs math-verify."""
+        """Describe a worker that runs math-verify."""
         mode = "strict" if self.strict else "lenient"
-        return Worker(file=PROGRAM, timeout=self.timeout, memory=MEMORY, arguments=(mode,))
+        return Worker(handler=HANDLER, timeout=self.timeout, memory=MEMORY, arguments=(mode,))
 
     def score_all(self, responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
-        """1.0 or 0.0 for each of N responses; equal (response, ground truth) pairs are checked once.
+        """Return 1.0 or 0.0 for each of N responses; equal pairs of response and ground truth are checked once.
 
-        Raises ConfigError for a prompt without a ground truth, DSRLError where the workers cannot be started.
+        Raises ConfigError for a prompt without a ground truth, and DSRLError where the workers cannot start.
         """
         pairs = [(text[-TAIL:], ground_truth_of(prompt)) for text, prompt in zip(responses, prompts, strict=True)]
         unique = list(dict.fromkeys(pairs))
@@ -56,10 +62,12 @@ class Math(PooledVerifier):
         return [float(self._is_right(verdicts[pair], *pair)) for pair in pairs]
 
     def extract_answer(self, response: str) -> str:
-        """The last box, or the last line, in which math-verify is likely to find its expression."""
+        """Return the content of the last box, else the last line, where math-verify probably finds its expression."""
         tail = response[-TAIL:].strip()
         boxed = last_boxed(tail)
         return tail.rpartition("\n")[2] if boxed is None else boxed.strip()
 
     def _is_right(self, verdict: str | None, response: str, truth: str) -> bool:
-        return self.extract_answer(response) == truth if verdict == "unreadable truth" else verdict == "right"
+        if verdict == "unreadable truth":
+            return self.extract_answer(response) == truth
+        return verdict == "right"

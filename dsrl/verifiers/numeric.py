@@ -1,4 +1,4 @@
-"""Numbers, within a tolerance."""
+"""Verifier `numeric`: the number of the final answer, within a tolerance."""
 
 from __future__ import annotations
 
@@ -9,27 +9,36 @@ from dsrl.errors import ConfigError
 from dsrl.registry import register
 from dsrl.types import Prompt
 from dsrl.verifiers.exact import marked_or_boxed
-from dsrl.verifiers.number import last_number
-from dsrl.verifiers.verifier import Verifier, ground_truth_of
+from dsrl.verifiers.ground_truth import ground_truth_of
+from dsrl.verifiers.last_number import last_number
+from dsrl.verifiers.verifier import Verifier
 
 TAIL = 10_000
+"""Characters at the end of a response that are read."""
 
 
 @register("verifier", "numeric")
 @dataclass(kw_only=True)
 class Numeric(Verifier):
-    """1 where the answer's number is within a tolerance of the ground truth's, else 0.
+    """Score 1 where the answer's number is within a tolerance of the ground truth's number, else 0.
 
-    Within means |answer - truth| <= max(rel_tol * |truth|, abs_tol), in double precision. The number is the last one
-    of what `exact` takes for the answer: after the last `marker`, else in the last \\boxed{}, else in the whole
-    response (its last 10,000 characters). Read are 1,234.5, 1 000 000, -.5, 1e-3, 1.5 \\times 10^{3}, 2^{10}, 3/4,
-    \\frac{3}{4}, \\frac12 and 3 1/2; what stands around it, such as units (m^2), $ and %, is left aside: 50% is 50.
-    Part of an expression, such as \\sqrt{2}, \\frac{\\pi}{2}, 2 + 3 or x - 5, is no number.
+    Within means |answer - truth| <= max(rel_tol * |truth|, abs_tol), in double precision.
+
+    The number is the last one of the text that `exact` takes for the answer: the text after the last `marker`, else the
+    content of the last \\boxed{}, else the whole response. Only the last 10,000 characters of a response are read.
+    Numbers may be written as 1,234.5, 1 000 000, -.5, 1e-3, 1.5 \\times 10^{3}, 2^{10}, 3/4, \\frac{3}{4}, \\frac12 and
+    3 1/2. Units such as m^2, $ and % around a number are ignored: 50% is 50. An answer that ends in an expression, such
+    as \\sqrt{2}, \\frac{\\pi}{2}, 2 + 3 or x - 5, has no number.
+
+    A response without a number scores 0. A ground truth without one is an error.
     """
 
     rel_tol: float = 1e-6
+    """The largest difference that is accepted, as a share of the ground truth."""
     abs_tol: float = 0.0
+    """The largest difference that is accepted, as a number. The larger of both tolerances counts."""
     marker: str = "#"
+    """What stands before the answer."""
 
     def __post_init__(self) -> None:
         for name, value in (("rel_tol", self.rel_tol), ("abs_tol", self.abs_tol)):
@@ -39,7 +48,7 @@ class Numeric(Verifier):
             raise ConfigError("verifier numeric: marker must not be empty")
 
     def score_one(self, response: str, prompt: Prompt) -> float:
-        """1.0 or 0.0. Raises ConfigError for a ground truth that is no number, such as an expression."""
+        """Return 1.0 or 0.0. Raises ConfigError for a ground truth that is no number, such as an expression."""
         truth, given = last_number(ground_truth_of(prompt)), last_number(self.extract_answer(response))
         if truth is None:
             raise ConfigError(
@@ -51,5 +60,5 @@ class Numeric(Verifier):
         return float(abs(given - truth) <= max(self.rel_tol * abs(truth), self.abs_tol))
 
     def extract_answer(self, response: str) -> str:
-        """The text in which the number is looked for."""
+        """Return the text in which the number is looked for."""
         return marked_or_boxed(response[-TAIL:], self.marker)

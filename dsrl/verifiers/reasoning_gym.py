@@ -1,4 +1,4 @@
-"""Answers to reasoning_gym's tasks (github.com/open-thought/reasoning-gym), by the tasks' own scorers."""
+"""Verifier `reasoning_gym`: the scorers of reasoning_gym's tasks (github.com/open-thought/reasoning-gym)."""
 
 from __future__ import annotations
 
@@ -13,28 +13,33 @@ from typing import Any
 from dsrl.errors import ConfigError
 from dsrl.registry import register
 from dsrl.types import Prompt
-from dsrl.verifiers.boxed import last_boxed
-from dsrl.verifiers.pooled import PooledVerifier
-from dsrl.verifiers.verifier import column
-from dsrl.verifiers.worker_pool import Worker
+from dsrl.verifiers.ground_truth import column_of
+from dsrl.verifiers.last_boxed import last_boxed
+from dsrl.verifiers.workers.pool import Worker
+from dsrl.verifiers.workers.pooled_verifier import PooledVerifier
 
-PROGRAM = Path(__file__).with_name("reasoning_gym_worker.py")
+HANDLER = Path(__file__).parent / "workers" / "reasoning_gym_handler.py"
 TAIL = 100_000
+"""Characters at the end of a response that are read."""
 MEMORY = 4 * 2**30
+"""Bytes that a worker may use."""
 TAGGED = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 
 
 @register("verifier", "reasoning_gym")
 @dataclass(kw_only=True)
 class ReasoningGym(PooledVerifier):
-    """What the scorer of the row's task says, from 0 to 1.
+    """Score from 0 to 1, as the scorer of the row's task does.
 
-    The row's extra_info holds `entry`, the task's question, answer and metadata (a mapping, or JSON in a string); the
-    task is the entry's `metadata.source_dataset`, else the last part of `data_source`: reasoning_gym/chain_sum.
+    The row or its extra_info needs a column `entry`: the task's question, answer and metadata, as a mapping or as JSON
+    in a string. The task is the entry's `metadata.source_dataset`, else the last part of `data_source`, such as
+    chain_sum of reasoning_gym/chain_sum. `data=reasoning_gym` makes such rows.
 
-    The answer is in the last <answer> tags, else in the last \\boxed{}, else the whole response; only the last 100,000
-    characters of a response are read. Where the scorer fails, or overruns `timeout` seconds or 4 GiB, that answer
-    scores 0.
+    The answer is the text between the last <answer> tags, else the content of the last \\boxed{}, else the whole
+    response. Only the last 100,000 characters of a response are read. An answer on which the scorer fails, takes longer
+    than `timeout` or needs more than 4 GiB scores 0.
+
+    A row without an entry, or of a task that reasoning_gym does not have, is an error.
     """
 
     def __post_init__(self) -> None:
@@ -43,11 +48,11 @@ class ReasoningGym(PooledVerifier):
             raise ConfigError("verifier reasoning_gym needs its package: pip install 'dual-space-rl[reasoning-gym]'")
 
     def worker(self) -> Worker:
-        """One that has reasoning_gym."""
-        return Worker(file=PROGRAM, timeout=self.timeout, memory=MEMORY)
+        """Describe a worker that runs the scorers."""
+        return Worker(handler=HANDLER, timeout=self.timeout, memory=MEMORY)
 
     def score_all(self, responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
-        """Scores of N responses. Raises ConfigError for a row without entry or of an unknown task."""
+        """Return the scores of N responses. Raises ConfigError for a row without entry or of an unknown task."""
         tasks = [task_and_entry(prompt) for prompt in prompts]
         requests = [
             (task, self.extract_answer(text), entry) for text, (task, entry) in zip(responses, tasks, strict=True)
@@ -59,7 +64,7 @@ class ReasoningGym(PooledVerifier):
         return [reply or 0.0 for reply in replies]
 
     def extract_answer(self, response: str) -> str:
-        """The text that is scored."""
+        """Return the text that is scored."""
         tail = response[-TAIL:]
         tagged = TAGGED.findall(tail)
         boxed = None if tagged else last_boxed(tail)
@@ -67,8 +72,8 @@ class ReasoningGym(PooledVerifier):
 
 
 def task_and_entry(prompt: Prompt) -> tuple[str, Mapping[str, Any]]:
-    """The name of the prompt's task and its entry. Raises ConfigError where they are not there."""
-    entry = column(prompt, "entry")
+    """Return the name of the prompt's task, and its entry. Raises ConfigError where they are not there."""
+    entry = column_of(prompt, "entry")
     if isinstance(entry, str):
         try:
             entry = json.loads(entry)

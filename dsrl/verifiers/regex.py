@@ -1,4 +1,4 @@
-"""A regular expression."""
+"""Verifier `regex`: a regular expression."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ import regex
 from dsrl.errors import ConfigError
 from dsrl.registry import register
 from dsrl.types import Prompt
-from dsrl.verifiers.verifier import Verifier, ground_truth_of
+from dsrl.verifiers.ground_truth import ground_truth_of
+from dsrl.verifiers.verifier import Verifier
 
 
 @register("verifier", "regex")
 @dataclass(kw_only=True)
 class Regex(Verifier):
-    """1 where `pattern` is found in the response, else 0.
+    """Score 1 where `pattern` is found in the response, else 0; with `compare`, where it finds the ground truth.
 
-    full: the whole response must match. compare: the last match's first group (the match itself, without groups) must
-    be the ground truth, apart from whitespace around it. The syntax is that of the package regex, a superset of `re`;
-    flags go in front, (?s). A search that takes longer than `timeout` seconds, of CPU time of this process, scores 0.
+    The answer is the first group of the match, or the whole match where the pattern has no groups. A response whose
+    search takes longer than `timeout` scores 0. With `compare`, a prompt without a ground truth is an error.
     """
 
     pattern: str
+    """A regular expression of the package `regex`, whose syntax includes that of `re`. Flags stand in front: (?s)."""
     full: bool = False
+    """Whether the whole response must match."""
     compare: bool = False
+    """Whether the answer, of the last match, must also be the ground truth, apart from whitespace around it."""
     timeout: float = 1.0
+    """Seconds that a search may take, in CPU time of the trainer's process."""
 
     def __post_init__(self) -> None:
         if not self.timeout > 0:
@@ -37,13 +41,13 @@ class Regex(Verifier):
             raise ConfigError(f"verifier regex: pattern={self.pattern}: not a regular expression, {error}") from error
 
     def score_one(self, response: str, prompt: Prompt) -> float:
-        """1.0 or 0.0. With `compare`, raises ConfigError for a prompt without a ground truth."""
+        """Return 1.0 or 0.0. With `compare`, raises ConfigError for a prompt without a ground truth."""
         truth = ground_truth_of(prompt) if self.compare else None
         found = self._found(response)
         return float(found is not None and truth in (None, found.strip()))
 
     def extract_answer(self, response: str) -> str:
-        """What is compared, or was found; nothing without a match."""
+        """Return the answer, or empty text without a match."""
         return (self._found(response) or "").strip()
 
     def _found(self, response: str) -> str | None:

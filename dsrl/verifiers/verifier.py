@@ -1,39 +1,49 @@
-"""What the loop asks of a verifier."""
+"""The base class of verifiers, and the functions through which the rest of dsrl uses any verifier.
+
+A registered verifier needs `score` alone (`SupportsScore`). What happens where it has nothing else is decided here, in
+one function for each: `compute_rewards`, `extracted_answers_of`, `check_verifier` and `close_all`.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from dsrl.errors import ConfigError, DSRLError
+from dsrl.errors import DSRLError
 from dsrl.types import Prompt, Rollouts
 
-TAKEN = ("mean", "std")
-"""What `reward/...` of the whole reward is called in the metrics."""
+RESERVED = ("mean", "std")
+"""Names that no component may have: `reward/mean` and `reward/std` are metrics of the whole reward."""
 
 
 class SupportsScore(Protocol):
-    """The least that a registered verifier must have."""
+    """Declare the least that a registered verifier must have."""
 
     def score(self, rollouts: Rollouts) -> Tensor:
-        """Rewards [B, G]."""
+        """Compute rewards [B, G], finite; row b holds those of the G responses to prompt b."""
 
 
 @dataclass(kw_only=True)
 class Verifier:
-    """Base of verifiers. A subclass gives `score_one`, or `score_all` where it scores a batch at once.
+    """Give each response a reward. This is the base class; a subclass implements one of three methods.
 
-    A response is untrusted text: one that cannot be read scores 0. A prompt is the user's data: one without the ground
-    truth that a verifier needs raises (`ground_truth`).
+    - `score_one`, for one response at a time
+    - `score_all`, for N responses at once
+    - `score`, where it needs more of the rollouts than their texts, such as lengths in tokens
+
+    A response is untrusted text: where it cannot be read, it scores 0. A prompt is the user's data: where it lacks what
+    the verifier needs, the verifier raises ConfigError (`ground_truth_of` and `column_of` do).
     """
 
     def score(self, rollouts: Rollouts) -> Tensor:
-        """Rewards [B, G] float32. Raises DSRLError where `score_all` returned another number of scores than N."""
+        """Compute rewards [B, G] float32.
+
+        Raises DSRLError where `score_all` returns another number of scores than there are responses.
+        """
         prompts = [rollouts.prompt_of(row) for row in range(len(rollouts.texts))]
         scores = self.score_all(rollouts.texts, prompts)
         if len(scores) != len(prompts):
@@ -41,49 +51,58 @@ class Verifier:
         return torch.tensor(scores, dtype=torch.float32).view(len(rollouts.prompts), rollouts.responses_per_prompt)
 
     def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
-        """Rewards and the named components that they are made of, each [B, G]; by default no components.
+        """Compute rewards [B, G], and the named components [B, G] that they are made of; by default there are none.
 
-        A component is NaN where it is not applicable. One called `applicable` is 0 where the verifier itself is not.
+        A component is NaN where it is not applicable, and its mean in the metrics leaves that out. A component named
+        `applicable` says where the verifier itself applies: 1 there, 0 elsewhere.
         """
         return self.score(rollouts), {}
 
     def score_all(self, responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
-        """Rewards of N responses, in their order; response n answers prompts[n]."""
+        """Compute the rewards of N responses, in their order; prompts [N] holds the prompt of each."""
         return [self.score_one(response, prompt) for response, prompt in zip(responses, prompts, strict=True)]
 
     def score_one(self, response: str, prompt: Prompt) -> float:
-        """The reward of one response."""
+        """Compute the reward of one response."""
         raise NotImplementedError
 
     def extract_answer(self, response: str) -> str:
-        """What is taken for the answer in a response, for people to read."""
+        """Extract the final answer from a response, as people will read it in the run folder."""
         return response.strip()
 
     def extract_answers(self, rollouts: Rollouts) -> list[str]:
-        """What is taken for the answer in each of N responses."""
+        """Extract the final answers of N responses. Override it where that takes the prompts."""
         return [self.extract_answer(text) for text in rollouts.texts]
 
     def check(self) -> list[str]:
-        """Problems that can be seen before anything is loaded, such as a missing file."""
+        """Return the problems that can be seen before anything is loaded, such as a missing file; none by default."""
         return []
 
     def close(self) -> None:
-        """Let go of processes and files. May be called twice; a verifier that scores again starts again."""
+        """Release processes and files. May be called twice; a closed verifier that scores again starts again."""
 
 
 def compute_rewards(verifier: SupportsScore, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
-    """Rewards and named components, each [B, G] float32, of any verifier, also of one that has `score` alone.
+    """Compute the rewards of rollouts, and the components that they are made of, by any verifier.
 
-    Raises DSRLError for a tensor that is not [B, G] or not finite; a component may be NaN, where it is not applicable.
+    Args:
+        verifier: A registered verifier or any other object with `score`. Without `score_with_components` it has no
+            components.
+        rollouts: B prompts with G responses each.
+
+    Returns:
+        Rewards [B, G] float32, finite, and components by name, each [B, G] float32 and NaN where not applicable.
+
+    Raises:
+        DSRLError: A tensor is not [B, G], rewards are not finite, a component is infinite or has a reserved name.
     """
-    if isinstance(verifier, Verifier):
-        rewards, components = verifier.score_with_components(rollouts)
-    else:
-        rewards, components = verifier.score(rollouts), {}
+    score: Callable[[Rollouts], Any] | None = getattr(verifier, "score_with_components", None)
+    rewards, components = score(rollouts) if score else (verifier.score(rollouts), {})
     shape = len(rollouts.prompts), rollouts.responses_per_prompt
-    if taken := [name for name in components if name in TAKEN]:
+    if reserved := [name for name in components if name in RESERVED]:
         raise DSRLError(
-            f"{type(verifier).__name__}: a component cannot be called {taken[0]}: that is the whole reward's"
+            f"{type(verifier).__name__}: a component cannot be called {reserved[0]}: reward/{reserved[0]} is a metric "
+            "of the whole reward"
         )
     for label, scores in (("rewards", rewards), *components.items()):
         if not isinstance(scores, Tensor) or scores.shape != shape:
@@ -95,71 +114,25 @@ def compute_rewards(verifier: SupportsScore, rollouts: Rollouts) -> tuple[Tensor
     return rewards.float(), {name: scores.float() for name, scores in components.items()}
 
 
-def problems_of(verifier: Any) -> list[str]:
-    """Those that a verifier finds itself, where it looks for any."""
+def extracted_answers_of(verifier: SupportsScore, rollouts: Rollouts) -> list[str]:
+    """Extract the final answers of N responses, as any verifier reads them.
+
+    By its `extract_answers`, else by its `extract_answer`; where it has neither, an answer is the stripped response.
+    """
+    extract_all: Callable[[Rollouts], list[str]] | None = getattr(verifier, "extract_answers", None)
+    if extract_all:
+        return extract_all(rollouts)
+    extract: Callable[[str], str] = getattr(verifier, "extract_answer", str.strip)
+    return [extract(text) for text in rollouts.texts]
+
+
+def check_verifier(verifier: SupportsScore) -> list[str]:
+    """Return the problems that a verifier finds itself before a run; none where it has no `check`."""
     check: Callable[[], list[str]] = getattr(verifier, "check", list)
     return check()
 
 
-def extracted_answers_of(verifier: Any, rollouts: Rollouts) -> list[str]:
-    """What a verifier takes for the answer in each of N responses; the response where it does not say."""
-    if isinstance(verifier, Verifier):
-        return verifier.extract_answers(rollouts)
-    read: Callable[[str], str] = getattr(verifier, "extract_answer", str.strip)
-    return [read(text) for text in rollouts.texts]
-
-
-def close_all(verifiers: Iterable[Any]) -> None:
-    """Close those that can be closed."""
-    for verifier in verifiers:
-        getattr(verifier, "close", lambda: None)()
-
-
-def rows_of(rollouts: Rollouts, prompts: Sequence[int]) -> Rollouts:
-    """The rollouts of some of their prompts, in the order of `prompts`."""
-    size = rollouts.responses_per_prompt
-    rows = [prompt * size + response for prompt in prompts for response in range(size)]
-    return dataclasses.replace(
-        rollouts,
-        prompts=[rollouts.prompts[prompt] for prompt in prompts],
-        tokens=rollouts.tokens[rows],
-        mask=rollouts.mask[rows],
-        logprobs=rollouts.logprobs[rows],
-        texts=[rollouts.texts[row] for row in rows],
-        finish_reasons=[rollouts.finish_reasons[row] for row in rows],
-    )
-
-
-def ground_truth_of(prompt: Prompt) -> str:
-    """The prompt's ground truth as text, stripped.
-
-    Raises ConfigError where there is none, or one with parts, such as a mapping: to score 0 would teach noise.
-    """
-    truth = prompt.ground_truth.strip()
-    source = f" of data source '{prompt.data_source}'" if prompt.data_source else ""
-    if any(
-        isinstance(part, Mapping) for part in (prompt.structured_ground_truth, *(prompt.structured_ground_truth or ()))
-    ):
-        raise ConfigError(
-            f"the ground truth of a row{source} is not text but {prompt.structured_ground_truth!s:.200}: "
-            f"verifier=python, for tests, or verifier=function can read it. Its question begins {prompt.text[:80]!r}"
-        )
-    if not truth:
-        raise ConfigError(
-            f"a row{source} has no ground truth to compare answers with; give it reward_model.ground_truth or answer, "
-            f"or remove it. Its question begins {prompt.text[:80]!r}"
-        )
-    return truth
-
-
-def column(prompt: Prompt, name: str) -> Any:
-    """What the prompt's row held under `name`, or its extra_info did. Raises ConfigError where it is not there."""
-    inner = prompt.extra.get("extra_info")
-    for held in (prompt.extra, inner if isinstance(inner, Mapping) else {}):
-        if held.get(name) is not None:
-            return held[name]
-    known = [*prompt.extra, *(inner if isinstance(inner, Mapping) else ())]
-    raise ConfigError(
-        f"a row of data source '{prompt.data_source}' has no column '{name}'; it has {', '.join(known) or 'none'}. "
-        f"Its question begins {prompt.text[:80]!r}"
-    )
+def close_all(parts: Iterable[object]) -> None:
+    """Close each part that has a `close`, as a verifier may and a sampler does."""
+    for part in parts:
+        getattr(part, "close", lambda: None)()

@@ -45,7 +45,7 @@ def test_a_sharded_checkpoint_is_the_run_that_wrote_it(evaluated, tmp_path):
 @pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vllm")
-def test_the_engine_answers_as_the_model_does(evaluated):
+def test_the_engine_answers_as_the_model_does(evaluated, one_core):
     """Greedy and in float32, letter for letter."""
     greedy = ("k=1", "limit=6", "sampling.max_new_tokens=48", "sampling.temperature=0")
     engine = ("sampler=vllm", "sampler.dtype=float32", "sampler.enforce_eager=true", "sampler.kv_cache_gib=0.5")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,14 +76,19 @@ def train(start: Start) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def train_once(train: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The run folder of a run that several tests read, by name."""
-    runs: dict[str, Path] = {}
+    """The run folder of a run that several tests read, by name: one run, however many processes run tests."""
+    base = tmp_path_factory.getbasetemp()
+    runs = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "runs"
+    runs.mkdir(exist_ok=True)
 
     def train_once(name: str, *overrides: str, **rest: Any) -> Path:
-        if name not in runs:
-            folder = tmp_path_factory.mktemp("runs") / name
-            train(*overrides, f"run_dir={folder}", **rest)
-            runs[name] = folder
-        return runs[name]
+        folder, done = runs / name, runs / f"{name} is done"
+        with (runs / f"{name} is locked").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                train(*overrides, f"run_dir={folder}", **rest)
+                done.touch()
+        return folder
 
     return train_once

@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from dsrl import register
-from dsrl.config.schema import ModelConfig
+from dsrl.data.arithmetic_world import write_trace
 from dsrl.data.encoding import PromptEncoder
-from dsrl.models.loading import load_model
 from dsrl.models.policy import Policy
+from dsrl.parallel.watchdog import Watchdog
 from dsrl.samplers.hf import HFSampler
-from dsrl.types import Rollouts
+from dsrl.samplers.sampler import Sampler
+from dsrl.types import Prompt, Rollouts, SamplingParams
 from dsrl.verifiers.exact import Exact
 
+Watchdog.__init__.__defaults__ = (0.5,)  # `beat`: a failure is known in half the time
 
-@register("sampler", "frozen")
+
+@register("sampler", "written")
 @dataclass(kw_only=True)
-class FrozenSampler(HFSampler):
-    """Decodes with the base model for ever, one prompt at a time: the rollouts of an iteration are the same bits
-    whatever the policy has learned and however many ranks there are."""
+class WrittenSampler(Sampler):
+    """Writes answers itself, without the model: the rollouts of an iteration are the same bits whatever the policy has
+    learned and however many ranks there are. Some questions it always gets right, some never."""
 
-    batch_size: int = 1
+    def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
+        numbers = range(params.responses_per_prompt)
+        texts = [self._answer(prompt, number, params) for prompt in prompts for number in numbers]
+        end = min(self.end_token_ids)
+        rows = [[*self.encoder.tokenizer.encode(text, add_special_tokens=False), end] for text in texts]
+        width = max(map(len, rows), default=0)
+        mask = torch.arange(width) < torch.tensor([len(row) for row in rows], dtype=torch.long)[:, None]
+        tokens = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], dtype=torch.long).view(mask.shape)
+        return Rollouts(
+            prompts=prompts,
+            tokens=tokens,
+            mask=mask,
+            logprobs=torch.where(mask, -0.5, 0.0),
+            texts=texts,
+            finish_reasons=["stop"] * len(texts),
+        )
 
-    def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
-        super().setup(Policy(load_model(ModelConfig(name="tiny"))), encoder)
+    def _answer(self, prompt: Prompt, number: int, params: SamplingParams) -> str:
+        error_rate = random.Random(prompt.text).choice((0.0, 0.3, 0.5, 1.0))
+        draw = random.Random(f"{params.seed} {params.iteration} {prompt.position} {number}")
+        return write_trace(draw, prompt.text, error_rate, reconsider_rate=0.3)
 
     def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
         for _ in named_tensors:
@@ -47,3 +73,48 @@ class HangingVerifier(Exact):
         if self.calls > 3 and dist.get_rank() == 1:
             time.sleep(1000)
         return super().score(rollouts)
+
+
+# Where a run is killed, with every process of it: a stage, and which one of its kind (`a_stage`).
+
+
+def a_stage(kind: str, which: object) -> None:
+    """Kill the run here where the variable DIES_AT names this stage, as in `update 3`."""
+    if os.environ.get("DIES_AT") == f"{kind} {which}":
+        os.killpg(0, signal.SIGKILL)
+
+
+@register("sampler", "staged")
+@dataclass(kw_only=True)
+class StagedSampler(HFSampler):
+    """Has the stages `start 0`, `sample ITERATION`, before its responses, and `verify ITERATION`, after them."""
+
+    def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
+        super().setup(policy, encoder)
+        a_stage("start", 0)
+
+    def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
+        a_stage("sample", params.iteration)
+        found = super().sample(prompts, params)
+        a_stage("verify", params.iteration)
+        return found
+
+
+def _updated(optimizer: object, arguments: object, rest: object) -> None:
+    global updates
+    a_stage("update", updates)
+    updates += 1
+
+
+updates = 0  # by this process
+register_optimizer_step_post_hook(_updated)
+
+
+def _on_disk(descriptor: int, sync: Callable[[int], None] = os.fsync) -> None:
+    """The stage `save NAME`: all bytes of a checkpoint are written, and it does not have its name yet."""
+    name = next((part for part in Path(os.readlink(f"/proc/self/fd/{descriptor}")).parts if ".ckpt" in part), "")
+    a_stage("save", name.lstrip(".").partition(".")[0])
+    sync(descriptor)
+
+
+os.fsync = _on_disk

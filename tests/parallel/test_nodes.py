@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from run_files import apart
 from test_equal import TWO_PHASES
 
-PORT = 29611
+PORT = 29611  # in namespaces of their own
 ADDRESS = ("10.231.0.1", "10.231.0.2")
 
 
@@ -80,6 +81,8 @@ def test_by_torchrun(start, nodes, train_once, tmp_path):
 @pytest.mark.slow
 def test_by_slurms_variables(start, train_once, tmp_path):
     """What `srun --nodes=2 --ntasks-per-node=1` gives each task; both run here."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
 
     def variables(task):
         return {
@@ -92,7 +95,7 @@ def test_by_slurms_variables(start, train_once, tmp_path):
             "SLURM_JOB_ID": "77",
             "SLURM_JOB_NAME": "dsrl",
             "SLURM_NODELIST": "127.0.0.1",
-            "MASTER_PORT": str(PORT + 2),
+            "MASTER_PORT": port,
         }
 
     settings = (*TWO_PHASES, "trainer=fsdp", "trainer.num_nodes=2")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import time
 
@@ -15,44 +14,29 @@ from test_equal import STRATEGIES, TWO_PHASES
 from dsrl.storage.checkpoint_files import read_checkpoint
 
 PHASES = ("objective=nsr_prerl", "+phase2=grpo", "phase2.objective.kl={coefficient: 0.1, estimator: k3}")
-LONG = (*PHASES, "phase2.start=4", "iterations=24", "checkpoint.every=1", "responses_per_prompt=8")
+STAGED = (*PHASES, "sampler=staged", "phase2.start=2", "iterations=5", "checkpoint.every=1", "responses_per_prompt=8")
+ALL_STAGES = ("start 0", "sample 1", "save handoff-phase2-iteration2", "verify 2", "update 1", "save iteration3")
+SOME_STAGES = ("save handoff-phase2-iteration2", "update 1", "save iteration3")
 FSDP_IN_PARTS = (*STRATEGIES["fsdp"], "checkpoint.sharded=true")
-FOUR = (*PHASES, "phase2.start=2", "iterations=4", "checkpoint.every=1", "sampler=frozen")
-
-
-def done_in(folder):
-    """Iterations whose line is written."""
-    lines = folder / "metrics.jsonl"
-    return lines.read_text().count("\n") if lines.exists() else 0
-
-
-def killed_again_and_again(start, folder, kills, *overrides):
-    """Run to the end, with every process of it killed at random moments: in an iteration, a save, a start."""
-    moments = random.Random(0)
-    for _ in range(kills):
-        resume = ("resume=last",) if (folder / "config.yaml").exists() else ()
-        run, goal = start(*overrides, *resume, f"run_dir={folder}"), done_in(folder) + moments.choice((0, 1, 2))
-        while run.poll() is None and done_in(folder) < goal:
-            time.sleep(0.01)
-        time.sleep(moments.uniform(0, 0.5))
-        assert run.poll() is None, run.communicate()
-        os.killpg(run.pid, signal.SIGKILL)
-        run.communicate()
-    resume = ("resume=last",) if (folder / "config.yaml").exists() else ()
-    run = start(*overrides, *resume, f"run_dir={folder}")
-    _, errors = run.communicate(timeout=300)
-    assert run.returncode == 0, errors[-3000:]
+FOUR = (*PHASES, "phase2.start=2", "iterations=4", "checkpoint.every=1", "sampler=written")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ranks", "kills"), [((), 7), (FSDP_IN_PARTS, 3)], ids=["one", "fsdp"])
-def test_killed_at_random_moments_every_number_is_identical(ranks, kills, start, train, tmp_path):
-    train(*LONG, *ranks, f"run_dir={tmp_path / 'whole'}")
-    killed_again_and_again(start, tmp_path / "killed", kills, *LONG, *ranks)
-    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
-    assert samples(tmp_path / "killed") == samples(tmp_path / "whole")
+@pytest.mark.parametrize(("ranks", "stages"), [((), ALL_STAGES), (FSDP_IN_PARTS, SOME_STAGES)], ids=["one", "fsdp"])
+def test_killed_at_every_stage_every_number_is_identical(ranks, stages, start, train, tmp_path):
+    """One run that is killed with all its processes, at each stage once, and goes on from its newest checkpoint."""
+    train(*STAGED, *ranks, f"run_dir={tmp_path / 'whole'}")
+    folder = tmp_path / "killed"
+    for stage in stages:
+        resume = ("resume=last",) if (folder / "config.yaml").exists() else ()
+        run = start(*STAGED, *ranks, *resume, f"run_dir={folder}", environment={"DIES_AT": stage})
+        _, errors = run.communicate(timeout=300)
+        assert run.returncode == -signal.SIGKILL, (stage, errors[-3000:])
+    train(*STAGED, *ranks, "resume=last", f"run_dir={folder}")
+    assert metrics(folder) == metrics(tmp_path / "whole")
+    assert samples(folder) == samples(tmp_path / "whole")
     whole = weights(tmp_path / "whole")
-    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(tmp_path / "killed").items())
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(folder).items())
 
 
 @pytest.mark.slow
@@ -74,30 +58,33 @@ def test_goes_on_with_other_ranks(name, before, after, train, train_once, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT])
-def test_a_signal_saves_and_ends_well(number, start, train, train_once, tmp_path):
-    folder = tmp_path / "run"
-    settings = (*FOUR, "iterations=400", "checkpoint.every=0", "trainer=ddp", "trainer.devices=2")
-    run = start(*settings, f"run_dir={folder}")
-    while not (folder / "metrics.jsonl").exists():
-        assert run.poll() is None, run.communicate()
-        time.sleep(0.1)
-    os.kill(run.pid, number)  # the first rank alone: the others hear of it
-    output, errors = run.communicate(timeout=60)
-    assert run.returncode == (130 if number == signal.SIGINT else 0), errors[-3000:]
-    assert "stopped by a signal after" in output
-    assert not (folder / "hf").exists()
-    (saved,) = (folder / "checkpoints").glob("iteration*.ckpt")
-    done = read_checkpoint(saved)["dsrl"]["iterations_done"]
-    assert [line["iteration"] for line in metrics(folder)] == list(range(done))
-    train(*settings, f"iterations={done + 2}", "resume=last", f"run_dir={folder}")  # after one, phase 2 is to begin
+def test_a_signal_saves_and_ends_well(start, train, tmp_path):
+    """SIGUSR1, then Ctrl-C in the run that goes on, whose next iteration begins phase 2 or comes after it."""
+    folder, done = tmp_path / "run", 0
+    settings = (*FOUR, "checkpoint.every=0", "trainer=ddp", "trainer.devices=2", f"run_dir={folder}")
+    for number, resume in ((signal.SIGUSR1, ()), (signal.SIGINT, ("resume=last",))):
+        run = start(*settings, "iterations=400", *resume)
+        while not (folder / "metrics.jsonl").exists() or (folder / "metrics.jsonl").read_text().count("\n") <= done:
+            assert run.poll() is None, run.communicate()
+            time.sleep(0.1)
+        os.kill(run.pid, number)  # the first rank alone: the others hear of it
+        output, errors = run.communicate(timeout=60)
+        assert run.returncode == (130 if number == signal.SIGINT else 0), errors[-3000:]
+        assert "stopped by a signal after" in output
+        assert not (folder / "hf").exists()
+        saved = max((folder / "checkpoints").glob("iteration*.ckpt"), key=lambda path: path.stat().st_mtime)
+        done = read_checkpoint(saved)["dsrl"]["iterations_done"]
+        assert [line["iteration"] for line in metrics(folder)] == list(range(done))
+    train(*settings, f"iterations={done + 2}", "resume=last")
     assert [line["iteration"] for line in metrics(folder)] == list(range(done + 2))
 
 
 @pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait(start, tmp_path):
     folder = tmp_path / "run"
-    run = start(*FOUR, "iterations=400", "prompts_per_iteration=16", "responses_per_prompt=16", f"run_dir={folder}")
+    run = start(
+        *FOUR, "iterations=400", "sampler=hf", "sampler.batch_size=16", "responses_per_prompt=64", f"run_dir={folder}"
+    )
     while not (folder / "checkpoints" / "iteration0.ckpt").exists():
         assert run.poll() is None, run.communicate()
         time.sleep(0.1)

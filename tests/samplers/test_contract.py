@@ -25,7 +25,7 @@ def marked(name):
 
 
 @pytest.fixture(scope="module", params=[marked(name) for name in names("sampler")])
-def bench(request):
+def bench(request, one_core):
     model, tokenizer = load_model(TINY), load_tokenizer(TINY)
     added = tokenizer.add_tokens(["<think>", "</think>", "<answer>"])  # a vocabulary grown by its user
     torch.manual_seed(0)

@@ -6,11 +6,12 @@ import dataclasses
 import math
 
 import pytest
+import torch
 
 from dsrl.errors import ConfigError
 from dsrl.registry import build
-from dsrl.verifiers import compute_rewards
-from dsrl.verifiers.verifier import extracted_answers_of
+from dsrl.verifiers import compute_rewards, extracted_answers_of
+from dsrl.verifiers.by_source import rows_of
 
 
 @pytest.fixture
@@ -111,3 +112,13 @@ def test_an_unknown_source_is_an_error_that_names_it(mixed) -> None:
 def test_impossible_sources(sources, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         by_source(sources)
+
+
+def test_rows_of_some_prompts(make_rollouts) -> None:
+    rollouts = make_rollouts([["a", "b"], ["c", "d"], ["e", "f"]], ["1", "2", "3"])
+    rollouts.tokens = torch.arange(6)[:, None]
+    some = rows_of(rollouts, [2, 0])
+    assert some.texts == ["e", "f", "a", "b"]
+    assert some.tokens.flatten().tolist() == [4, 5, 0, 1]
+    assert [prompt.ground_truth for prompt in some.prompts] == ["3", "1"]
+    assert some.responses_per_prompt == 2

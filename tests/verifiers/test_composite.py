@@ -8,8 +8,7 @@ import pytest
 
 from dsrl.errors import ConfigError
 from dsrl.registry import build
-from dsrl.verifiers import compute_rewards
-from dsrl.verifiers.verifier import extracted_answers_of
+from dsrl.verifiers import compute_rewards, extracted_answers_of
 
 REWARDS = Path(__file__).with_name("rewards.py")
 

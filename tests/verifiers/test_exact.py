@@ -9,7 +9,7 @@ import pytest
 from dsrl.errors import ConfigError
 from dsrl.registry import build
 from dsrl.verifiers import Exact
-from dsrl.verifiers.boxed import last_boxed
+from dsrl.verifiers.last_boxed import last_boxed
 
 
 @pytest.mark.parametrize(

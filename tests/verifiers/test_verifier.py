@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.types import Prompt, Rollouts
-from dsrl.verifiers import Verifier, compute_rewards, ground_truth_of
-from dsrl.verifiers.verifier import column, rows_of
+from dsrl.verifiers import Verifier, column_of, compute_rewards, extracted_answers_of, ground_truth_of
+from dsrl.verifiers.verifier import check_verifier, close_all
 
 
 @dataclass(kw_only=True)
@@ -58,6 +58,34 @@ def test_score_alone_is_enough(make_rollouts) -> None:
     assert rewards.tolist() == [[1.0, 0.0]]
     assert rewards.dtype == torch.float32
     assert components == {}
+
+
+def test_what_a_verifier_has_beside_score_is_used_without_the_base_class(make_rollouts) -> None:
+    class More(Plain):
+        closed = 0
+
+        def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
+            return self.rewards, {"part": self.rewards / 2}
+
+        def extract_answer(self, response: str) -> str:
+            return response.upper()
+
+        def check(self) -> list[str]:
+            return ["a file is missing"]
+
+        def close(self) -> None:
+            self.closed += 1
+
+    plain, more, rollouts = (
+        Plain(rewards=torch.ones(1, 2)),
+        More(rewards=torch.ones(1, 2)),
+        make_rollouts([["a ", "b"]], [""]),
+    )
+    assert compute_rewards(more, rollouts)[1]["part"].tolist() == [[0.5, 0.5]]
+    assert (extracted_answers_of(plain, rollouts), extracted_answers_of(more, rollouts)) == (["a", "b"], ["A ", "B"])
+    assert (check_verifier(plain), check_verifier(more)) == ([], ["a file is missing"])
+    close_all([plain, more])
+    assert more.closed == 1
 
 
 @pytest.mark.parametrize(
@@ -117,19 +145,9 @@ def test_a_component_may_be_not_applicable_but_no_name_of_the_whole(make_rollout
         compute_rewards(verifier, rollouts)
 
 
-def test_rows_of_some_prompts(make_rollouts) -> None:
-    rollouts = make_rollouts([["a", "b"], ["c", "d"], ["e", "f"]], ["1", "2", "3"])
-    rollouts.tokens = torch.arange(6)[:, None]
-    some = rows_of(rollouts, [2, 0])
-    assert some.texts == ["e", "f", "a", "b"]
-    assert some.tokens.flatten().tolist() == [4, 5, 0, 1]
-    assert [prompt.ground_truth for prompt in some.prompts] == ["3", "1"]
-    assert some.responses_per_prompt == 2
-
-
 def test_a_column_is_the_rows_or_its_extra_infos() -> None:
     extra = {"level": 3, "extra_info": {"level": 4, "hint": "x"}}
     prompt = Prompt(position=0, text="?", token_ids=(1,), data_source="set", extra=extra)
-    assert (column(prompt, "level"), column(prompt, "hint")) == (3, "x")
+    assert (column_of(prompt, "level"), column_of(prompt, "hint")) == (3, "x")
     with pytest.raises(ConfigError, match="'set' has no column 'tests'; it has level, extra_info, level, hint"):
-        column(prompt, "tests")
+        column_of(prompt, "tests")

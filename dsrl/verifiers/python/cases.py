@@ -1,4 +1,4 @@
-"""The tests of a row, in the forms that data sets of programming problems have, and what passes them."""
+"""The tests of a row, read from the forms that data sets of programming problems have."""
 
 from __future__ import annotations
 
@@ -9,32 +9,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import dsrl.verifiers.python.fingerprint as fingerprint
 from dsrl.errors import ConfigError
-from dsrl.verifiers.python import fingerprint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """One test: `request`, what worker.py runs, and what should come out of it."""
+    """Hold one test: the request that python_handler.py runs, and the output or result that is expected of it."""
 
     request: Mapping[str, Any]
     expected: Any
 
     def passes(self, output: str | None) -> bool:
-        """Whether `output` is the fingerprint of what was expected; None is a failure."""
+        """Say whether `output` is the fingerprint of what was expected; None is a failed run, and passes nothing."""
         if "call" not in self.request:
             return output == fingerprint.of_lines(self.expected)
-        wrapped = isinstance(self.expected, list) and len(self.expected) == 1  # as APPS has its results
+        wrapped = (
+            isinstance(self.expected, list) and len(self.expected) == 1
+        )  # as in APPS, which wraps results in lists
         return output in [fingerprint.of_value(value) for value in (self.expected, *(self.expected if wrapped else ()))]
 
 
 def read_tests(given: Any) -> list[Case]:
-    """The cases of a row. Raises ConfigError for what is in none of these forms, or has no tests.
+    """Read the tests of a row, in one of these forms, each as it is or as JSON in a string:
 
-    {"inputs": [...], "outputs": [...]} (APPS, TACO, verl): programs that read and print; with "fn_name", a function's
-    arguments and its result. A list of {"input", "output"} and maybe "fn_name" (open-r1, LiveCodeBench): the same.
-    Python code, or a list of it (MBPP's test_list): runs after the answer's code. These also as {"test_cases": ...} or
-    {"assert_case": ...}, and each as JSON in a string.
+    - {"inputs": [...], "outputs": [...]}, as in APPS, TACO and verl: what a program reads, and what it should print.
+      With "fn_name": the arguments of that function, and what it should return.
+    - a list of {"input": ..., "output": ...}, perhaps with "fn_name", as in open-r1 and LiveCodeBench: the same.
+    - Python code, or a list of it, as MBPP's test_list: statements that run after the answer's code.
+    - {"test_cases": ...} or {"assert_case": ...} with one of these.
+
+    Raises ConfigError for anything else, and where there are no tests.
     """
     found = _decoded(given)
     if isinstance(found, Mapping) and not found.get("inputs"):
@@ -92,7 +97,7 @@ def _text(value: Any) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    """As it looks where a function's result has travelled as JSON: a tuple is a list, a key text."""
+    """Return a value as a function's result arrives, which travels as JSON: a tuple becomes a list, a key text."""
     try:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError) as error:
@@ -100,7 +105,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _decoded(value: Any) -> Any:
-    """JSON in a string, or a literal as `str` writes it; anything else as it is."""
+    """Decode JSON, or a Python literal, in a string; return anything else as it is."""
     if not isinstance(value, str):
         return value
     for read in (json.loads, ast.literal_eval):

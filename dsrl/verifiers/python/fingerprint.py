@@ -1,7 +1,8 @@
-"""What leaves the room of an answer in place of its output: short whatever was printed, and equal where that is.
+"""Fingerprints of outputs: short hashes, which are equal where two outputs count as equal.
 
-worker.py takes it inside of what came out, cases.py outside of what is expected. It imports nothing of
-dsrl.
+python_handler.py, in the worker, takes the fingerprint of what an answer's program printed or returned. cases.py, in
+the trainer, compares it with that of what is expected. So the code of an answer never meets the expected output, and a
+long output need not be sent. This file imports nothing of dsrl.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import hashlib
 import json
 from typing import Any
 
-BLOCK = 1 << 20  # characters: a line takes many times its length in memory where all are split at once
+BLOCK = 1 << 20  # characters that are split at once: the list of lines takes many times their length in memory
 
 
 def of_lines(text: str) -> str:
-    """The same for texts whose lines are the same without trailing space, and without trailing empty lines."""
+    """Return the fingerprint of a text by its lines, without trailing space and without empty lines at the end."""
     text, digest, rest = text.rstrip(), hashlib.sha256(), ""
     for start in range(0, len(text), BLOCK):
         *lines, rest = (rest + text[start : start + BLOCK]).splitlines(keepends=True)
@@ -24,7 +25,7 @@ def of_lines(text: str) -> str:
 
 
 def of_value(value: Any) -> str:
-    """The same for values of JSON that are equal in Python: 1, 1.0 and True are."""
+    """Return the fingerprint of a value of JSON. Values that are equal in Python have the same, as 1, 1.0 and True."""
     return hashlib.sha256(_encoded(json.dumps(_plain(value), sort_keys=True))).hexdigest()
 
 

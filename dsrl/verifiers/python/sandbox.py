@@ -1,16 +1,16 @@
-"""A locked room for untrusted code, of what the Linux kernel has: namespaces, a root of its own, no rights, limits.
+"""A sandbox for untrusted code, made of what the Linux kernel has: namespaces, a root of its own, no rights, limits.
 
-`run(task, ...)` calls `task` in a process of its own and gives back what it returned. That process, and all it starts,
+`run(task, ...)` calls `task` in a process of its own and returns what it returned. That process, and all it starts,
 
     sees     a read-only root that holds the system's libraries and Python, and nothing else (no /proc, /home, /etc)
     writes   to /tmp, which is memory of a bounded size and is gone afterwards
-    reaches  no network, not that of the machine itself, either, and no process outside
-    is       nobody: without capabilities or ways to gain them, where the trainer is root under a user id of its own
-    calls    the kernel for what is not refused in seccomp.py
-    ends     together: the process is the first of its own PID namespace, and the kernel kills the rest with it
+    reaches  no network, not even that of the machine itself, and no process outside
+    has      no capabilities and no way to gain any; where the trainer is root, it has a user id of its own
+    calls    the kernel, except for the system calls that seccomp.py refuses
+    ends     as a whole: the process is the first of its own PID namespace, and the kernel kills the rest with it
 
-Where the kernel refuses one of these, SandboxError says which; nothing runs with less. It imports nothing of dsrl.
-docs/your_verifier.md says what the room does not hold.
+Where the kernel refuses one of these, SandboxError says which; nothing runs with less. This file imports nothing of
+dsrl. docs/your_verifier.md says what the sandbox does not keep out.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from typing import Any
 
 SECCOMP = runpy.run_path(str(Path(__file__).with_name("seccomp.py")))
 LIBC = ctypes.CDLL(None, use_errno=True)
-ROOT = "/proc"  # where the new root is mounted before it is entered: always there, and holds nothing that goes into it
+ROOT = "/proc"  # where the new root is mounted before it is entered: it always exists, and nothing of it is shared
 SHARED = ("/usr", "/bin", "/lib", "/lib64", sys.base_prefix, sys.prefix, "/etc/ld.so.cache", "/etc/localtime")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 FILES = 4096
 OPEN_FILES = 64
 UIDS = range(60_000, 61_000)
-"""Where the trainer is root, a worker has one of these to itself: the kernel counts the processes of a user."""
+"""User ids for workers of a trainer that is root: the kernel counts processes by user, so each worker needs its own."""
 
 CLONE = {"NEWNS": 0x20000, "NEWUTS": 0x4000000, "NEWIPC": 0x8000000, "NEWPID": 0x20000000, "NEWNET": 0x40000000}
 NEWUSER = 0x10000000
@@ -50,13 +50,14 @@ PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 
 class SandboxError(Exception):
-    """The kernel refuses a part of the sandbox."""
+    """Report which part of the sandbox the kernel refuses."""
 
 
 def run(task: Callable[[], Any], *, seconds: float, disk: int) -> Any:
-    """What `task` returns, as JSON carries it, from inside; None where it did not return within `seconds`.
+    """Call `task` inside a new sandbox; return its result, which must be JSON, or None where it was not there in time.
 
-    disk: bytes of /tmp. Raises SandboxError where the sandbox cannot be had.
+    seconds: wall time that it may take. disk: bytes that /tmp may hold. Raises SandboxError where the kernel refuses a
+    part of the sandbox.
     """
     _call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     read_end, write_end = os.pipe()
@@ -68,10 +69,10 @@ def run(task: Callable[[], Any], *, seconds: float, disk: int) -> Any:
     written = _read(read_end, seconds)
     os.close(read_end)
     if not written.endswith(b"\n"):
-        os.kill(gate, signal.SIGKILL)  # and with it the room, whose first process then is a child of this one
+        os.kill(gate, signal.SIGKILL)  # and the sandbox with it, whose first process becomes a child of this one
     with contextlib.suppress(ChildProcessError):
         while True:
-            os.wait()  # the kernel gives that back when the whole room has ended
+            os.wait()  # this returns when all processes of the sandbox have ended
     if not written.endswith(b"\n"):
         return None
     reply = json.loads(written)
@@ -81,13 +82,17 @@ def run(task: Callable[[], Any], *, seconds: float, disk: int) -> Any:
 
 
 def limit(*, memory: int, cpu: float, file_size: int, processes: int) -> None:
-    """Limits of this process, and of each that it starts: bytes, seconds, bytes; processes count together."""
-    beside = os.getuid() not in UIDS  # the gate, which is of the same user where the trainer is not root
+    """Limit this process and each that it starts.
+
+    memory: bytes of address space of each; cpu: seconds of CPU time of each; file_size: bytes of a file; processes: how
+    many there may be at once, together.
+    """
+    beside = os.getuid() not in UIDS  # the gate process, which has the same user where the trainer is not root
     for what, value in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CPU, max(1, round(cpu + 0.5))),
         (resource.RLIMIT_FSIZE, file_size),
-        (resource.RLIMIT_NPROC, processes + 1 + beside),  # the first of the room
+        (resource.RLIMIT_NPROC, processes + 1 + beside),  # the first process of the sandbox
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
     ):
@@ -95,7 +100,7 @@ def limit(*, memory: int, cpu: float, file_size: int, processes: int) -> None:
 
 
 def _gate(task: Callable[[], Any], write_end: int, disk: int) -> None:
-    """The process between outside and inside: leaves the namespaces behind and lets one process in."""
+    """Run as the process between outside and inside: enter new namespaces, and start one process in them."""
     _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
     root, uid, gid = os.getuid() == 0, os.getuid(), os.getgid()
     _call("unshare", sum(CLONE.values()) | (0 if root else NEWUSER))
@@ -121,11 +126,13 @@ def _inside(task: Callable[[], Any], write_end: int, uid: int | None) -> None:
     header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     _call("capset", header, nothing)
     _call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user takes it back: after that
-    _call("prctl", PR_SET_DUMPABLE, 0)  # so that what it starts cannot look into it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nor end it: what has no handler does not reach a first process
+    _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which would reset it
+    _call("prctl", PR_SET_DUMPABLE, 0)  # so that the processes it starts cannot read its memory
+    # nor end it: a signal without a handler does not reach the first process of a namespace
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.clear()
-    os.environ["OMP_NUM_THREADS"] = "1"  # else numpy starts a thread a core, more than `processes`, and is killed
+    # else numpy starts a thread for each core, more than `processes` allows, and is killed
+    os.environ["OMP_NUM_THREADS"] = "1"
     SECCOMP["install"]()
     try:
         returned = task()
@@ -135,7 +142,7 @@ def _inside(task: Callable[[], Any], write_end: int, uid: int | None) -> None:
 
 
 def _enter_new_root(options: str) -> None:
-    """Mount a root of SHARED, DEVICES and an empty /tmp, and make it this process's."""
+    """Mount a root with SHARED, DEVICES and an empty /tmp, and make it the root of this process."""
     quiet = MS_NOSUID | MS_NODEV
     _call("mount", None, b"/", None, MS_REC | MS_PRIVATE, None)
     _call("mount", b"tmpfs", ROOT.encode(), b"tmpfs", quiet, b"size=1m,mode=755")
@@ -164,9 +171,8 @@ def _share(source: str, flags: int) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         Path(target).touch()
     _call("mount", source.encode(), target.encode(), None, MS_BIND | MS_REC, None)
-    attributes = (ctypes.c_uint64 * 4)(
-        flags
-    )  # attr_set, attr_clr, propagation, userns_fd; the flags are those of mount
+    # attr_set, attr_clr, propagation, userns_fd; the flags are those of mount
+    attributes = (ctypes.c_uint64 * 4)(flags)
     _call("syscall", MOUNT_SETATTR, AT_FDCWD, target.encode(), AT_RECURSIVE, attributes, ctypes.sizeof(attributes))
 
 
@@ -177,7 +183,7 @@ def _without_nested(paths: tuple[str, ...]) -> Iterator[str]:
 
 
 def _call(name: str, *arguments: Any) -> None:
-    """A function of the C library that returns 0. Raises SandboxError with its name and reason."""
+    """Call a function of the C library. Raises SandboxError, with name and reason, where it does not return 0."""
     converted = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
     if getattr(LIBC, name)(*converted) != 0:
         raise SandboxError(f"{name}: {os.strerror(ctypes.get_errno())}")
@@ -200,7 +206,7 @@ def _send(write_end: int, message: dict[str, Any]) -> None:
 
 
 def _read(read_end: int, seconds: float) -> bytes:
-    """Everything that is written until the other end closes, or `seconds` have passed."""
+    """Read everything that is written until the other end closes, or `seconds` have passed."""
     end, poll, written = time.monotonic() + seconds, select.poll(), b""
     poll.register(read_end, select.POLLIN)
     while poll.poll(max(0.0, end - time.monotonic()) * 1000):

@@ -1,10 +1,10 @@
-"""System calls that an answer's code is refused: what reaches past the room of sandbox.py, and no honest program needs.
+"""The system calls that an answer's code is refused: those that reach past sandbox.py and that no honest program needs.
 
-A room of namespaces leaves every call of the kernel open. Among them are some that take memory which no limit counts,
-leave something for the next answer, make a new user namespace with all capabilities in it, or lead to the parts of the
-kernel where most of its holes are found. A list of what is allowed would be stricter, and would break with every new C
-library or package; this is a list of what is refused, so it does not know the holes of tomorrow. Calls that are newer
-than the list do not exist for the code. It imports nothing of dsrl.
+Namespaces leave every system call open. Some calls take memory that no limit counts, leave something for the next
+answer, make a new user namespace with all capabilities in it, or lead to the parts of the kernel where most of its
+holes are found. A list of allowed calls would be stricter, and would break with every new C library or package. This is
+a list of refused calls, so it does not cover holes that are not known yet. Calls newer than the list fail as if the
+kernel did not have them. This file imports nothing of dsrl.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ REFUSED = {  # the numbers on x86-64 and on ARM64
     "open_by_handle_at": (304, 265),
     "quotactl": (179, 60),
     "quotactl_fd": (443, 443),
-    # memory that is no process's
+    # memory that belongs to no process
     "shmget": (29, 194),
     "shmat": (30, 196),
     "msgget": (68, 186),
@@ -41,7 +41,7 @@ REFUSED = {  # the numbers on x86-64 and on ARM64
     "mq_open": (240, 180),
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
-    # keys, which a user keeps from one answer to the next
+    # keys, which stay with the user from one answer to the next
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),
@@ -69,19 +69,19 @@ REFUSED = {  # the numbers on x86-64 and on ARM64
 }
 CLONE, CLONE3, SOCKET, SOCKETPAIR, NEWER = (56, 220), (435, 435), (41, 198), (53, 199), 463
 NEW_NAMESPACES = 0x7E020000  # all flags CLONE_NEW... that clone knows
-FAMILIES = (1, 2, 10)  # of sockets: those of Unix and IP; a virtual machine's (AF_VSOCK) would lead to its host
+FAMILIES = (1, 2, 10)  # of sockets, Unix and IP; those of a virtual machine (AF_VSOCK) would lead to its host
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # the column above, and AUDIT_ARCH
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
-NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # where they are in struct seccomp_data
+NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
 LOAD, RETURN, EQUAL, AT_LEAST, ANY_BIT = 0x20, 0x06, 0x15, 0x35, 0x45
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000
 
 
 def install() -> None:
-    """Filter the calls of this process and of all that it starts, for good.
+    """Filter the system calls of this process and of all that it starts, for the rest of their lives.
 
-    It must have PR_SET_NO_NEW_PRIVS. Raises OSError where the kernel has no filter, or the machine's numbers are not
-    known.
+    PR_SET_NO_NEW_PRIVS must be set. Raises OSError where the kernel installs no filter, and on a machine whose numbers
+    of system calls are not listed here.
     """
     if platform.machine() not in MACHINES:
         raise OSError(f"seccomp: the numbers of system calls are not known on {platform.machine()}")
@@ -98,7 +98,7 @@ def install() -> None:
 
 
 def program(machine: int, architecture: int) -> bytes:
-    """The filter, in classic BPF of 8 bytes an instruction. Calls of another architecture (i386, x32) are refused."""
+    """Return the filter, in classic BPF, 8 bytes an instruction. It refuses calls of other architectures: i386, x32."""
     refuse, missing = REFUSE | errno.EPERM, REFUSE | errno.ENOSYS
     code = [
         _instruction(LOAD, ARCHITECTURE),
@@ -106,7 +106,7 @@ def program(machine: int, architecture: int) -> bytes:
         _instruction(RETURN, refuse),
         _instruction(LOAD, NUMBER),
         *_answer(AT_LEAST, NEWER, missing),  # and x32, whose numbers have a high bit
-        *_answer(EQUAL, CLONE3[machine], missing),  # its flags are out of a filter's sight; the C library takes clone
+        *_answer(EQUAL, CLONE3[machine], missing),  # a filter cannot read its flags; the C library then uses clone
     ]
     for numbers in REFUSED.values():
         code += _answer(EQUAL, numbers[machine], refuse)
@@ -118,13 +118,13 @@ def program(machine: int, architecture: int) -> bytes:
 
 
 def _if_called(number: int, rest: list[bytes]) -> list[bytes]:
-    """`rest` decides about a call by its first argument, and allows it where it does not return."""
+    """Let `rest` decide about a call by its first argument; where `rest` does not return, allow the call."""
     rest = [_instruction(LOAD, FIRST_ARGUMENT), *rest, _instruction(RETURN, ALLOW)]
     return [_instruction(EQUAL, number, 0, len(rest)), *rest]
 
 
 def _answer(test: int, value: int, returned: int) -> list[bytes]:
-    """Return where the test holds for what is loaded, else go on."""
+    """Return `returned` where the test holds for the value that is loaded; else go on."""
     return [_instruction(test, value, 0, 1), _instruction(RETURN, returned)]
 
 

@@ -1,5 +1,6 @@
 """The engine serves exactly the policy's weights, or the run ends; and it ends with the run."""
 
+import contextlib
 import importlib.util
 import multiprocessing
 import os
@@ -27,6 +28,7 @@ from dsrl.types import Prompt, SamplingParams
 
 torch.set_num_threads(1)
 
+pytestmark = pytest.mark.usefixtures("one_core")
 INSTALLED = importlib.util.find_spec("vllm") is not None
 TINY = ModelConfig(name="tiny")
 LONG = "".join(str(number % 10) for number in range(299)) + "="  # more than a block of the prefix cache, 128 tokens
@@ -53,9 +55,39 @@ def started(encoder, **fields):
     return sampler
 
 
+# Run by every Python process that finds it: in an engine, methods do nothing while a file of their name is there.
+SWITCHES = """
+import os, sys
+if "samplers.vllm.engine" in sys.orig_argv[-1]:
+    from dsrl.samplers.vllm import engine, weights
+    def add_switch(owner, name):
+        method, file = getattr(owner, name), os.path.join(os.path.dirname(__file__), name)
+        setattr(owner, name, lambda self: None if os.path.exists(file) else method(self))
+    add_switch(weights.WeightReceiver, "repack_tied_heads")
+    add_switch(engine.Engine, "forget")
+"""
+
+
 @pytest.fixture(scope="module")
-def shared(encoder):
-    sampler = started(encoder)
+def switches(tmp_path_factory):
+    """The folder of the shared engine's switches."""
+    folder = tmp_path_factory.mktemp("switches")
+    (folder / "sitecustomize.py").write_text(SWITCHES)
+    return folder
+
+
+@contextlib.contextmanager
+def without(method, switches):
+    (switches / method).touch()
+    yield
+    (switches / method).unlink()
+
+
+@pytest.fixture(scope="module")
+def shared(encoder, switches, one_core):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(switches))
+        sampler = started(encoder)
     yield sampler
     sampler.close()
 
@@ -89,14 +121,6 @@ def difference(sampler, **changes):
     contexts = [found.prompt_of(row).token_ids for row in range(len(found.texts))]
     scored = sampler.policy(contexts, found.tokens, found.mask)
     return float((scored - found.logprobs).abs().max())
-
-
-def without(monkeypatch, folder, module, method):
-    """Engines started from now on lack what a method does."""
-    change = f"import {module} as changed; changed.{method} = lambda self: None"
-    code = f"import sys\nif 'samplers.vllm.engine' in sys.orig_argv[-1]:\n    {change}\n"
-    (folder / "sitecustomize.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
 # Weights.
@@ -157,21 +181,22 @@ def test_weights_other_than_the_policys_are_noticed(sampler):
 
 
 @engine
-def test_without_the_repack_of_the_tied_head_the_sync_fails(encoder, monkeypatch, tmp_path):
-    without(monkeypatch, tmp_path, "dsrl.samplers.vllm.weights", "WeightReceiver.repack_tied_heads")
-    with pytest.raises(DSRLError, match="log-probabilities of a fixed sequence differ from the trainer's"):
-        started(encoder)
+def test_without_the_repack_of_the_tied_head_the_sync_fails(sampler, switches):
+    change(sampler.policy, 0.3)
+    with (
+        without("repack_tied_heads", switches),
+        pytest.raises(DSRLError, match="log-probabilities of a fixed sequence differ from the trainer's"),
+    ):
+        sampler.sync(sampler.policy.named_tensors())
 
 
 @engine
-def test_without_the_reset_of_the_prefix_cache_old_keys_are_used(encoder, monkeypatch, tmp_path):
-    without(monkeypatch, tmp_path, "dsrl.samplers.vllm.engine", "Engine.forget")
-    sampler = started(encoder)
+def test_without_the_reset_of_the_prefix_cache_old_keys_are_used(sampler, switches):
     assert difference(sampler) < 1e-4
     change(sampler.policy, 0.3)
-    sampler.sync(sampler.policy.named_tensors())
+    with without("forget", switches):
+        sampler.sync(sampler.policy.named_tensors())
     assert difference(sampler) > 0.05
-    sampler.close()
 
 
 @engine

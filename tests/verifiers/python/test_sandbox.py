@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from dsrl.errors import DSRLError
-from dsrl.verifiers import Python, worker_pool
+from dsrl.verifiers import Python
 from dsrl.verifiers.contract import children
 from dsrl.verifiers.python import fingerprint, sandbox
-from dsrl.verifiers.python import verifier as python_code
-from dsrl.verifiers.worker_pool import packed
+from dsrl.verifiers.python import python as python_verifier
+from dsrl.verifiers.workers import pool
+from dsrl.verifiers.workers.pool import encode_request
 
 FOLDER = Path(sandbox.__file__).parent
 DONE = json.dumps({"inputs": [""], "outputs": ["done"]})
@@ -63,7 +64,7 @@ def test_processes_are_few_and_die_with_the_answer(succeeds) -> None:
     daemon = "    os.setsid()\n    if os.fork() == 0: time.sleep(60)\n    os._exit(0)"
     assert succeeds(f"import os, time\nif os.fork() == 0:\n{daemon}\nprint('done')")
     assert not succeeds("import os, time\nwhile os.fork() == 0: os.setsid()\ntime.sleep(60)")
-    (worker,) = [pid for pid in children() if "python/worker.py" in Path(f"/proc/{pid}/cmdline").read_text()]
+    (worker,) = [pid for pid in children() if "python/python_handler.py" in Path(f"/proc/{pid}/cmdline").read_text()]
     assert children(worker) == set()
 
 
@@ -141,9 +142,9 @@ def test_nothing_of_the_environment_is_seen(succeeds, monkeypatch: pytest.Monkey
     assert outside(code)
     assert not succeeds(code)
     assert succeeds("import os\nprint('done' if os.environ == {'OMP_NUM_THREADS': '1'} else '')")
-    (worker,) = [pid for pid in children() if "python/worker.py" in Path(f"/proc/{pid}/cmdline").read_text()]
+    (worker,) = [pid for pid in children() if "python/python_handler.py" in Path(f"/proc/{pid}/cmdline").read_text()]
     given = Path(f"/proc/{worker}/environ").read_text()  # stays in the memory of every process that it forks
-    assert {entry.partition("=")[0] for entry in given.split("\0")} == {"", *python_code.ENVIRONMENT}
+    assert {entry.partition("=")[0] for entry in given.split("\0")} == {"", *python_verifier.ENVIRONMENT}
 
 
 def test_no_rights_and_no_other_process(succeeds) -> None:
@@ -173,13 +174,13 @@ def test_what_is_refused_is_an_error_and_not_a_reward(
 ) -> None:
     if file == "seccomp.py" and (problems := Python(workers=1).check()):  # it comes after all that else is refused
         pytest.skip(problems[0])
-    for name in ("sandbox.py", "seccomp.py", "fingerprint.py", "worker.py"):
+    for name in ("sandbox.py", "seccomp.py", "fingerprint.py", "python_handler.py"):
         shutil.copy(FOLDER / name, tmp_path)
     source = (tmp_path / file).read_text()
     broken = source.replace(old, new)
     assert broken != source
     (tmp_path / file).write_text(broken)
-    monkeypatch.setattr(python_code, "PROGRAM", tmp_path / "worker.py")
+    monkeypatch.setattr(python_verifier, "HANDLER", tmp_path / "python_handler.py")
     verifier = Python(workers=1)
     (problem,) = verifier.check()
     assert re.search(f"the sandbox cannot be had here: {message}.*. It is made of Linux", problem)
@@ -197,7 +198,7 @@ def test_everything_ends_with_a_killed_worker(verifier: Python, make_rollouts) -
     process = worker._running()
     assert process.stdin is not None
     request = slow._request("import time\ntime.sleep(60)", [{"stdin": ""}])
-    process.stdin.write(packed(request))
+    process.stdin.write(encode_request(request))
     process.stdin.flush()
     end = time.monotonic() + 5
     while not (inside := _below(process.pid)) or len(inside) < 3:
@@ -216,8 +217,8 @@ def test_holds_for_a_user_who_is_not_root(tmp_path: Path) -> None:
     if python is None:
         pytest.skip("needs a Python that every user may run")
     for path in (
-        worker_pool.PROGRAM,
-        *(FOLDER / name for name in ("worker.py", "sandbox.py", "seccomp.py", "fingerprint.py")),
+        pool.PROGRAM,
+        *(FOLDER / name for name in ("python_handler.py", "sandbox.py", "seccomp.py", "fingerprint.py")),
     ):
         (copy := tmp_path / path.name).write_text(path.read_text())
         copy.chmod(0o644)
@@ -235,8 +236,8 @@ def test_holds_for_a_user_who_is_not_root(tmp_path: Path) -> None:
     }
     limits = {"memory": 1 << 28, "cpu": 1, "file_size": 1 << 24, "processes": 4}
     request = {"prelude": "", "cases": [{"stdin": ""}], "seconds": 1, "limits": limits}
-    requests = b"".join(packed({"code": code, **request}) for code in codes)
-    command = [python, "-P", str(tmp_path / "worker_program.py"), str(tmp_path / "worker.py"), "9", "0"]
+    requests = b"".join(encode_request({"code": code, **request}) for code in codes)
+    command = [python, "-P", str(tmp_path / pool.PROGRAM.name), str(tmp_path / "python_handler.py"), "9", "0"]
     if subprocess.run([python, "-P", "-c", ""], capture_output=True).returncode:
         pytest.skip("needs Python 3.11")
     nobody: dict[str, object] = {"user": 65534, "group": 65534, "extra_groups": [], "env": {}}

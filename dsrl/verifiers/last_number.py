@@ -1,4 +1,4 @@
-"""The last number of a text, as people and LaTeX write them."""
+"""The last number of a text, in the forms in which people and LaTeX write numbers."""
 
 from __future__ import annotations
 
@@ -19,26 +19,29 @@ TOKEN = re.compile(
     rf"(?:(?P<whole>\d+)(?:[ \t]+(?=\d+[ \t]*/[ \t]*\d)|[ \t]*(?=\\[cdt]?frac)))?"
     rf"(?:{FRACTION}|(?P<number>{DECIMAL})(?:{TO_THE}(?P<power>{EXPONENT})|\s*/\s*(?P<over>{DECIMAL}))?)"
     rf"(?:[eE](?P<e>[-+]?\d{{1,4}})(?!\d)|\s*(?:\\times|\\cdot|[\u00d7x*])\s*10{TO_THE}(?P<tens>{EXPONENT}))?"
-    # what is worth a number that is not read
+    # expressions, whose value is a number that is not computed here
     rf"|(?P<expression>\\[cdt]?frac\s*(?:{BRACES}|\w)\s*(?:{BRACES}|\w)"
     rf"|(?:\u221a|\\?sqrt|\\(?:ln|log|sin|cos|tan))(?![A-Za-z])\s*(?:_\w|\[[^][]{{0,9}}\])?\s*(?:{BRACES}|\(?(?:{DECIMAL}))?"
     r"|\\pi(?![A-Za-z])|\u03c0)"
-    # what holds digits and is no number: m^2, x_{12}, \alpha, H2
+    # parts of units and names, which hold digits and are no numbers: m^2, x_{12}, \alpha, H2
     rf"|(?P<other>\^\s*(?:{BRACES}|[-+]?\w+)|(?<=[A-Za-z)}}])_(?:{BRACES}|\w+)|\\[A-Za-z]+|[A-Za-z]\d[\d.,]*)"
 )
 OPERATOR = r"(?:[-+*/\u00d7]|\\times|\\cdot|\\div)"
-AFTER = rf"(?:[ \t]*{OPERATOR}[ \t]+|{OPERATOR})(?:\\?\$[ \t]*)?$"  # "is *5*" and "is -5" have no operator of two sides
+AFTER = rf"(?:[ \t]*{OPERATOR}[ \t]+|{OPERATOR})(?:\\?\$[ \t]*)?$"  # in "is *5*" and "is -5" nothing is computed
 TERM_BEFORE = re.compile(rf"(?:[\d)\]}}\u03c0]|\\pi|(?<![A-Za-z\\])[A-Za-z]){AFTER}")
 WORD_BEFORE = re.compile(rf"(?:%|(?<!\\)\b[A-Za-z]+){AFTER}")
 MINUS_BEFORE = re.compile(r"-[ \t]*(?:\\?\$[ \t]*)?$")
 POWER_BEHIND = re.compile(
     r"\s*(?:\\right\s*)?(?:\)\s*)?(?:\^(?!\s*\{?\s*(?:\\circ|\u00b0))|[\u00b2\u00b3\u00b9\u2070-\u207b])"
 )
-NEAR = 40  # characters before a number that tell its sign
+NEAR = 40  # characters before a number that are read for its sign
 
 
 def last_number(text: str) -> float | None:
-    """The last number of a text; None without one, where it is part of an expression, or too large for a double."""
+    """Return the last number of a text.
+
+    None where there is none, where the last one is part of an expression, or where it is too large for a double.
+    """
     text = text.replace("\u2212", "-")
     tokens = [token for token in TOKEN.finditer(text) if token["other"] is None]
     if not tokens or tokens[-1]["expression"]:

@@ -1,7 +1,8 @@
-"""What a worker of `function` runs: the user's callable, in the signature that its parameters show.
+"""Runs in a worker of verifier `function`: calls the user's callable, by the signature that its parameters show.
 
-A request is {"rows": [...]}; a row has response, prompt, columns. The reply is {"scores": [...]}, each a number or
-null, or {"error": what}. Any other request asks how the function is to be called, and which columns it requires.
+A request is {"rows": [...]}, where each row has response, prompt and columns. The reply is {"scores": [...]}, each a
+number or null, or {"error": message}. Any other request asks how the callable is to be called, and which columns it
+requires.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from pathlib import Path
 from typing import Any
 
 OF_TRLS_TRAINER = ("trainer_state", "log_extra", "log_metric", "environments")
-"""What TRL also hands over: objects of its trainer, of which there is none here."""
+"""Parameters that TRL fills with parts of its own trainer, which do not exist here."""
 OF_VERL = ("data_source", "solution_str", "ground_truth", "extra_info")
-LARGEST = 3.4028234663852886e38  # that float32 holds, as which rewards go on
+LARGEST = 3.4028234663852886e38
+"""The largest float32, which is the type of rewards."""
 
 _function: Callable[..., Any]
 
 
 def start(path: str, search: str) -> None:
-    """Find `path.to.module:fn` or `file.py:fn`; `search` is the trainer's sys.path as JSON."""
+    """Import the callable at `path`, `package.module:fn` or `file.py:fn`; search: the trainer's sys.path as JSON."""
     global _function
     _end_the_group_with_this_process()
     sys.path[:] = [folder or "." for folder in json.loads(search)]
@@ -43,9 +45,9 @@ def start(path: str, search: str) -> None:
 
 
 def _of_file(file: Path) -> types.ModuleType:
-    """The file as a module, of another name where its own is that of another module.
+    """Import a file as a module, under another name where its own name belongs to another module.
 
-    It can be imported again, so that what it defines can be pickled, also to processes that do not come of a fork.
+    Processes that the callable starts can import it again, forked or not, so what the file defines can be pickled.
     """
     sys.path.append(str(file.parent))
     name = file.stem.replace(".", "_")
@@ -60,9 +62,10 @@ def _of_file(file: Path) -> types.ModuleType:
 
 
 def _end_the_group_with_this_process() -> None:
-    """Start a process that waits until this one has ended, however that comes, and kills what it has started.
+    """Start a process that waits until this one has ended, for whatever reason, and then kills all of its group.
 
-    The trainer does so, too, but may be dead by then. It is no child of this one: the function may wait for all of its.
+    The trainer kills the group, too, but may be dead by then. The waiting process is not a child of this one, since the
+    callable may wait for all children.
     """
     worker = os.pidfd_open(os.getpid())
     between = os.fork()
@@ -76,14 +79,14 @@ def _end_the_group_with_this_process() -> None:
 
 
 def style() -> str:
-    """`trl`, `verl` or `dsrl`, by the names of the parameters."""
+    """Return `trl`, `verl` or `dsrl`, by the names of the callable's parameters."""
     if "completions" in _parameters():
         return "trl"
     return "verl" if "solution_str" in _parameters() or "ground_truth" in _required() else "dsrl"
 
 
 def _check() -> None:
-    """Raises TypeError for a signature that no call can fit."""
+    """Raise TypeError for a signature that none of the three calls fits."""
     if style() == "dsrl":
         try:
             inspect.signature(_function).bind("response", "prompt")
@@ -111,7 +114,7 @@ def _parameters() -> Mapping[str, inspect.Parameter]:
 
 
 def _required() -> list[str]:
-    """Names of the parameters without which it cannot be called."""
+    """Return the names of the parameters that have no default."""
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [
         name
@@ -121,12 +124,12 @@ def _required() -> list[str]:
 
 
 def _accepts(name: str) -> bool:
-    """Whether the function has a parameter of this name, or takes any."""
+    """Say whether the callable has a parameter of this name, or takes any."""
     return name in _parameters() or any(found.kind is found.VAR_KEYWORD for found in _parameters().values())
 
 
 def reply(request: dict[str, Any]) -> dict[str, Any]:
-    """The scores of the request's rows, or what stopped the function."""
+    """Return the scores of the request's rows, or the error that stopped the callable."""
     if "rows" not in request:
         batched = style() == "trl"
         columns = [name for name in _required() if batched and name not in ("prompts", "completions")]
@@ -144,7 +147,7 @@ def reply(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_trl(rows: list[dict[str, Any]]) -> Any:
-    """One call with lists of N prompts, completions, and of every column."""
+    """Call it once, with lists of N prompts, completions and values of every column."""
     chats = [row["prompt"]["messages"] for row in rows]
     given: dict[str, list[Any]] = {
         "prompts": [row["prompt"]["text"] if chat is None else chat for row, chat in zip(rows, chats, strict=True)],
@@ -169,7 +172,7 @@ def _as_dsrl(rows: list[dict[str, Any]]) -> list[Any]:
 
 
 def _called(*arguments: Any, **named: Any) -> Any:
-    """What the function returns, or its coroutine does."""
+    """Call it, and return its result, or that of its coroutine."""
     found = _function(*arguments, **named)
     return asyncio.run(found) if inspect.iscoroutine(found) else found
 

@@ -18,9 +18,9 @@ from dsrl.errors import DSRLError
 from dsrl.verifiers import Function, Math
 from dsrl.verifiers import math as mathematical
 from dsrl.verifiers.contract import children
-from dsrl.verifiers.worker_pool import Worker
+from dsrl.verifiers.workers.pool import Worker
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TOWER = r"\boxed{9^{9^{9^9}}}"
 
 
@@ -54,7 +54,7 @@ def test_memory_is_limited_and_a_worker_that_has_used_half_is_replaced(
 def test_a_request_arrives_as_it_is_and_what_cannot_be_sent_is_an_error(tmp_path: Path) -> None:
     program = tmp_path / "told.py"
     program.write_text("def reply(request): return repr(request)")
-    worker = Worker(file=program, timeout=5.0)
+    worker = Worker(handler=program, timeout=5.0)
     request = {1: (2, [3]), "when": datetime.date(2026, 1, 2), "text": "\ud800\n"}
     assert worker.ask(request) == repr(request)
     with pytest.raises(DSRLError, match="a row holds what cannot be sent to a verifier's process: .*lambda"):
@@ -158,7 +158,7 @@ def test_workers_that_cannot_start_are_an_error_and_not_a_reward(
 ) -> None:
     program = tmp_path / "broken.py"
     program.write_text("import nothing_of_this_name")
-    monkeypatch.setattr(mathematical, "PROGRAM", program)
+    monkeypatch.setattr(mathematical, "HANDLER", program)
     verifier = Math(workers=1)
     with pytest.raises(DSRLError, match="broken.py did not start: ModuleNotFoundError: No module named 'nothing_of"):
         verifier.score(make_rollouts([["1"]], ["1"]))

@@ -1,4 +1,4 @@
-"""The last \\boxed{...} of a text."""
+"""The content of the last \\boxed{...} of a text."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ OPENING = "\\boxed{"
 
 
 def last_boxed(text: str) -> str | None:
-    """Content of the last \\boxed{...}, braces balanced and escaped ones left aside; None where it never closes.
+    """Return the content of the last \\boxed{...} of a text, or None where there is none or it never closes.
 
-    Of nested boxes it is the inner one. Linear in the length of the text.
+    Braces inside are balanced, and escaped braces are not counted. Of nested boxes it is the inner one. The time is
+    linear in the length of the text.
     """
     found = text.rfind(OPENING)
     if found < 0:

@@ -1,4 +1,4 @@
-"""What a worker of `math` runs for each [response, ground truth]: math-verify."""
+"""Runs in a worker of verifier `math`: compares a response with a ground truth by math-verify."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ _strict = True
 
 
 def start(strict: str) -> None:
-    """Set the mode, "strict" or "lenient"; compile patterns and load the grammar."""
+    """Set the mode, "strict" or "lenient", and load math-verify's patterns and grammar before the first request."""
     global _strict
     _strict = strict == "strict"
     reply(("\\boxed{1}", "1"))
 
 
 def reply(request: tuple[str, str]) -> str:
-    """The verdict: "right", "wrong", or "unreadable truth" where math-verify finds no expression in that to compare."""
+    """Return the verdict on (response, ground truth): "right", "wrong", or "unreadable truth".
+
+    The truth is unreadable where math-verify finds no expression in it.
+    """
     response, truth = request
     gold, given = _read_truth(truth), parse(response, READING, parsing_timeout=None)
     if verify(gold, given, strict=_strict, allow_set_relation_comp=not _strict, timeout_seconds=None):

@@ -1,4 +1,4 @@
-"""The code of an answer, run against its row's tests where it can do no harm."""
+"""The verifier `python`: which code of a response is run, against which tests, for which reward."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import dsrl.verifiers.python.fingerprint as fingerprint
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.registry import register
 from dsrl.types import Prompt
-from dsrl.verifiers.pooled import PooledVerifier
-from dsrl.verifiers.python import fingerprint
+from dsrl.verifiers.ground_truth import column_of, ground_truth_of
 from dsrl.verifiers.python.cases import Case, read_tests
-from dsrl.verifiers.verifier import column, ground_truth_of
-from dsrl.verifiers.worker_pool import Worker
+from dsrl.verifiers.workers.pool import Worker
+from dsrl.verifiers.workers.pooled_verifier import PooledVerifier
 
-PROGRAM = Path(__file__).with_name("worker.py")
-FENCE = re.compile(  # a block of any language, told by the first word: python title="a.py", {.python}
+HANDLER = Path(__file__).with_name("python_handler.py")
+FENCE = re.compile(  # a block, and the first word after the fence, its language: python title="a.py", {.python}
     r"^[ \t]*(`{3,}|~{3,})[ \t{.]*+(\w*+)[^\n`~]*+\n(.*?)^[ \t]*\1", re.DOTALL | re.MULTILINE
 )
 PYTHON = {"", "python", "python3", "py", "py3"}
 MIB = 2**20
 PROBE = "import decimal\nprint(2)"
-ENOUGH = 10.0  # seconds for it on any machine
+ENOUGH = 10.0  # seconds in which PROBE ends on any machine
 HELP = (
     "It is made of Linux namespaces: run as root with CAP_SYS_ADMIN, or as a user who may make user namespaces "
     "(kernel 5.14 or newer; in a container, --cap-add SYS_ADMIN or a seccomp profile that allows unshare and mount)"
@@ -37,23 +37,31 @@ ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
 @register("verifier", "python")
 @dataclass(kw_only=True)
 class Python(PooledVerifier):
-    """1 where the answer's code passes all of its row's tests, else 0; with `partial`, the share that it passes.
+    """Score 1 where the response's code passes all tests of its row, else 0; with `partial`, the share that it passes.
 
-    The code is the last fenced block of the response, else all of it. `tests` names the row's column that holds the
-    tests, in any form of `read_tests`; null: the ground truth. `prelude` is code that runs before the answer's.
+    The code is the last fenced block that is marked as Python or not marked at all; without one it is the whole
+    response. The tests are the row's ground truth or the column that `tests` names, in any form that `read_tests`
+    reads. Each test runs the code anew, in a sandbox (sandbox.py). Code that fails, or exceeds a limit, does not pass
+    the test.
 
-    All tests of an answer have `timeout` seconds together, of wall time and of CPU time. memory, file_size: MiB, a
-    process and a file (and all files together); processes: at once, that of the answer included, and each thread is
-    one. See sandbox.py.
+    A row without tests, or with tests in another form, is an error. So is a machine that cannot make the sandbox: the
+    run ends before anything is loaded.
     """
 
     timeout: float = 10.0
+    """Seconds that all tests of a response may take together, of wall time and of CPU time."""
     memory: int = 1024
+    """MiB of address space for each process; at least 64."""
     file_size: int = 16
+    """MiB that one file may have, and that all files in /tmp may have together."""
     processes: int = 4
+    """Processes that may run at once, that of the code included. A thread counts as a process."""
     tests: str | None = None
+    """The column of the row, or of its extra_info, that holds the tests; null: they are the ground truth."""
     prelude: str = "from typing import *"
+    """Python code that runs before the response's code."""
     partial: bool = False
+    """Whether a response that passes some of its tests scores their share, instead of 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,7 +76,7 @@ class Python(PooledVerifier):
             raise ConfigError("verifier python needs Linux, whose namespaces its sandbox is made of")
 
     def check(self) -> list[str]:
-        """Why no answer could be right on this machine, if so: the sandbox, the prelude or the time."""
+        """Return why no response could be right on this machine, if so: the sandbox, the prelude or the timeout."""
         alone = replace(self, prelude="", timeout=max(self.timeout, ENOUGH))
         try:
             if why := alone._fails():
@@ -82,12 +90,12 @@ class Python(PooledVerifier):
                 return [
                     f"verifier python: timeout={self.timeout} is too short here for prelude and a program that prints 2"
                 ]
-        except DSRLError as error:  # of a process that does not start
+        except DSRLError as error:  # a worker does not start
             return [str(error)]
         return []
 
     def _fails(self) -> str | None:
-        """Why a program that prints 2 is not right, if so."""
+        """Return why a program that prints 2 does not pass here, or None where it does."""
         worker = self.worker()
         try:
             reply = worker.ask(self._request(PROBE, [{"stdin": ""}]))
@@ -100,13 +108,13 @@ class Python(PooledVerifier):
         return "a program that prints 2 fails in it (is Python's folder readable by all users?)"
 
     def worker(self) -> Worker:
-        """One that locks a process up for each request."""
-        return Worker(file=PROGRAM, timeout=self.timeout + 2.0, environment=ENVIRONMENT)
+        """Describe a worker that runs the code of each request in a sandbox."""
+        return Worker(handler=HANDLER, timeout=self.timeout + 2.0, environment=ENVIRONMENT)
 
     def score_all(self, responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
-        """From 0.0 to 1.0 for each of N responses.
+        """Return a score from 0.0 to 1.0 for each of N responses.
 
-        Raises ConfigError for a row without tests that can be read, DSRLError where the sandbox cannot be had.
+        Raises ConfigError for a row without tests that can be read, and DSRLError where there can be no sandbox.
         """
         cases = [self._cases(prompt) for prompt in prompts]
         requests = [
@@ -123,15 +131,17 @@ class Python(PooledVerifier):
         return scores
 
     def extract_answer(self, response: str) -> str:
-        """The code."""
+        """Return the code."""
         blocks = FENCE.findall(response.replace("\r\n", "\n"))
         codes = [code for _, language, code in blocks if language.lower() in PYTHON]
         code = str(codes[-1] if codes else response).strip("\n")
-        return (textwrap.dedent(code) if code[:1].isspace() else code).strip()  # of a list's item it is indented
+        return (
+            textwrap.dedent(code) if code[:1].isspace() else code
+        ).strip()  # in an item of a list the code is indented
 
     def _cases(self, prompt: Prompt) -> list[Case]:
         if self.tests is not None:
-            given = column(prompt, self.tests)
+            given = column_of(prompt, self.tests)
         else:
             given = (
                 ground_truth_of(prompt) if prompt.structured_ground_truth is None else prompt.structured_ground_truth

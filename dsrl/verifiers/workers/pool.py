@@ -1,9 +1,10 @@
-"""Processes that answer one request at a time, and may crash, hang or explode at the cost of that request alone.
+"""Worker processes, as the trainer sees them: start them, ask them, replace those that are lost.
 
-A worker runs worker_program.py with a file of its own, so nothing of the trainer is imported again, whatever
-`__main__` is.
-It sets its limits on itself, so that one lost in a computation ends even where the trainer was killed; one that waits
-ends with its input.
+A worker answers one request at a time. Where it crashes, hangs or runs out of memory, that request alone is lost.
+
+A worker runs program.py with a handler, so it imports nothing of the trainer, whatever `__main__` is. It sets its
+limits on itself, so a worker in an endless computation ends even where the trainer was killed. A worker that waits for
+a request ends when its input is closed.
 """
 
 from __future__ import annotations
@@ -27,34 +28,37 @@ from typing import Any
 
 from dsrl.errors import DSRLError
 
-PROGRAM = Path(__file__).with_name("worker_program.py")
+PROGRAM = Path(__file__).with_name("program.py")
 START_LIMIT = 300.0
+"""Seconds that a worker may take to start."""
 GRACE = 1.0
+"""Seconds over its timeout after which a worker that has not ended itself is killed."""
 
 
 @dataclass(kw_only=True)
 class Worker:
-    """One process, started when first asked and again after it was lost.
+    """Hold one process, which starts when it is first asked, and again after it was lost."""
 
-    file: what it runs, see worker_program.py; arguments: what that is started with. timeout: seconds a request. memory:
-    bytes,
-    0 for no limit. environment: its variables, None for the trainer's.
-    """
-
-    file: Path
+    handler: Path
+    """The file that answers requests; program.py says what it defines."""
     timeout: float
+    """Seconds of wall time that a request may take."""
     memory: int = 0
+    """Bytes of address space; 0: no limit."""
     arguments: tuple[str, ...] = ()
+    """What the handler's `start` is called with."""
     environment: Mapping[str, str] | None = None
+    """The environment variables of the process; None: the trainer's."""
     process: subprocess.Popen[bytes] | None = None
+    """The process, while there is one."""
 
     def ask(self, request: Any) -> Any:
-        """The reply to `request`, or None where the worker was lost over it.
+        """Send a request and return its reply, or None where the worker was lost over it.
 
-        The request arrives as it is, a tuple as a tuple; the reply is what JSON knows. Raises DSRLError where the
-        request cannot be sent or the worker cannot start.
+        The request is pickled, so a tuple arrives as a tuple; the reply has been through JSON. Raises DSRLError where
+        the request cannot be pickled or the worker cannot start.
         """
-        message = packed(request)
+        message = encode_request(request)
         process = self._running()
         line = self._exchange(process, message)
         if not line.endswith(b"\n"):
@@ -66,7 +70,7 @@ class Worker:
         return reply
 
     def stop(self) -> None:
-        """Kill and reap the process, if there is one, and kill what it started in its session."""
+        """Kill the process, if there is one, with all others of its process group, and reap it."""
         process, self.process = self.process, None
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -80,7 +84,7 @@ class Worker:
         self.stop()
         # -P keeps this package's folder off the path of the program; a session of its own is spared the terminal's ^C.
         limits = (str(self.timeout), str(self.memory))
-        command = [sys.executable, "-P", str(PROGRAM), str(self.file), *limits, *self.arguments]
+        command = [sys.executable, "-P", str(PROGRAM), str(self.handler), *limits, *self.arguments]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=self.environment
         )
@@ -90,7 +94,7 @@ class Worker:
         if "ready" not in first:
             self.stop()
             lost = f"exit code {process.returncode}; see its error above, or run it: {' '.join(command)}"
-            raise DSRLError(f"a worker process of {self.file.name} did not start: {first.get('failed', lost)}")
+            raise DSRLError(f"a worker process of {self.handler.name} did not start: {first.get('failed', lost)}")
         return process
 
     def _exchange(self, process: subprocess.Popen[bytes], message: bytes) -> bytes:
@@ -104,32 +108,32 @@ class Worker:
 
 
 class WorkerPool:
-    """Workers that share a stream of requests. Any thread may ask; an idle worker is started when needed."""
+    """Share requests among several workers. Any thread may ask. A worker starts when it gets its first request."""
 
     def __init__(self, model: Worker, *, workers: int | None = None) -> None:
-        """`pool_size(workers)` workers like `model`."""
+        """Make `pool_size(workers)` workers like `model`."""
         workers = pool_size(workers)
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
         members = [dataclasses.replace(model) for _ in range(workers)]
         for worker in members:
             self._idle.put(worker)
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix=model.file.stem)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix=model.handler.stem)
         self.close = weakref.finalize(self, _close, self._threads, members)
 
     def ask_all(self, requests: Sequence[Any]) -> list[Any]:
-        """Replies in the order of the requests, None for each over which a worker was lost."""
+        """Return the replies in the order of the requests; None for each over which a worker was lost."""
         return list(self._threads.map(self._ask, requests))
 
     def _ask(self, request: Any) -> Any:
-        worker = self._idle.get()  # as many threads as workers: never waits
+        worker = self._idle.get()  # there are as many threads as workers, so this never waits
         try:
             return worker.ask(request)
         finally:
             self._idle.put(worker)
 
 
-def packed(request: Any) -> bytes:
-    """A request as worker_program.py reads it. Raises DSRLError for what cannot be sent to another process."""
+def encode_request(request: Any) -> bytes:
+    """Write a request in the form that program.py reads. Raises DSRLError for what cannot be pickled."""
     try:
         message = pickle.dumps(request)
     except Exception as error:  # whatever the objects of a data set raise
@@ -140,19 +144,22 @@ def packed(request: Any) -> bytes:
 
 
 def pool_size(workers: int | None) -> int:
-    """Workers of a pool: as many as are asked for, else one a core, at most 8."""
+    """Return the number of workers of a pool: the one asked for, else one for each core, at most 8."""
     return workers or min(8, len(os.sched_getaffinity(0)))
 
 
 def _close(threads: ThreadPoolExecutor, workers: Sequence[Worker]) -> None:
-    """Waits for requests under way, at most the time limit. A finalizer runs once: by name, by GC or at exit."""
+    """Wait for requests under way, at most for their time limit, and stop the workers.
+
+    As a finalizer it runs once: when the pool is closed, when it is collected, or at exit.
+    """
     threads.shutdown(cancel_futures=True)
     for worker in workers:
         worker.stop()
 
 
 def _runs(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has not ended. It is not reaped, so that its id is still that of its group, and of nothing else."""
+    """Say whether a process still runs, without reaping it: until then no other process or group can get its id."""
     try:
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     except ChildProcessError:
@@ -160,7 +167,7 @@ def _runs(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _read_line(process: subprocess.Popen[bytes], limit: float) -> bytes:
-    """The next line of output, or nothing where it ends or takes longer than `limit` seconds."""
+    """Read the next line of output; empty where the output ends or takes longer than `limit` seconds."""
     assert process.stdout is not None
     poll = select.poll()  # select() fails in a process of more than 1024 open files
     poll.register(process.stdout, select.POLLIN)

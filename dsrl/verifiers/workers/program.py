@@ -1,12 +1,16 @@
-"""The program of a worker process: requests, answered by the `reply` function of a file.
+"""The program that a worker process runs: it reads requests, and answers each by the `reply` function of a handler.
 
-    python -P worker_program.py FILE TIMEOUT MEMORY [ARGUMENT ...]
+    python -P program.py HANDLER TIMEOUT MEMORY [ARGUMENT ...]
 
-FILE defines `reply(request)`; it may define `start(*arguments)`, called once before the first request. A request is a
-pickle, after its length in 8 bytes. Out come lines of JSON: `{"ready": true}` or `{"failed": message}` first, then for
-each request `[reply, spent]`, where `spent` asks to be replaced. What comes from the trainer may be trusted, what an
-answer got hold of may not. TIMEOUT is in seconds a request, MEMORY in bytes (0: unlimited). It imports nothing of dsrl,
-and so no torch: it starts in a fraction of a second, is small, and ends with its input.
+HANDLER is a file that defines `reply(request)`. It may define `start(*arguments)`, which is called once before the
+first request. TIMEOUT is in seconds for each request, MEMORY in bytes (0: no limit).
+
+A request on the standard input is its length in 8 bytes and a pickle. On the standard output the first line of JSON is
+`{"ready": true}` or `{"failed": message}`; then each request is answered by a line `[reply, spent]`, where `spent` says
+that the worker has used much memory and should be replaced. Requests are pickles and replies are JSON, since what comes
+from the trainer can be trusted, and what a model's answer may have changed cannot.
+
+It imports nothing of dsrl, and so no torch: it starts in a fraction of a second, is small, and ends with its input.
 """
 
 from __future__ import annotations
@@ -20,8 +24,15 @@ import signal
 import sys
 
 
-def main(file: str, timeout: float, memory: int, arguments: list[str]) -> None:
-    """Answer requests until the input ends. The kernel keeps the limits, also where the trainer was killed."""
+def main(handler_file: str, timeout: float, memory: int, arguments: list[str]) -> None:
+    """Answer requests until the input ends, within limits that the kernel enforces even where the trainer was killed.
+
+    Args:
+        handler_file: The file with `reply`.
+        timeout: Seconds of wall time for each request.
+        memory: Bytes of address space; 0: no limit.
+        arguments: What the handler's `start` is called with.
+    """
     worker = os.getpid()
     replies, requests = os.fdopen(os.dup(1), "w"), os.fdopen(os.dup(0), "rb")
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -32,7 +43,7 @@ def main(file: str, timeout: float, memory: int, arguments: list[str]) -> None:
         _limit_memory(memory)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process also inside a long computation in C
     try:
-        handler = runpy.run_path(file)
+        handler = runpy.run_path(handler_file)
         os.dup2(nowhere, 2)
         if "start" in handler:
             handler["start"](*arguments)
@@ -45,7 +56,7 @@ def main(file: str, timeout: float, memory: int, arguments: list[str]) -> None:
         signal.setitimer(signal.ITIMER_REAL, timeout)
         reply = handler["reply"](pickle.loads(request))
         if os.getpid() != worker:
-            os._exit(0)  # a copy that came of a fork in `reply` does not answer, too
+            os._exit(0)  # a process that `reply` forked must not answer as well
         signal.setitimer(signal.ITIMER_REAL, 0)
         spent = memory > 0 and _address_space() > memory / 2
         print(json.dumps([reply, spent]), file=replies, flush=True)
@@ -59,7 +70,7 @@ def _limit_memory(memory: int) -> None:
 
 
 def _address_space() -> int:
-    """Bytes of address space in use, which the memory limit is about; 0 where the system does not tell."""
+    """Return the bytes of address space in use, which MEMORY limits; 0 where the system does not tell."""
     if sys.platform != "linux":
         return 0
     with open("/proc/self/statm") as statm:

@@ -1,9 +1,13 @@
-"""What a worker of `python` runs: the code of one answer, once for each of its tests, in the sandbox.
+"""Runs in a worker of verifier `python`: runs the code of one answer, once for each of its tests, in the sandbox.
 
-A case is {"stdin": text}: the code as a program; {"call": name, "args": [...]}: a function of it, or a method of its
-class Solution; {"tests": code, "token": text}: code that runs after it. What comes out is the program's output, the
-function's result as JSON, the token. Its fingerprint is compared outside: the answer's code never meets what is
-expected, and no output is too long to be sent.
+A test is one of
+
+    {"stdin": text}                   run the code as a program; what counts is its output
+    {"call": name, "args": [...]}     call a function of it, or a method of its class Solution; the result, as JSON
+    {"tests": code, "token": text}    run the statements after it; the token, which is written where they end
+
+The reply holds a fingerprint of each of these outputs. It is compared in the trainer's process, so the answer's code
+never meets what is expected, and no output is too long to be sent.
 """
 
 from __future__ import annotations
@@ -27,16 +31,17 @@ from typing import Any, NoReturn
 
 SANDBOX = runpy.run_path(str(Path(__file__).with_name("sandbox.py")))
 FINGERPRINT = runpy.run_path(str(Path(__file__).with_name("fingerprint.py")))
-RESULT = 3  # the file number under which a function's result, or the token, is left
+RESULT = 3  # the file descriptor to which a function's result, or the token, is written
 
 
 def reply(request: dict[str, Any]) -> dict[str, Any]:
-    """{"outputs": ...} of a request {code, prelude, cases, seconds, limits}, or {"refused": why} without a sandbox.
+    """Run a request {code, prelude, cases, seconds, limits}; return {"outputs": ...}.
 
-    An output is a fingerprint for each case, None where that failed or time was over; outputs are None where all was
-    lost.
+    The outputs are a list with a fingerprint for each case, None where the case failed or no time was left. They are
+    None as a whole where the sandbox ended before it replied. Where there can be no sandbox, the reply is
+    {"refused": why}.
     """
-    with contextlib.ExitStack() as stack:  # files in memory, which the room itself may not make
+    with contextlib.ExitStack() as stack:  # files in memory, which code inside the sandbox may not make
         files = [
             stack.enter_context(os.fdopen(os.memfd_create(name), "w+b", buffering=0))
             for name in ("given", "printed", "result")
@@ -53,17 +58,17 @@ def reply(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _outputs(request: dict[str, Any], files: list[FileIO]) -> Iterator[str | None]:
-    """In the sandbox, as its first process: each case in a process of its own."""
+    """Run each case in a process of its own. This runs inside the sandbox, as its first process."""
     memory = request["limits"]["memory"]
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))  # this one reads what they leave
-    gc.freeze()  # so that a collection in them is not about all that is here
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))  # this process reads what the cases write
+    gc.freeze()  # so that garbage collection in the cases does not go through all objects of this process
     end = time.monotonic() + request["seconds"]
     for case in request["cases"]:
         yield _output(request, case, files, end) if time.monotonic() < end else None
 
 
 def _output(request: dict[str, Any], case: dict[str, Any], files: list[FileIO], end: float) -> str | None:
-    for file in files:  # no process is left that has them
+    for file in files:  # no process of an earlier case is left that has them open
         file.seek(0)
         file.truncate()
     given, printed, result = files
@@ -76,7 +81,7 @@ def _output(request: dict[str, Any], case: dict[str, Any], files: list[FileIO], 
         )
     exit_code = _exit_code(child, end)
     with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)  # all but this one; a fork under way does not get past it
+        os.kill(-1, signal.SIGKILL)  # all processes inside but this one; a fork that is under way is not missed
     with contextlib.suppress(ChildProcessError):
         while True:
             os.wait()
@@ -84,7 +89,7 @@ def _output(request: dict[str, Any], case: dict[str, Any], files: list[FileIO], 
 
 
 def _fingerprint(case: dict[str, Any], file: FileIO) -> str | None:
-    """That of what came out; None where a result is no JSON, or too deep or large to be read."""
+    """Return the fingerprint of what was written; None where a result is not JSON, or too deep or large to be read."""
     file.seek(0)
     try:
         text = file.readall().decode("utf-8", "replace")
@@ -94,7 +99,7 @@ def _fingerprint(case: dict[str, Any], file: FileIO) -> str | None:
 
 
 def _exit_code(child: int, end: float) -> int | None:
-    """That of a process that ends in time by itself, else None."""
+    """Return the exit code of a process that ends by itself before `end`, else None."""
     poll = select.poll()
     process = os.pidfd_open(child)
     try:
@@ -107,7 +112,7 @@ def _exit_code(child: int, end: float) -> int | None:
 
 
 def _become_the_answer(request: dict[str, Any], case: dict[str, Any], standard: list[int], result: int) -> NoReturn:
-    """Limit this process, give it its files and nothing else, run, and end as Python ends."""
+    """Limit this process, close all files but those it is given, run the case, and end as Python ends."""
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -116,7 +121,7 @@ def _become_the_answer(request: dict[str, Any], case: dict[str, Any], standard: 
         os.closerange(RESULT + 1, 1 << 16)
         for number, name in enumerate(("stdin", "stdout", "stderr")):
             file = os.fdopen(number, "w" if number else "r", closefd=False)
-            for bound in (name, f"__{name}__"):  # an answer may replace the first, and come back to the second
+            for bound in (name, f"__{name}__"):  # an answer may replace the first, and restore it from the second
                 setattr(sys, bound, file)
         SANDBOX["limit"](**request["limits"])
         try:
@@ -132,17 +137,17 @@ def _become_the_answer(request: dict[str, Any], case: dict[str, Any], standard: 
 
 
 def _end() -> None:
-    """What Python does at the end of a program, without taking itself down, which costs more than a short program."""
+    """Do what Python does at the end of a program, except for ending the interpreter, which would take long."""
     if "threading" in sys.modules:
-        sys.modules["threading"]._shutdown()  # waits for those that are not daemons
+        sys.modules["threading"]._shutdown()  # waits for all threads that are not daemons
     atexit._run_exitfuncs()
     if sys.stdout is not None and not getattr(sys.stdout, "closed", False):
         sys.stdout.flush()
     sys.stdout = sys.__stdout__
     gc.collect()
     vars(sys.modules["__main__"]).clear()
-    gc.collect()  # what was left open is flushed; twice, as Python does, for files in cycles
-    with contextlib.suppress(ValueError):  # it is closed, or detached
+    gc.collect()  # flushes what was left open; twice, as Python does, since files may be in cycles
+    with contextlib.suppress(ValueError):  # the output is closed, or detached
         if sys.stdout is not None:
             sys.stdout.flush()
 

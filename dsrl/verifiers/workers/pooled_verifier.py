@@ -1,4 +1,4 @@
-"""Verifiers whose checks run in worker processes."""
+"""The base class of verifiers whose checks run in worker processes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from typing import Any
 
 from dsrl.errors import ConfigError
 from dsrl.verifiers.verifier import Verifier
-from dsrl.verifiers.worker_pool import Worker, WorkerPool
+from dsrl.verifiers.workers.pool import Worker, WorkerPool
 
 _creation = threading.Lock()
 
 
 @dataclass(kw_only=True)
 class PooledVerifier(Verifier):
-    """Base of verifiers that ask processes, which a hostile answer may hang or crash at its own cost alone.
+    """Check responses in worker processes: one that hangs or crashes its worker loses its own reward and no other.
 
-    timeout: seconds of wall time a request. workers: processes, None for one a core, at most 8; they start at the first
-    score.
+    This is a base class. A subclass implements `worker`, and asks the workers by `ask_all`. The processes start at the
+    first score.
     """
 
     timeout: float = 5.0
+    """Seconds of wall time that the check of one response may take."""
     workers: int | None = None
+    """Number of worker processes; null: one for each core, at most 8."""
     _pool: WorkerPool | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a timeout or a number of workers that cannot be."""
+        """Raise ConfigError for an impossible timeout or number of workers."""
         name = type(self).__name__
         if not self.timeout > 0:
             raise ConfigError(f"verifier {name}: timeout must be above 0 seconds, not {self.timeout}")
@@ -37,11 +39,11 @@ class PooledVerifier(Verifier):
             )
 
     def worker(self) -> Worker:
-        """A worker as all of the pool are."""
+        """Describe the workers of the pool: one that has not started, of which all are copies."""
         raise NotImplementedError
 
     def ask_all(self, requests: Sequence[Any]) -> list[Any]:
-        """Replies in the order of the requests, None for each over which a worker was lost."""
+        """Return the replies in the order of the requests; None for each over which a worker was lost."""
         with _creation:
             if self._pool is None:
                 self._pool = WorkerPool(self.worker(), workers=self.workers)

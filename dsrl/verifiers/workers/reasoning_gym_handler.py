@@ -1,4 +1,4 @@
-"""What a worker of `reasoning_gym` runs for each [task, answer, entry]: the task's own scorer."""
+"""Runs in a worker of verifier `reasoning_gym`: scores an answer by the scorer of its task."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import reasoning_gym
 
 
 def reply(request: tuple[str, str, dict[str, Any]]) -> float | str:
-    """The score, or what is wrong with the task.
+    """Return the score of (task, answer, entry), or a message where there is no such task.
 
-    An entry of a file has lists where the task had tuples, and some scorers compare with ==: the better score of both
-    forms counts.
+    An entry that was read from a file has lists where the task had tuples, and some scorers compare with ==. So both
+    forms are scored, and the better score counts.
     """
     task, answer, entry = request
     try:
@@ -23,7 +23,7 @@ def reply(request: tuple[str, str, dict[str, Any]]) -> float | str:
     for form in (entry, _with_tuples(entry)):
         try:
             best = max(best, float(score(answer, form)))
-        except Exception:  # that form, or the answer, is not for this scorer
+        except Exception:  # the scorer cannot read the answer, or the entry in this form
             continue
     return best
 

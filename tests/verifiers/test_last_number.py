@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dsrl.verifiers.number import last_number
+from dsrl.verifiers.last_number import last_number
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,6 @@ def test_the_number_of_a_text(text: str, number: float | None) -> None:
 )
 def test_reading_takes_time_in_proportion_to_the_text(part: str) -> None:
     for text in (part * (20_000 // len(part)), "1" + part * (20_000 // len(part))):
-        started = time.monotonic()
+        started = time.thread_time()
         last_number(text)
-        assert time.monotonic() - started < 1
+        assert time.thread_time() - started < 1
