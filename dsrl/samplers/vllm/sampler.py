@@ -150,23 +150,21 @@ class VLLMSampler(Sampler):
             raise DSRLError("sampler vllm: the last sync of weights failed, and there are none to sample from")
         self._check_lengths(prompts, params)
         ends = self.end_token_ids | set(params.stop_token_ids)
+        copies = params.responses_per_prompt if params.temperature == 0 else 1  # vLLM draws one greedy response
         settings = {
-            "n": params.responses_per_prompt,
+            "n": params.responses_per_prompt // copies,
             "max_tokens": params.max_new_tokens,
             "temperature": params.temperature,
             "top_p": params.top_p,
             "top_k": params.top_k,
             "stop_token_ids": sorted(ends),
         }
-        if params.temperature == 0:  # vLLM refuses several greedy responses, which are equal
-            settings["n"] = 1
         seeds = [
             derive_seed(params.seed, params.iteration, prompt.position) % 2**62  # response i adds i to it
             for prompt in prompts
         ]
         token_ids = [list(prompt.token_ids) for prompt in prompts]
         found = self.process.generate(self.version, token_ids, seeds, settings)
-        copies = params.responses_per_prompt if params.temperature == 0 else 1
         return self._rollouts(prompts, [response for group in found for response in group * copies])
 
     def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
