@@ -2,8 +2,8 @@
 
     python examples/own_trainer.py [KEY=VALUE ...]
 
-One epoch is one iteration. PhaseScheduler writes the policy of a handoff into `checkpoints` in the Trainer's folder; the
-rest is yours to write.
+One epoch is one iteration. PhaseScheduler writes a checkpoint at the handoff, into `checkpoints` in the Trainer's folder;
+the rest is yours to write.
 """
 
 import sys
