@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.registry import build, names, register
+from dsrl.version import __version__
 
 if TYPE_CHECKING:
     from dsrl.conditions import Condition
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from dsrl.types import Counts, LossBatch, LossOutput, Metric, Prompt, Rollouts, SamplingParams
     from dsrl.verifiers import Verifier
 
-__version__ = "0.2.0"
 __all__ = [
     "Collector",
     "Condition",
@@ -80,6 +80,7 @@ __all__ = [
     "SamplingParams",
     "Scorer",
     "Verifier",
+    "__version__",
     "build",
     "build_trainer",
     "compose",

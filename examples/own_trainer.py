@@ -2,7 +2,7 @@
 
     python examples/own_trainer.py [KEY=VALUE ...]
 
-One epoch is one iteration. PhaseScheduler writes a checkpoint at the handoff, into `checkpoints` in the Trainer's folder;
+One epoch is one iteration. PhaseScheduler writes the policy of a handoff into `checkpoints` in the Trainer's folder;
 the rest is yours to write.
 """
 

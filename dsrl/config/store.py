@@ -11,7 +11,6 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-import dsrl
 from dsrl.config.schema import PhaseConfig, TrainSchema
 from dsrl.registry import KINDS, config_schema, load_plugins, names, parse_spec, registered_parts
 
@@ -24,7 +23,7 @@ _stored: dict[str, dict[str, Any]] = {}
 
 def config_dir() -> Path:
     """Find the folder of the YAML configs: inside the installed package, or beside it in a checkout."""
-    package = Path(dsrl.__file__).parent
+    package = Path(__file__).parents[1]
     return next(path for path in (package / "configs", package.parent / "configs") if path.is_dir())
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from dsrl.data.source import DataSource, Messages
 from dsrl.errors import ConfigError
 from dsrl.models.loading import load_tokenizer
 
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from dsrl.config.schema import ModelConfig
-    from dsrl.data.source import DataSource
-
-Messages = Sequence[Mapping[str, str]]
 
 
 @dataclass(kw_only=True)

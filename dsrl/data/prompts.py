@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dsrl.data.encoding import Messages, PromptEncoder
-from dsrl.data.source import Row
+from dsrl.data.encoding import PromptEncoder
+from dsrl.data.source import Messages, Row
 from dsrl.types import Prompt
 
 

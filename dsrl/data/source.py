@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsrl.data.encoding import Messages
+Messages = Sequence[Mapping[str, str]]
+"""A chat: a role and a content each."""
 
 OVERLONG = ("cut", "drop")
 """What may be done with a prompt that is too long."""

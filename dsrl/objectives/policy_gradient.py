@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from dsrl.objectives.kl import KL, KLPenalty
+from dsrl.objectives.kl import KL
+from dsrl.objectives.kl_penalty import KLPenalty
 from dsrl.objectives.objective import Objective
 from dsrl.registry import build
 from dsrl.types import LossBatch, LossOutput, Metric

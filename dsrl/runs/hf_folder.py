@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-import dsrl
 from dsrl.config.schema import LoraConfig, ModelConfig
 from dsrl.errors import ConfigError
 from dsrl.models.loading import load_tokenizer
@@ -19,6 +18,7 @@ from dsrl.models.sharded_loading import model_without_weights
 from dsrl.storage.atomic import atomic
 from dsrl.storage.checkpoint_files import read_checkpoint
 from dsrl.storage.safetensors_files import read_tensors, tensors_in
+from dsrl.version import __version__
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -121,7 +121,7 @@ def model_card(about: Mapping[str, Any]) -> str:
     data = config["data"] if isinstance(config["data"], str) else config["data"].get("train", config["data"]["name"])
     return (
         f"---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [dsrl, reinforcement-learning]\n---\n\n"
-        f"# {config['model']['name']}, trained with dsrl {dsrl.__version__}\n\n"
+        f"# {config['model']['name']}, trained with dsrl {__version__}\n\n"
         f"| | |\n|---|---|\n"
         f"| from | `{config['model']['name']}` |\n"
         f"| objectives | {names} |\n"

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import dsrl
 from dsrl.errors import DSRLError
 from dsrl.samplers.vllm.engine import end_group
 from dsrl.samplers.vllm.weights import Outbox
@@ -179,7 +178,7 @@ def common_environment() -> dict[str, str]:
 
     Its log holds errors only, since its warnings are about a tokenizer and weights that it is not meant to have.
     """
-    paths = [str(Path(dsrl.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
     compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
     return {
         "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", compiled),  # outlives the engine's folder

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import dsrl.verifiers.python.fingerprint as fingerprint
 from dsrl.errors import ConfigError
-from dsrl.verifiers.python import fingerprint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import dsrl.verifiers.python.fingerprint as fingerprint
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.registry import register
 from dsrl.types import Prompt
 from dsrl.verifiers.ground_truth import column_of, ground_truth_of
-from dsrl.verifiers.python import fingerprint
 from dsrl.verifiers.python.cases import Case, read_tests
 from dsrl.verifiers.workers.pool import Worker
 from dsrl.verifiers.workers.pooled_verifier import PooledVerifier
