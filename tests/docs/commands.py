@@ -15,9 +15,9 @@ from rich.console import Console
 
 import dsrl.evaluate
 import dsrl.export
+from dsrl.config.build import build_run_config
 from dsrl.config.command_line import search_path
 from dsrl.config.compose import check_command_line, compose
-from dsrl.config.run_config import RunConfig
 from dsrl.evaluation.config import compose_evaluation
 from dsrl.runs.fit import fit
 
@@ -120,7 +120,7 @@ def _check_train(words: list[str]) -> None:
     check_command_line(
         [*overrides, *folders],
         multirun="-m" in flags,
-        check=(lambda composed: None) if composes_alone else RunConfig.of,
+        check=(lambda composed: None) if composes_alone else build_run_config,
     )
 
 
