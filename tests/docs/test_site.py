@@ -44,7 +44,7 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     rooms = [dsrl.__name__, *(f"dsrl.{room.name}" for room in pkgutil.iter_modules(dsrl.__path__) if room.ispkg)]
     public = {f"{room}.{name}" for room in rooms for name in getattr(importlib.import_module(room), "__all__", ())}
     assert len(public) > 30
-    assert public - documented == set()
+    assert {name for name in public if "__" not in name} - documented == set()
 
 
 def test_the_configuration_has_every_key(site: Path) -> None:
