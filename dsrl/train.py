@@ -13,10 +13,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
 
+from dsrl.config.build import build_run_config
 from dsrl.config.command_line import search_path
 from dsrl.config.compose import check_command_line
 from dsrl.config.help import help_text
-from dsrl.config.run_config import RunConfig
 from dsrl.config.store import config_dir
 from dsrl.errors import ConfigError, DSRLError, print_error
 from dsrl.runs.start import check_run_dir
@@ -80,7 +80,7 @@ def _checked(given: Namespace) -> list[str]:
 
 
 def _check_start(composed: DictConfig) -> None:
-    check_run_dir(RunConfig.of(composed))
+    check_run_dir(build_run_config(composed))
 
 
 def _for_hydra(given: Namespace) -> list[str]:
@@ -103,7 +103,7 @@ def _job(composed: DictConfig) -> None:
     gc.freeze()
     gc.enable()
     try:
-        fit(RunConfig.of(composed))
+        fit(build_run_config(composed))
     except DSRLError as error:  # here, since Hydra would add a traceback
         sys.exit(print_error(error))
     except SystemExit as end:  # Lightning's, which takes Ctrl-C for a failure

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -48,6 +49,23 @@ def test_refused(arguments, message, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert (ended.value.code, out, len(err.splitlines())) == (2, "", 1)
     assert err.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("module", "argument", "message"),
+    [
+        ("dsrl.train", "objective=grp", "error: objective=grp: no such objective"),
+        ("dsrl.evaluate", "k=0", "error: k=0: must be at least 1"),
+        ("dsrl.export", "--nope", "usage: python -m dsrl.export"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules.*:RuntimeWarning")
+def test_every_command_is_a_module_that_runs(module, argument, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["python -m", argument])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(module, run_name="__main__")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(message)
 
 
 def test_an_option_that_is_none(monkeypatch, capsys):
@@ -109,9 +127,11 @@ def test_the_wheel_holds_the_configs_and_the_console_script(tmp_path):
         pytest.skip("build isolation cannot download hatchling")
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        assert "dsrl/configs/train.yaml" in wheel.namelist()
+        assert {"dsrl/configs/train.yaml", "dsrl/configs/callbacks/none.yaml", "dsrl/py.typed"} <= {*wheel.namelist()}
         scripts = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-        assert "dsrl-train = dsrl.train:main" in wheel.read(scripts).decode()
+        commands = wheel.read(scripts).decode()
+    for name in ("train", "evaluate", "export"):
+        assert f"dsrl-{name} = dsrl.{name}:main" in commands
 
 
 def test_what_only_composes_loads_no_library_of_models():

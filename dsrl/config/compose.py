@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.version import VersionBase
 from omegaconf import DictConfig
 
+from dsrl.config.build import build_run_config
 from dsrl.config.command_line import contradictions, jobs, read, spelled_out, swept
 from dsrl.config.explain import COMPOSITION_ERRORS, bad_choice, misplaced, what_is_wrong
 from dsrl.config.run_config import RunConfig
@@ -25,11 +26,11 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
     Takes the words of the command line. Raises ConfigError with every problem found, one a line.
     """
     with composing():
-        return RunConfig.of(compose_tree(overrides))
+        return build_run_config(compose_tree(overrides))
 
 
 def check_command_line(
-    overrides: Sequence[str], *, multirun: bool = False, check: Callable[[DictConfig], Any] = RunConfig.of
+    overrides: Sequence[str], *, multirun: bool = False, check: Callable[[DictConfig], Any] = build_run_config
 ) -> list[str]:
     """Compose and check every job that a command line asks for.
 

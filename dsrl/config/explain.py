@@ -12,7 +12,7 @@ from hydra import compose as hydra_compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -155,14 +155,16 @@ def _choice_problem(override: Override, error: Exception, composed: DictConfig) 
         )
     if "Could not override" in text or "Could not delete" in text:
         return f"{override.input_line}: {group} is not set yet; write +{group}=NAME"
-    known = list(getattr(error, "options", None) or options(group))
+    if not isinstance(error, MissingConfigException):  # the file is there, and what stands in it is wrong
+        key, cause = _key_of(error), error.__cause__ or error.__context__ or error
+        where = f"{cause.full_key}: " if isinstance(cause, OmegaConfBaseException) and cause.full_key else ""
+        return f"{override.input_line}: {unknown(key, composed) if key else f'{where}{_first_line(cause)}'}"
+    known = list(error.options or options(group))
     chosen = override.value()
     for name in chosen if isinstance(chosen, list) else [chosen]:
         if str(name) not in known:
             kind = "objective" if group in LATER_PHASES else group
             return f"{group}={name}: no such {kind}; there are {', '.join(known)}.{nearest(str(name), known)}"
-    if key := _key_of(error):
-        return f"{override.input_line}: {unknown(key, composed)}"
     return f"{override.input_line}: {_first_line(error)}"
 
 
@@ -186,7 +188,7 @@ def _value_problem(override: Override, error: Exception, composed: DictConfig) -
 
 def _key_of(error: Exception) -> str:
     """The key that is not there, where that is what an error says; nothing else."""
-    cause = error.__cause__
+    cause = error.__cause__ or error.__context__
     return str(cause.full_key) if isinstance(cause, ConfigKeyError | ConfigAttributeError) else ""
 
 
@@ -220,7 +222,7 @@ def _parameters(group: str, name: str) -> list[str]:
     return [field.name for field in dataclasses.fields(config_schema(group, name))]
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 

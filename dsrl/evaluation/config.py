@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from dsrl.config.build import built_fields, without_value
 from dsrl.config.checks import (
     ACCELERATORS,
     folder_problem,
@@ -24,7 +25,6 @@ from dsrl.config.checks import (
 from dsrl.config.compose import compose_tree, composing
 from dsrl.config.explain import options
 from dsrl.config.renamed import in_todays_words
-from dsrl.config.run_config import built_fields, without_value
 from dsrl.config.schema import ModelConfig, SamplingConfig, Settled
 from dsrl.data.source import DataSource
 from dsrl.errors import ConfigError

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dsrl.config.build import build_run_config_of
 from dsrl.config.run_config import RunConfig
 from dsrl.storage.checkpoint_files import UnreadableCheckpoint, read_checkpoint
 
@@ -37,4 +38,4 @@ def with_its_phases(config: RunConfig) -> RunConfig:
         return config
     earlier = {f"phase{before}": saved[f"phase{before}"] for before in range(2, number)}
     begins = {f"phase{number}": {**saved[f"phase{number}"], "objective": objective}}
-    return RunConfig.of_plain({**asked, "objective": saved["objective"], **earlier, **begins})
+    return build_run_config_of({**asked, "objective": saved["objective"], **earlier, **begins})

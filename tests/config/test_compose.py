@@ -14,9 +14,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.version import getbase
 from omegaconf import OmegaConf
 
+from dsrl.config.build import build_run_config
 from dsrl.config.command_line import jobs, read, search_path
 from dsrl.config.compose import check_command_line, compose
-from dsrl.config.run_config import RunConfig
 from dsrl.config.schema import TrainerConfig
 from dsrl.config.store import config_dir
 from dsrl.config.trainer_arguments import INSTEAD
@@ -92,7 +92,7 @@ def test_jobs_of_a_sweep_are_what_hydra_composes():
         "run_dir=x y",
     ]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        runs = [RunConfig.of(hydra_compose("train", job)) for job in jobs(read(spelled))]
+        runs = [build_run_config(hydra_compose("train", job)) for job in jobs(read(spelled))]
     assert [(run.phases[1].name, run.resolved["objective"]["surrogate"]) for run in runs] == [
         (name, surrogate)
         for name in ("grpo", "gspo")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from dsrl.config.build import build_run_config
 from dsrl.config.compose import check_command_line, compose
-from dsrl.config.run_config import RunConfig
 from dsrl.errors import ConfigError
 from dsrl.runs.start import check_run_dir
 
@@ -235,7 +235,7 @@ def test_a_sweep_is_refused_for_any_of_its_jobs():
 
 
 def start(composed):
-    check_run_dir(RunConfig.of(composed))
+    check_run_dir(build_run_config(composed))
 
 
 def test_an_existing_run_is_not_overwritten(tmp_path):

@@ -37,6 +37,7 @@ def test_new_keys_exist():
         ("refill: 2", "experiment=mine: refill is now called dynamic_sampling"),
         ("update: {max_tokens: 9}", "experiment=mine: update.max_tokens is now called update.micro_batch_tokens"),
         ("seeed: 2", "experiment=mine: unknown key 'seeed'. Did you mean 'seed'?"),
+        ("iterations: x", "experiment=mine: iterations: Value 'x' of type 'str' could not be converted to Integer"),
         ("trainer: {max_epochs: 2}", "experiment=mine: unknown key 'trainer.max_epochs': iterations says how long"),
     ],
 )

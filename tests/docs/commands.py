@@ -15,9 +15,9 @@ from rich.console import Console
 
 import dsrl.evaluate
 import dsrl.export
+from dsrl.config.build import build_run_config
 from dsrl.config.command_line import search_path
 from dsrl.config.compose import check_command_line, compose
-from dsrl.config.run_config import RunConfig
 from dsrl.evaluation.config import compose_evaluation
 from dsrl.runs.fit import fit
 
@@ -120,7 +120,7 @@ def _check_train(words: list[str]) -> None:
     check_command_line(
         [*overrides, *folders],
         multirun="-m" in flags,
-        check=(lambda composed: None) if composes_alone else RunConfig.of,
+        check=(lambda composed: None) if composes_alone else build_run_config,
     )
 
 
@@ -147,8 +147,9 @@ def _check_shell(command: Command) -> None:
         assert {*words[1:]} <= {*targets}, words
     elif words[0] in ("cat", "printf"):
         _run_shell(command)
-    elif words[0] == "pytest":
-        assert all((ROOT / word).exists() for word in words[1:] if "/" in word), words
+    elif "pytest" in (words[0], words[-2]):
+        found = [path for path in (Path(words[-1]), ROOT / words[-1]) if path.exists()]
+        assert found and re.search(r"^def test_", found[0].read_text(), re.MULTILINE), words
     elif words not in (["pre-commit", "install"], ["mkdocs", "build", "--strict"], ["mkdocs", "serve"]):
         raise ValueError(f"{command.text}: there is no check for it; mark the block 'snippet: run' or 'skip, REASON'")
 

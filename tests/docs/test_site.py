@@ -44,7 +44,7 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     rooms = [dsrl.__name__, *(f"dsrl.{room.name}" for room in pkgutil.iter_modules(dsrl.__path__) if room.ispkg)]
     public = {f"{room}.{name}" for room in rooms for name in getattr(importlib.import_module(room), "__all__", ())}
     assert len(public) > 30
-    assert public - documented == set()
+    assert {name for name in public if "__" not in name} - documented == set()
 
 
 def test_the_configuration_has_every_key(site: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_map_of_the_readme_is_that_of_the_tree() -> None:
     for line in tree.splitlines():
         first, _, rest = line.partition("  ")
         assert all((ROOT / name).exists() for name in first.split()), line
-        rooms.add(first.split("/")[1] if first.startswith("dsrl/") else "")
+        rooms |= {name.split("/")[1] for name in first.split() if name.startswith("dsrl/")}
         for name in re.findall(r"[\w/]+(?:\.py|\.yaml|/)(?=[\s,:;)]|$)", rest):
-            assert (ROOT / first / name).exists(), name
+            assert (ROOT / first.split()[0] / name).exists(), name
     assert rooms >= {room.name for room in pkgutil.iter_modules(dsrl.__path__) if room.ispkg}

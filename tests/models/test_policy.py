@@ -9,7 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from dsrl.loop.experience import contexts_in
 from dsrl.models.policy import Policy, left_pad
-from dsrl.types import Prompt
+from dsrl.types import Prompt, Rollouts
 
 torch.set_num_threads(1)
 
@@ -68,9 +68,17 @@ def scored(policy, contexts, responses, temperature=1.0):
 
 
 def in_space(space, prompts):
-    prompts = [Prompt(position=i, text="", token_ids=ids) for i, ids in enumerate(prompts)]
-    encoder = SimpleNamespace(start_token_id=START)
-    return contexts_in(space, prompts, encoder, responses=1, seed=0, iteration=0)
+    """The context of one response to each prompt."""
+    count = len(prompts)
+    rollouts = Rollouts(
+        prompts=[Prompt(position=i, text="", token_ids=ids) for i, ids in enumerate(prompts)],
+        tokens=torch.zeros(count, 1, dtype=torch.long),
+        mask=torch.ones(count, 1, dtype=torch.bool),
+        logprobs=torch.zeros(count, 1),
+        texts=[""] * count,
+        finish_reasons=["length"] * count,
+    )
+    return contexts_in(space, rollouts, SimpleNamespace(start_token_id=START), seed=0, iteration=0)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])

@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from dsrl import registry
 from dsrl.config.compose import compose
-from dsrl.config.run_config import LATER_PHASES
+from dsrl.config.store import LATER_PHASES
 from dsrl.errors import ConfigError
 from dsrl.registry import KINDS, load_plugins, registered_parts
 from dsrl.train import main

@@ -107,6 +107,6 @@ def test_a_run_that_is_out_of_time_saves_and_goes_on(tmp_path):
     run(compose([*line, "trainer.max_time='00:00:00:01'"]))
     (saved,) = (tmp_path / "run" / "checkpoints").glob("*.ckpt")
     done = int(saved.stem.removeprefix("iteration")) + 1
-    assert done < 50 and not (tmp_path / "run" / "hf").exists()
+    assert done < 50
     resumed = run(compose([*line, f"iterations={done + 1}", "resume=last"]))
-    assert resumed.current_epoch == done + 1 and (tmp_path / "run" / "hf").exists()
+    assert [row["iteration"] for row in resumed.metrics] == [*range(done + 1)]

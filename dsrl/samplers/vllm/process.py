@@ -173,6 +173,14 @@ def cpu_environment(cores: Sequence[int], workers: int) -> dict[str, str]:
     }
 
 
+def gpu_environment(devices: int) -> dict[str, str]:
+    """Make the engine's environment variables for the rank's own GPU and the next ones, `devices` together."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
+    first = torch.cuda.current_device()
+    return {"CUDA_VISIBLE_DEVICES": ",".join(visible[first : first + devices])}
+
+
 def common_environment() -> dict[str, str]:
     """Make the engine's environment variables for any device: quiet, alone, and able to import this package.
 

@@ -16,7 +16,7 @@ from dsrl.errors import DSRLError
 from dsrl.parallel.collectives import ranks_by_host, ranks_of_this_host
 from dsrl.registry import register
 from dsrl.samplers.sampler import Sampler
-from dsrl.samplers.vllm.process import EngineProcess, common_environment, cpu_environment
+from dsrl.samplers.vllm.process import EngineProcess, common_environment, cpu_environment, gpu_environment
 from dsrl.samplers.vllm.shared import SharedEngine
 from dsrl.seeding import derive_seed
 from dsrl.types import Prompt, Rollouts, SamplingParams
@@ -122,8 +122,12 @@ class VLLMSampler(Sampler):
         self.syncs = 0
         self.version: int | None = None
         self.asleep = False
-        environment = {**common_environment(), **(self._gpu_environment() if on_gpu else self._cpu_environment())}
-        arguments = (self._model_config(), self._generation_config(), self._arguments(on_gpu))
+        environment = {
+            **common_environment(),
+            **(gpu_environment(self.tensor_parallel_size) if on_gpu else self._cpu_environment()),
+        }
+        generation_config: dict[str, Any] = {}  # end tokens are given with every request
+        arguments = (self._model_config(), generation_config, self._arguments(on_gpu))
 
         def start() -> EngineProcess:
             return EngineProcess(environment, arguments, patience=self.start_timeout)
@@ -146,23 +150,21 @@ class VLLMSampler(Sampler):
             raise DSRLError("sampler vllm: the last sync of weights failed, and there are none to sample from")
         self._check_lengths(prompts, params)
         ends = self.end_token_ids | set(params.stop_token_ids)
+        copies = params.responses_per_prompt if params.temperature == 0 else 1  # vLLM draws one greedy response
         settings = {
-            "n": params.responses_per_prompt,
+            "n": params.responses_per_prompt // copies,
             "max_tokens": params.max_new_tokens,
             "temperature": params.temperature,
             "top_p": params.top_p,
             "top_k": params.top_k,
             "stop_token_ids": sorted(ends),
         }
-        if params.temperature == 0:  # vLLM refuses several greedy responses, which are equal
-            settings["n"] = 1
         seeds = [
             derive_seed(params.seed, params.iteration, prompt.position) % 2**62  # response i adds i to it
             for prompt in prompts
         ]
         token_ids = [list(prompt.token_ids) for prompt in prompts]
         found = self.process.generate(self.version, token_ids, seeds, settings)
-        copies = params.responses_per_prompt if params.temperature == 0 else 1
         return self._rollouts(prompts, [response for group in found for response in group * copies])
 
     def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
@@ -285,9 +287,6 @@ class VLLMSampler(Sampler):
             config["architectures"] = [type(self.policy.model).__name__]
         return config
 
-    def _generation_config(self) -> dict[str, Any]:
-        return {}  # end tokens are given with every request
-
     def _cpu_environment(self) -> dict[str, str]:
         """Bind the engine to this rank's share of the cores, so that engines do not compete for them.
 
@@ -299,10 +298,3 @@ class VLLMSampler(Sampler):
         first = (rank * share) % len(cores)
         end = first + share * (self.tensor_parallel_size if ranks > 1 else 1)
         return cpu_environment(cores[first:end], self.tensor_parallel_size)
-
-    def _gpu_environment(self) -> dict[str, str]:
-        """Show the engine the rank's own GPU, and the next ones if it is tensor-parallel."""
-        given = os.environ.get("CUDA_VISIBLE_DEVICES")
-        visible = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
-        first = torch.cuda.current_device()
-        return {"CUDA_VISIBLE_DEVICES": ",".join(visible[first : first + self.tensor_parallel_size])}
