@@ -70,10 +70,10 @@ def test_a_signal_saves_and_ends_well(start, train, tmp_path):
         os.kill(run.pid, number)  # the first rank alone: the others hear of it
         output, errors = run.communicate(timeout=60)
         assert run.returncode == (130 if number == signal.SIGINT else 0), errors[-3000:]
-        assert "stopped by a signal after" in output
         assert not (folder / "hf").exists()
         saved = max((folder / "checkpoints").glob("iteration*.ckpt"), key=lambda path: path.stat().st_mtime)
         done = read_checkpoint(saved)["dsrl"]["iterations_done"]
+        assert f"stopped after {done} of 400 iterations" in output
         assert [line["iteration"] for line in metrics(folder)] == list(range(done))
     train(*settings, f"iterations={done + 2}", "resume=last")
     assert [line["iteration"] for line in metrics(folder)] == list(range(done + 2))

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -244,13 +243,15 @@ while True:
 
 @engine
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_engine_ends_with_a_trainer_that_is_killed(workers):
+def test_the_engine_ends_with_a_trainer_that_is_killed(workers, tmp_path):
     here, shared_memory = str(Path(__file__).parent), set(os.listdir("/dev/shm"))
-    temporary = set(os.listdir(tempfile.gettempdir()))
-    trainer = subprocess.Popen([sys.executable, "-c", TRAINER, here, str(workers)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", TRAINER, here, str(workers)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    trainer = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert trainer.stdout is not None
     engine_group = int(trainer.stdout.readline())
     assert len(_running(engine_group)) >= workers
+    assert [path.name for path in tmp_path.glob("dsrl-engine-*")]
     trainer.kill()
     trainer.wait()
     trainer.stdout.close()
@@ -258,9 +259,8 @@ def test_the_engine_ends_with_a_trainer_that_is_killed(workers):
     while _running(engine_group) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _running(engine_group)
-    assert set(os.listdir("/dev/shm")) <= shared_memory
-    left = set(os.listdir(tempfile.gettempdir())) - temporary
-    assert not [name for name in left if name.startswith(("dsrl-engine-", "vllm_dist_"))]
+    assert not _left_in_shared_memory(shared_memory)
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(("dsrl-engine-", "vllm_dist_"))]
 
 
 RANK = """
@@ -300,9 +300,9 @@ def test_two_ranks_share_an_engine(tmp_path):
     errors = [rank.communicate()[1].decode() for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], errors
     deadline = time.monotonic() + 5
-    while set(os.listdir("/dev/shm")) - shared_memory and time.monotonic() < deadline:
+    while _left_in_shared_memory(shared_memory) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert set(os.listdir("/dev/shm")) <= shared_memory
+    assert not _left_in_shared_memory(shared_memory)
 
 
 def test_ranks_that_cannot_share_engines_evenly_are_told(monkeypatch):
@@ -314,6 +314,15 @@ def test_ranks_that_cannot_share_engines_evenly_are_told(monkeypatch):
     assert sampler_of()._ranks_that_share() == []
     monkeypatch.setattr("dsrl.samplers.vllm.sampler.ranks_by_host", lambda: [[0], [1]])
     assert sampler_of(tensor_parallel_size=4)._ranks_that_share() == []
+
+
+def _left_in_shared_memory(before):
+    """What is new in /dev/shm and belongs to no process that lives, as that of other engines does."""
+    used = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            used |= set(re.findall("/dev/shm/([^ \n]*)", Path(f"/proc/{pid}/maps").read_text()))
+    return set(os.listdir("/dev/shm")) - before - used
 
 
 def _running(group):
