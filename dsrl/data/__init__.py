@@ -11,7 +11,7 @@ of the question.
     mixture.py                 which row comes when
     curriculum.py              which rows are passed over
     encoding.py, prompts.py    from questions to token ids and prompts
-    datamodule.py              the prompts of each iteration, as a Lightning data module
+    iteration_batches.py       the prompts of each iteration, and others in their place (datamodule.py: for Lightning)
 """
 
 from dsrl.data import arithmetic, questions, reasoning_gym

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from transformers import PreTrainedModel
 
-from dsrl.data.datamodule import IterationBatches
 from dsrl.data.encoding import PromptEncoder
+from dsrl.data.iteration_batches import IterationBatches
 from dsrl.data.source import Row
 from dsrl.errors import ConfigError
 from dsrl.evaluation.config import EvaluationConfig, in_use

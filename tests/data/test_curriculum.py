@@ -6,7 +6,7 @@ import torch
 from dsrl.config.schema import CurriculumConfig, ModelConfig
 from dsrl.data import PromptEncoder, Row
 from dsrl.data.curriculum import Curriculum
-from dsrl.data.datamodule import IterationBatches
+from dsrl.data.iteration_batches import IterationBatches
 from dsrl.models.loading import load_tokenizer
 from dsrl.types import Metric, Prompt
 

@@ -7,7 +7,8 @@ import pytest
 
 from dsrl.config.schema import ModelConfig
 from dsrl.data import DataSource, PromptEncoder, Row
-from dsrl.data.datamodule import IterationBatches, OneIteration, PromptData
+from dsrl.data.datamodule import PromptData
+from dsrl.data.iteration_batches import IterationBatches, OneIteration
 from dsrl.errors import ConfigError
 from dsrl.models.loading import load_tokenizer
 
