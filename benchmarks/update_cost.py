@@ -116,7 +116,7 @@ class UpdateCost:
         contexts = [micro_batch.view.contexts[row] for row in micro_batch.rows.tolist()]
         size = sum(len(context) for context in contexts) + self.rollouts.tokens[micro_batch.rows].numel()
         self.passes += size * (3 if torch.is_grad_enabled() else 1)  # a backward costs two forwards
-        return self.scorer.compute_logprobs(micro_batch)
+        return self.scorer.score_tokens(micro_batch).logprobs
 
     def measure(self, update: Callable[[], None]) -> tuple[float, int, Tensor]:
         """Seconds, token passes (a backward counted as two) and the gradient of one update."""

@@ -16,7 +16,7 @@ from dsrl.loop.collector import RolloutBatch
 from dsrl.loop.mismatch import Correction
 from dsrl.objectives import Objective
 from dsrl.parallel.collectives import gather_rows
-from dsrl.registry import build, full_spec
+from dsrl.registry import build, full_spec, parse_spec
 from dsrl.seeding import derive_seed
 from dsrl.types import Metrics, Rollouts
 
@@ -51,6 +51,7 @@ class SpaceView:
     Args:
         rollouts: the responses.
         contexts: N token sequences, the context of each response.
+        space: its name, before the names of the metrics of its passes.
         temperature: log-probabilities are those of logits over this temperature.
         sampled_here: whether responses were drawn from the model after these contexts, unrestricted by top-p or top-k.
         correction: importance weights against the sampler; only where `sampled_here`.
@@ -61,6 +62,7 @@ class SpaceView:
 
     rollouts: Rollouts
     contexts: list[Sequence[int]]
+    space: str = ""
     temperature: float = 1.0
     sampled_here: bool = False
     correction: Correction | None = None
@@ -138,6 +140,11 @@ def contexts_in(
         for prompt in rollouts.prompts
     ]
     return [context or (encoder.start_token_id,) for context in contexts for _ in range(rollouts.responses_per_prompt)]
+
+
+def space_name(space: Any) -> str:
+    """Name a space for people: as it is registered, or as its function is called."""
+    return parse_spec("space", space)[0] if isinstance(space, str | Mapping) else getattr(space, "__name__", "space")
 
 
 def space_key(space: Any) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from dsrl.loop.metrics import add_metrics
 from dsrl.loop.micro_batches import MicroBatch
 from dsrl.loop.mismatch import mismatch_metrics
-from dsrl.types import Counts, LossBatch, LossOutput, Metrics
+from dsrl.models.head import TokenScores
+from dsrl.types import Counts, LossBatch, LossOutput, Metric, Metrics
+
+CERTAIN = 0.99
+"""A token with a greater probability is nearly certain: its gradient is small whatever its advantage."""
 
 
 def compute_loss(micro_batch: MicroBatch, logprobs: Tensor, counts: list[Counts]) -> LossOutput:
@@ -43,3 +49,20 @@ def compute_loss(micro_batch: MicroBatch, logprobs: Tensor, counts: list[Counts]
         loss = loss + term.weight * output.loss
         metrics = add_metrics(metrics, {f"{term.label}{name}": metric for name, metric in output.metrics.items()})
     return LossOutput(loss=loss, metrics=metrics)
+
+
+def score_metrics(micro_batch: MicroBatch, scores: TokenScores) -> Metrics:
+    """Measure a pass of the update, over the tokens that it scored, under the name of its space.
+
+    `SPACE/logprob` and `SPACE/entropy` are a token's, in nats; `SPACE/certain` is the share of tokens whose probability
+    is over 0.99. The tokens are those of the responses that the model scores for the objective.
+    """
+    if micro_batch.idle:
+        return {}
+    view, (logprobs, entropy) = micro_batch.view, scores
+    mask = view.rollouts.mask[micro_batch.rows, : logprobs.shape[1]].to(logprobs.device)
+    return {
+        f"{view.space}/logprob": Metric.mean(logprobs, mask),
+        f"{view.space}/entropy": Metric.mean(entropy, mask),
+        f"{view.space}/certain": Metric.mean(logprobs.detach() > math.log(CERTAIN), mask),
+    }

@@ -18,7 +18,7 @@ from dsrl.errors import ConfigError, DSRLError, nearest
 from dsrl.loop.accuracy import SampledAccuracy
 from dsrl.loop.collector import Collector
 from dsrl.loop.experience import Experience
-from dsrl.loop.loss import compute_loss
+from dsrl.loop.loss import compute_loss, score_metrics
 from dsrl.loop.metrics import add_metrics, reduce_metrics
 from dsrl.loop.micro_batches import OptimizerStep, optimizer_steps
 from dsrl.loop.mismatch import correction_of
@@ -107,11 +107,12 @@ class DSRLModule(L.LightningModule):
         total: float | Tensor = 0.0
         for number, micro_batch in enumerate(step.micro_batches, start=1):
             with accumulating(self.trainer.strategy, last=number == len(step.micro_batches)):
-                output = compute_loss(micro_batch, self.scorer.compute_logprobs(micro_batch), step.counts)
+                scores = self.scorer.score_tokens(micro_batch)
+                output = compute_loss(micro_batch, scores.logprobs, step.counts)
                 loss = output.loss * world_size()  # strategies average gradients over ranks
                 self.manual_backward(loss)
             total = total + loss.detach()
-            found.append(output.metrics)
+            found += [output.metrics, score_metrics(micro_batch, scores)]
         optimizer: Any = self.optimizers()
         if not step.keeps_nothing:
             for parameter in self.policy.parameters():

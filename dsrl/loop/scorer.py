@@ -12,10 +12,11 @@ from torch import Tensor
 
 from dsrl.data.encoding import PromptEncoder
 from dsrl.loop.collector import RolloutBatch
-from dsrl.loop.experience import Experience, SpaceView, compute_advantages, contexts_in, space_key
+from dsrl.loop.experience import Experience, SpaceView, compute_advantages, contexts_in, space_key, space_name
 from dsrl.loop.metrics import add_metrics
 from dsrl.loop.micro_batches import MicroBatch, cut
 from dsrl.loop.mismatch import Correction, mismatch_metrics
+from dsrl.models.head import TokenScores
 from dsrl.models.policy import Policy, left_pad
 from dsrl.objectives import KL, KLPenalty, Objective
 from dsrl.objectives.kl import k1
@@ -93,13 +94,14 @@ class Scorer:
         return SpaceView(
             rollouts=rollouts,
             contexts=contexts,
+            space=space_name(space),
             temperature=params.temperature,
             sampled_here=sampled_here,
             correction=self.correction if sampled_here else None,
         )
 
-    def compute_logprobs(self, micro_batch: MicroBatch, policy: Policy | None = None) -> Tensor:
-        """Compute log-probabilities [n, T] of a micro-batch's responses in its space; T is the longest of them.
+    def score_tokens(self, micro_batch: MicroBatch, policy: Policy | None = None) -> TokenScores:
+        """Compute log-probabilities and entropies [n, T] of a micro-batch's responses in its space; T is the longest.
 
         With gradient, of the policy, unless another model is given.
         """
@@ -107,15 +109,14 @@ class Scorer:
         longest = int(view.rollouts.lengths[rows].max())
         tokens, mask = (part[rows, :longest].to(self.device) for part in (view.rollouts.tokens, view.rollouts.mask))
         contexts = [view.contexts[row] for row in rows.tolist()]
-        logprobs: Tensor = (policy or self.policy)(contexts, tokens, mask, view.temperature)
-        return logprobs
+        return (policy or self.policy).score(contexts, tokens, mask, view.temperature)
 
     @torch.no_grad()
     def frozen_logprobs(self, policy: Policy, view: SpaceView, rows: Tensor) -> Tensor:
         """Compute log-probabilities [N, T] of some rows [N] bool without gradient, 0 elsewhere; on the CPU."""
         result = torch.zeros(view.rollouts.mask.shape)
         for micro_batch in cut(view, rows, self.micro_batch_tokens):
-            logprobs = self.compute_logprobs(micro_batch, policy).cpu()
+            logprobs = self.score_tokens(micro_batch, policy).logprobs.cpu()
             if not micro_batch.idle:
                 result = result.to(logprobs.dtype)
                 result[micro_batch.rows, : logprobs.shape[1]] = logprobs

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dsrl.models.head import TokenScores, score_hidden, score_in_chunks
 from dsrl.models.lora import merge_adapters
-from dsrl.parallel.sharding import full_parameters, is_sharded
+from dsrl.parallel.sharding import full_parameters, is_sharded, unwrapped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
 
 
 class Policy(nn.Module):
@@ -26,13 +29,22 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         _turn_dropout_off(model)
+        self.chunks = score_in_chunks(unwrapped(model))
+        if not self.chunks:
+            logger.warning("%s is scored with the logits of all tokens in memory", type(unwrapped(model)).__name__)
 
     def forward(
         self, contexts: Sequence[Sequence[int]], tokens: Tensor, mask: Tensor, temperature: float = 1.0
     ) -> Tensor:
-        """Compute log P(token | context, tokens before it) of every response token.
+        """Compute the log-probabilities [N, T] of responses; arguments are those of `score`."""
+        return self.score(contexts, tokens, mask, temperature).logprobs
 
-        Positions start at 0 with the context.
+    def score(
+        self, contexts: Sequence[Sequence[int]], tokens: Tensor, mask: Tensor, temperature: float = 1.0
+    ) -> TokenScores:
+        """Compute log P(token | context, tokens before it) of every response token, and the entropy there.
+
+        Positions start at 0 with the context. No more than a chunk of logits is held at a time (`dsrl.models.head`).
 
         Args:
             contexts: N sequences of token ids, at least one id each.
@@ -41,21 +53,29 @@ class Policy(nn.Module):
             temperature: the logits are divided by it; that of sampling.
 
         Returns:
-            [N, T], 0 where the mask is false: float64 of a float64 model, otherwise float32.
+            Both [N, T], 0 where the mask is false: float64 of a float64 model, otherwise float32.
         """
         contexts_ids, context_mask = left_pad(contexts, tokens.device)  # so that responses share their columns
         inputs = torch.cat([contexts_ids, tokens[:, :-1]], dim=1)
         seen = torch.cat([context_mask, torch.ones_like(mask[:, :-1])], dim=1)
+        scored = torch.zeros_like(inputs, dtype=torch.bool)  # the positions that predict a response token
+        scored[:, inputs.shape[1] - mask.shape[1] :] = mask
         ragged = not bool(context_mask.all())  # padding on the right comes after all that counts: causality hides it
-        logits = self._response_logits(
-            inputs,
-            attention_mask=seen.long() if ragged else None,
-            position_ids=(seen.long().cumsum(-1) - 1).clamp(min=0),
-            length=tokens.shape[1],
-        )
-        # Padding is left out before the softmax over V, the largest tensor of a pass.
-        chosen = F.cross_entropy(_tempered(logits[mask], temperature), tokens[mask], reduction="none")
-        return chosen.new_zeros(mask.shape).masked_scatter(mask, -chosen)
+        given = {
+            "input_ids": inputs,
+            "attention_mask": seen.long() if ragged else None,
+            "position_ids": (seen.long().cumsum(-1) - 1).clamp(min=0),
+            "use_cache": False,
+        }
+        targets = tokens[mask]
+        if self.chunks:
+            found = self.model(**given, scored=scored, targets=targets, temperature=temperature)
+        else:
+            length = mask.shape[1]
+            logits = self.model(**given, logits_to_keep=length).logits
+            kept = logits[:, logits.shape[1] - length :][mask]  # of no token at all, the model keeps every position
+            found = score_hidden(lambda part: part, kept, targets, temperature, vocabulary=logits.shape[-1])
+        return TokenScores(*(values.new_zeros(mask.shape).masked_scatter(mask, values) for values in found))
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the model's full parameters by their Hugging Face names, adapters merged, one at a time.
@@ -74,11 +94,6 @@ class Policy(nn.Module):
         """The device of the weights."""
         return self.model.device
 
-    def _response_logits(self, inputs: Tensor, *, length: int, **rest: Tensor | None) -> Tensor:
-        """Compute the logits [N, T, V] that predict the last `length` tokens; the head sees no other position."""
-        logits: Tensor = self.model(input_ids=inputs, use_cache=False, logits_to_keep=length, **rest).logits
-        return logits[:, logits.shape[1] - length :]  # of no token at all, the model keeps every position
-
 
 def left_pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Pad N sequences of token ids on the left with 0. Returns ids [N, P] long and their mask [N, P] bool."""
@@ -86,11 +101,6 @@ def left_pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[
     ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in sequences], device=device)
     lengths = torch.tensor([len(row) for row in sequences], device=device)
     return ids, torch.arange(width, device=device) >= (width - lengths)[:, None]
-
-
-def _tempered(logits: Tensor, temperature: float) -> Tensor:
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return logits if temperature == 1.0 else logits / temperature
 
 
 def _turn_dropout_off(model: nn.Module) -> None:

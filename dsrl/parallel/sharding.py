@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,11 @@ from dsrl.parallel.collectives import all_sum
 def is_sharded(model: nn.Module) -> bool:
     """Tell whether a rank holds only a part of the weights, so that a forward is a collective."""
     return any(isinstance(module, FSDPModule | FSDP1) for module in model.modules())
+
+
+def unwrapped(model: Any) -> Any:
+    """Take the model out of FSDP1's wrapper; any other as it is."""
+    return model.module if isinstance(model, FSDP1) else model
 
 
 def full_tensor(tensor: Tensor) -> Tensor:

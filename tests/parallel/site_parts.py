@@ -21,6 +21,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from dsrl import register
 from dsrl.data.arithmetic_world import write_trace
 from dsrl.data.encoding import PromptEncoder
+from dsrl.models import head
 from dsrl.models.policy import Policy
 from dsrl.parallel.watchdog import Watchdog
 from dsrl.samplers.hf import HFSampler
@@ -28,6 +29,7 @@ from dsrl.samplers.sampler import Sampler
 from dsrl.types import Prompt, Rollouts, SamplingParams
 from dsrl.verifiers.exact import Exact
 
+head.CHUNK_BYTES = 2**13  # so that the passes of the small model have several chunks, too
 Watchdog.__init__.__defaults__ = (0.5,)  # `beat`: a failure is known in half the time
 
 
