@@ -264,7 +264,7 @@ def test_the_engine_ends_with_a_trainer_that_is_killed(workers, temporary):
     trainer.wait()
     trainer.stdout.close()
     deadline = time.monotonic() + 5
-    while _running(engine_group) and time.monotonic() < deadline:
+    while (_running(engine_group) or _left_in_shared_memory(shared_memory)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _running(engine_group)
     assert not _left_in_shared_memory(shared_memory)
@@ -326,11 +326,11 @@ def test_ranks_that_cannot_share_engines_evenly_are_told(monkeypatch):
 
 def _left_in_shared_memory(before):
     """What is new in /dev/shm and belongs to no process that lives, as that of other engines does."""
-    used = set()
+    new, used = set(os.listdir("/dev/shm")) - before, set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             used |= set(re.findall("/dev/shm/([^ \n]*)", Path(f"/proc/{pid}/maps").read_text()))
-    return set(os.listdir("/dev/shm")) - before - used
+    return new - used
 
 
 def _running(group):
