@@ -57,14 +57,15 @@ def one_core() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests for several workers: slow ones first, each by itself, so that none is what all wait for at the
-    end; those with an engine one after the other, since they look at what engines leave behind; the rest by file.
+    """Order the tests for several workers: first those with an engine, one after the other, since they look at what
+    engines leave behind; then other slow ones, each by itself, so that none is what all wait for at the end; then the
+    rest, by file.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     for item in items:
         if item.get_closest_marker("vllm"):
-            item.add_marker(pytest.mark.xdist_group("vllm"))
+            item.add_marker(pytest.mark.xdist_group("engines"))
         elif not item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
     items.sort(key=lambda item: (not item.get_closest_marker("vllm"), not item.get_closest_marker("slow")))

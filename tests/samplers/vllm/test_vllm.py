@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -241,26 +242,33 @@ while True:
 """
 
 
+@pytest.fixture
+def temporary():
+    """A folder of a short name, since vLLM's workers meet at sockets in it: their paths may have 107 characters."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @engine
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_engine_ends_with_a_trainer_that_is_killed(workers, tmp_path):
+def test_the_engine_ends_with_a_trainer_that_is_killed(workers, temporary):
     here, shared_memory = str(Path(__file__).parent), set(os.listdir("/dev/shm"))
     command = [sys.executable, "-c", TRAINER, here, str(workers)]
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "TMPDIR": str(temporary)}
     trainer = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert trainer.stdout is not None
     engine_group = int(trainer.stdout.readline())
     assert len(_running(engine_group)) >= workers
-    assert [path.name for path in tmp_path.glob("dsrl-engine-*")]
+    assert [path.name for path in temporary.glob("dsrl-engine-*")]
     trainer.kill()
     trainer.wait()
     trainer.stdout.close()
     deadline = time.monotonic() + 5
-    while _running(engine_group) and time.monotonic() < deadline:
+    while (_running(engine_group) or _left_in_shared_memory(shared_memory)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _running(engine_group)
     assert not _left_in_shared_memory(shared_memory)
-    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(("dsrl-engine-", "vllm_dist_"))]
+    assert not [path.name for path in temporary.iterdir() if path.name.startswith(("dsrl-engine-", "vllm_dist_"))]
 
 
 RANK = """
@@ -318,11 +326,11 @@ def test_ranks_that_cannot_share_engines_evenly_are_told(monkeypatch):
 
 def _left_in_shared_memory(before):
     """What is new in /dev/shm and belongs to no process that lives, as that of other engines does."""
-    used = set()
+    new, used = set(os.listdir("/dev/shm")) - before, set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             used |= set(re.findall("/dev/shm/([^ \n]*)", Path(f"/proc/{pid}/maps").read_text()))
-    return set(os.listdir("/dev/shm")) - before - used
+    return new - used
 
 
 def _running(group):
