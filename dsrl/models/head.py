@@ -34,9 +34,9 @@ class TokenScores(NamedTuple):
 
 
 def score_in_chunks(model: PreTrainedModel) -> bool:
-    """Give a model's forward the arguments `scored`, `targets` and `temperature`, with which it returns TokenScores.
+    """Give a model's forward the arguments `tokens`, `mask` and `temperature`, with which it returns TokenScores.
 
-    It happens inside the forward, since a sharded model gathers its head only there. Without `scored`, the forward is
+    It happens inside the forward, since a sharded model gathers its head only there. Without `tokens`, the forward is
     what it was. Returns False, and leaves the model alone, where its forward does not call its base as a whole.
     """
     prefix = model.base_model_prefix
@@ -47,60 +47,30 @@ def score_in_chunks(model: PreTrainedModel) -> bool:
     return True
 
 
-def _forward(self: Any, *arguments: Any, scored: Tensor | None = None, **named: Any) -> Any:
-    """The forward of a model that scores in chunks. Nothing of the model is bound to it, so that it can be copied."""
-    if scored is None:
-        return type(self).forward(self, *arguments, **named)
-    targets, temperature = named.pop("targets"), named.pop("temperature")
-    output = getattr(self, self.base_model_prefix)(**named)
-    return score_hidden(
-        lambda hidden: _logits(self, output, hidden),
-        output.last_hidden_state[scored],
-        targets,
-        temperature,
-        vocabulary=self.config.get_text_config().vocab_size,
-    )
-
-
-def _logits(model: Any, output: Any, hidden: Tensor) -> Tensor:
-    """Run a model's own forward from hidden states [c, H] on: logits [c, V]. `output`: what its base gave."""
-    base = getattr(model, model.base_model_prefix)
-    given, calls = type(output)(**{**output, "last_hidden_state": hidden[None]}), 0
-
-    def instead(*arguments: Any, **named: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        return given
-
-    base.forward = instead
-    try:
-        logits: Tensor = type(model).forward(model, inputs_embeds=hidden[None], use_cache=False).logits
-    finally:
-        del base.forward
-    if calls != 1:
-        raise DSRLError(
-            f"{type(model).__name__} calls its {model.base_model_prefix} {calls} times in a forward: its head cannot be "
-            "applied alone"
-        )
-    return logits[0]
-
-
 def score_hidden(
-    logits_of: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, temperature: float, vocabulary: int
+    logits_of: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    tokens: Tensor,
+    mask: Tensor,
+    temperature: float,
+    vocabulary: int,
 ) -> TokenScores:
-    """Score n tokens from the hidden states that predict them.
+    """Score the tokens of N responses from the hidden states that predict them.
 
     Args:
-        logits_of: from hidden states [c, H] to logits [c, V].
-        hidden: [n, H].
-        targets: [n] long, the tokens.
+        logits_of: from hidden states [n, t, H] to logits [n, t, V].
+        hidden: [N, T, H].
+        tokens: [N, T] long.
+        mask: [N, T] bool, true on response tokens.
         temperature: the logits are divided by it.
         vocabulary: V, which says how many tokens are a chunk.
+
+    Returns:
+        Both [N, T], 0 where the mask is false.
     """
     again = False  # whether a chunk is computed for the backward pass
 
-    def score(part: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        logits = logits_of(part)
+    def score(logits: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         logits = logits if temperature == 1.0 else logits / temperature
         logprobs = -F.cross_entropy(logits, chosen, reduction="none")
@@ -118,17 +88,60 @@ def score_hidden(
             again = False
 
     size = max(1, CHUNK_BYTES // (4 * vocabulary))
-    if len(hidden) <= size:  # the logits of one chunk may stay
-        return TokenScores(*score(hidden, targets))
-    parts: list[tuple[Tensor, Tensor]] = [
-        checkpoint(
-            score,
-            part,
-            chosen,
-            use_reentrant=False,
-            preserve_rng_state=False,
-            context_fn=lambda: (nullcontext(), recomputing()),
+    found: tuple[Tensor, ...]
+    if mask.numel() <= size:  # one chunk, whose logits may stay
+        found = score(logits_of(hidden)[mask], tokens[mask])
+    else:
+        parts: list[tuple[Tensor, Tensor]] = [
+            checkpoint(
+                lambda part, chosen: score(logits_of(part[None])[0], chosen),
+                part,
+                chosen,
+                use_reentrant=False,
+                preserve_rng_state=False,
+                context_fn=lambda: (nullcontext(), recomputing()),
+            )
+            for part, chosen in zip(torch.split(hidden[mask], size), torch.split(tokens[mask], size), strict=True)
+        ]
+        found = tuple(torch.cat(column) for column in zip(*parts, strict=True))
+    return TokenScores(*(values.new_zeros(mask.shape).masked_scatter(mask, values) for values in found))
+
+
+def _forward(self: Any, *arguments: Any, tokens: Tensor | None = None, **named: Any) -> Any:
+    """The forward of a model that scores in chunks. Nothing of the model is bound to it, so that it can be copied."""
+    if tokens is None:
+        return type(self).forward(self, *arguments, **named)
+    mask, temperature = named.pop("mask"), named.pop("temperature")
+    output = getattr(self, self.base_model_prefix)(**named)
+    hidden = output.last_hidden_state
+    return score_hidden(
+        lambda part: _logits(self, output, part),
+        hidden[:, hidden.shape[1] - tokens.shape[1] :],
+        tokens,
+        mask,
+        temperature,
+        vocabulary=self.config.get_text_config().vocab_size,
+    )
+
+
+def _logits(model: Any, output: Any, hidden: Tensor) -> Tensor:
+    """Run a model's own forward from hidden states [n, t, H] on: logits [n, t, V]. `output`: what its base gave."""
+    base = getattr(model, model.base_model_prefix)
+    given, calls = type(output)(**{**output, "last_hidden_state": hidden}), 0
+
+    def instead(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return given
+
+    base.forward = instead
+    try:
+        logits: Tensor = type(model).forward(model, inputs_embeds=hidden, use_cache=False).logits
+    finally:
+        del base.forward
+    if calls != 1:
+        raise DSRLError(
+            f"{type(model).__name__} calls its {model.base_model_prefix} {calls} times in a forward: its head cannot "
+            "be applied alone"
         )
-        for part, chosen in zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
-    ]
-    return TokenScores(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return logits

@@ -58,8 +58,6 @@ class Policy(nn.Module):
         contexts_ids, context_mask = left_pad(contexts, tokens.device)  # so that responses share their columns
         inputs = torch.cat([contexts_ids, tokens[:, :-1]], dim=1)
         seen = torch.cat([context_mask, torch.ones_like(mask[:, :-1])], dim=1)
-        scored = torch.zeros_like(inputs, dtype=torch.bool)  # the positions that predict a response token
-        scored[:, inputs.shape[1] - mask.shape[1] :] = mask
         ragged = not bool(context_mask.all())  # padding on the right comes after all that counts: causality hides it
         given = {
             "input_ids": inputs,
@@ -67,15 +65,13 @@ class Policy(nn.Module):
             "position_ids": (seen.long().cumsum(-1) - 1).clamp(min=0),
             "use_cache": False,
         }
-        targets = tokens[mask]
         if self.chunks:
-            found = self.model(**given, scored=scored, targets=targets, temperature=temperature)
-        else:
-            length = mask.shape[1]
-            logits = self.model(**given, logits_to_keep=length).logits
-            kept = logits[:, logits.shape[1] - length :][mask]  # of no token at all, the model keeps every position
-            found = score_hidden(lambda part: part, kept, targets, temperature, vocabulary=logits.shape[-1])
-        return TokenScores(*(values.new_zeros(mask.shape).masked_scatter(mask, values) for values in found))
+            scores: TokenScores = self.model(**given, tokens=tokens, mask=mask, temperature=temperature)
+            return scores
+        length = mask.shape[1]
+        logits = self.model(**given, logits_to_keep=length).logits
+        logits = logits[:, logits.shape[1] - length :]  # of no token at all, the model keeps every position
+        return score_hidden(lambda part: part, logits, tokens, mask, temperature, vocabulary=logits.shape[-1])
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the model's full parameters by their Hugging Face names, adapters merged, one at a time.
