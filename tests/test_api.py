@@ -6,14 +6,21 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SMALL
 
 import dsrl
 from dsrl import compose, evaluate, fit
 from dsrl.errors import ConfigError
 from dsrl.loop.module import DSRLModule
 
-TINY_RUN = (*SMALL, "prompts_per_iteration=2", "responses_per_prompt=2", "iterations=2", "data.val_size=2")
+TINY_RUN = (
+    "iterations=2",
+    "prompts_per_iteration=2",
+    "responses_per_prompt=2",
+    "data.train_size=50",
+    "data.val_size=2",
+    "validation.k=2",
+    "logger=none",
+)
 
 
 def test_every_public_name_is_there():

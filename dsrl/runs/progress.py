@@ -47,7 +47,8 @@ class Progress(L.Callback):
             self.console.print(
                 f"[bold]dsrl[/]  {escape(config.model.name)} ({size / 1e6:.1f}M parameters) on {module.device.type}, "
                 f"{config.iterations} iterations of {config.prompts_per_iteration} prompts x "
-                f"{config.responses_per_prompt} responses\nrun folder: {escape(str(self.folder))}"
+                f"{config.responses_per_prompt} responses\nrun folder: {escape(str(self.folder))}",
+                soft_wrap=True,
             )
             self.bar.start()
             self.task = self.bar.add_task("validation", total=module.config.iterations, status="")
@@ -117,6 +118,7 @@ class Progress(L.Callback):
             f"done in {minutes:.0f} min {seconds:.0f} s: {self.folder}/metrics.jsonl, samples.jsonl, "
             f"hf/ (the policy, for AutoModelForCausalLM.from_pretrained)",
             markup=False,
+            soft_wrap=True,
         )
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -125,7 +127,7 @@ class Progress(L.Callback):
         if self.task is not None and isinstance(exception, KeyboardInterrupt):
             done = f"{trainer.current_epoch} of {trainer.max_epochs} iterations"
             goes_on = f"run_dir={self.folder} resume=last goes on from the newest checkpoint"
-            self.console.print(f"interrupted after {done}; {goes_on}", markup=False)
+            self.console.print(f"interrupted after {done}; {goes_on}", markup=False, soft_wrap=True)
 
 
 def _shown(module: DSRLModule) -> list[tuple[str, float]]:

@@ -25,7 +25,7 @@ FENCE = re.compile(  # a block, and the first word after the fence, its language
 )
 PYTHON = {"", "python", "python3", "py", "py3"}
 MIB = 2**20
-PROBE = "import decimal\nprint(2)"
+PROBE = "import decimal, os, sys\nprint(2 if os.access(sys.executable, os.X_OK) else 1)"
 ENOUGH = 10.0  # seconds in which PROBE ends on any machine
 HELP = (
     "It is made of Linux namespaces: run as root with CAP_SYS_ADMIN, or as a user who may make user namespaces "
@@ -105,6 +105,11 @@ class Python(PooledVerifier):
             return str(reply["refused"]) if reply else "its process was lost"
         if reply["outputs"] == [fingerprint.of_lines("2")]:
             return None
+        if reply["outputs"] == [fingerprint.of_lines("1")]:
+            return (
+                f"its programs run as a user of their own, who may not reach Python's environment, {sys.prefix}, and "
+                "could import nothing from it: let every user into each folder on the way (chmod o+rx), or move it"
+            )
         return "a program that prints 2 fails in it (is Python's folder readable by all users?)"
 
     def worker(self) -> Worker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -277,3 +278,15 @@ def test_tests_that_cannot_be_read_are_the_users_error(verifier: Python, make_ro
 def test_impossible_parameters(parameters: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build("verifier", {"name": "python", **parameters})
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, whose programs run as somebody else")
+def test_an_environment_that_is_closed_to_others_is_named(tmp_path, monkeypatch) -> None:
+    """Its programs could import no package, and right ones would score 0."""
+    if problems := Python().check():
+        pytest.skip(problems[0])
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "python").symlink_to(os.path.realpath(sys.executable))
+    monkeypatch.setattr(sys, "executable", str(closed / "python"))
+    assert "may not reach Python's environment" in Python().check()[0]
