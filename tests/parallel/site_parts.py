@@ -34,11 +34,11 @@ Watchdog.__init__.__defaults__ = (0.5,)  # `beat`: a failure is known in half th
 
 
 def _wait_less(watchdog: Watchdog, trainer: L.Trainer, module: L.LightningModule) -> None:
-    """From the first iteration on, wait for other ranks as many seconds as this variable says, not `trainer.timeout`,
-    which has to be long enough for all of them to start on a busy machine."""
-    if seconds := os.environ.get("TIMEOUT_OF_ITERATIONS"):
-        watchdog.timeout = float(seconds)
-        _set_pg_timeout(timedelta(seconds=watchdog.timeout))
+    """From the first iteration on, wait for other ranks as many seconds as the variable says, for a sign of life and in
+    a collective, not `trainer.timeout`, which has to be long enough for all of them to start on a busy machine."""
+    if given := os.environ.get("TIMEOUTS"):
+        watchdog.timeout, collective = map(float, given.split())
+        _set_pg_timeout(timedelta(seconds=collective))
 
 
 Watchdog.on_train_start = _wait_less

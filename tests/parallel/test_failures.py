@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 TIMEOUT = 8  # seconds that ranks wait for each other, once all have started
+SIGN_FIRST, COLLECTIVE_FIRST = f"{TIMEOUT} {TIMEOUT + 12}", f"{TIMEOUT + 12} {TIMEOUT}"  # which timeout finds a hang
 ENDLESS = ("iterations=100000", "trainer.devices=2", "checkpoint.every=0")
 
 
@@ -29,9 +30,9 @@ def wait_for(condition, seconds):
     return time.monotonic() - began
 
 
-def two_ranks(start, folder, *overrides):
+def two_ranks(start, folder, *overrides, timeouts=COLLECTIVE_FIRST):
     """A run under way, and its ranks' processes."""
-    run = start(*ENDLESS, f"run_dir={folder}", *overrides, environment={"TIMEOUT_OF_ITERATIONS": str(TIMEOUT)})
+    run = start(*ENDLESS, f"run_dir={folder}", *overrides, environment={"TIMEOUTS": timeouts})
     lines = folder / "metrics.jsonl"
     wait_for(lambda: run.poll() is not None or (lines.exists() and lines.read_text().count("\n") >= 2), 120)
     assert run.poll() is None, run.communicate(timeout=20)
@@ -41,16 +42,17 @@ def two_ranks(start, folder, *overrides):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("how", "rank", "strategy"),  # any two of them in every combination
+    ("how", "rank", "strategy", "timeouts"),
     [
-        (signal.SIGKILL, 0, "ddp"),
-        (signal.SIGKILL, 1, "fsdp"),
-        (signal.SIGSTOP, 0, "fsdp"),
-        (signal.SIGSTOP, 1, "ddp"),
+        (signal.SIGKILL, 0, "ddp", COLLECTIVE_FIRST),
+        (signal.SIGKILL, 1, "fsdp", COLLECTIVE_FIRST),
+        (signal.SIGSTOP, 0, "fsdp", COLLECTIVE_FIRST),
+        (signal.SIGSTOP, 1, "ddp", SIGN_FIRST),
+        (signal.SIGSTOP, 1, "fsdp", COLLECTIVE_FIRST),
     ],
 )
-def test_a_peer_that_dies_or_hangs(how, rank, strategy, start, tmp_path, record_property):
-    run, ranks = two_ranks(start, tmp_path / "run", f"trainer={strategy}")
+def test_a_peer_that_dies_or_hangs(how, rank, strategy, timeouts, start, tmp_path, record_property):
+    run, ranks = two_ranks(start, tmp_path / "run", f"trainer={strategy}", timeouts=timeouts)
     os.kill(ranks[rank], how)
     bound = 10 if how == signal.SIGKILL else TIMEOUT + 12
     seconds = wait_for(lambda: all(map(ends, ranks)), bound)

@@ -15,6 +15,7 @@ from dsrl.models.policy import Policy
 from dsrl.types import Prompt, SamplingParams
 
 pytestmark = [
+    pytest.mark.usefixtures("one_core"),
     pytest.mark.slow,
     pytest.mark.vllm,
     pytest.mark.smollm2,
@@ -28,7 +29,7 @@ NEW = 16
 
 def fresh(folder, prompts, connection):
     """Greedy tokens and their log-probabilities from vLLM's own loading of a folder; a process of its own."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
     from vllm import LLM
     from vllm import SamplingParams as Params
 
