@@ -34,7 +34,7 @@ class RunFolder(L.Callback):
     def __init__(self, folder: Path, *, config: Mapping[str, Any], samples: int) -> None:
         self.folder, self.config, self.samples = folder, config, samples
         self._lines: list[dict[str, Any]] = []  # of the iteration under way: its own, and that of the validation after
-        self._logged: dict[str, Any] = {}  # by other callbacks, until now
+        self._logged: dict[str, Any] = {}  # before the iteration under way
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Make the folder and write config.yaml."""
@@ -55,6 +55,10 @@ class RunFolder(L.Callback):
         self._cut(
             trainer, lambda line: line["iteration"] < first + ("reward/mean" not in line and "prompt" not in line)
         )
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember what has been logged before this iteration."""
+        self._logged = dict(trainer.callback_metrics)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -81,12 +85,11 @@ class RunFolder(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the iteration's line, and that of the validation after it."""
-        module, logged = DSRLModule.of(pl_module), dict(trainer.callback_metrics)
+        module = DSRLModule.of(pl_module)
         own = {*module.metrics, *module.validated, "phase", "step"}
-        # What was logged in an earlier iteration and not in this one is the same object as it was then.
-        fresh = {key: value for key, value in logged.items() if self._logged.get(key) is not value}
+        # What was logged in an earlier iteration and not in this one is the same object as when this one began.
+        fresh = {key: value for key, value in trainer.callback_metrics.items() if self._logged.get(key) is not value}
         self._lines[0] |= {key: float(value) for key, value in fresh.items() if key not in own}
-        self._logged = logged
         self._write_lines(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -69,13 +69,13 @@ def test_two_phases_leave_a_complete_run_folder(fit, tmp_path):
 
 def test_each_phase_runs_only_the_passes_that_its_objective_needs(fit, monkeypatch):
     seen: list[tuple[int, set[int], bool]] = []
-    forward = Policy.forward
+    score = Policy.score
 
     def spy(self, contexts, tokens, mask, temperature=1.0):
         seen.append((len(contexts), {len(context) for context in contexts}, torch.is_grad_enabled()))
-        return forward(self, contexts, tokens, mask, temperature)
+        return score(self, contexts, tokens, mask, temperature)
 
-    monkeypatch.setattr(Policy, "forward", spy)
+    monkeypatch.setattr(Policy, "score", spy)
     module = fit("objective=nsr_prerl", "iterations=1", "validation.every=0")
     # one start token, no pass without gradient for old log-probabilities, and no row that is not kept
     assert all(contexts == {1} and graded for _, contexts, graded in seen)

@@ -134,6 +134,8 @@ class Log(L.Callback):
 
     def on_train_epoch_end(self, trainer, module):
         self.log("mine/epoch", 10.0 + module.iteration)
+        if module.iteration == 1:
+            self.log("mine/once an epoch", 8.0)
 
 
 def test_what_a_callback_logs_is_in_the_iterations_line(fit, tmp_path):
@@ -143,6 +145,7 @@ def test_what_a_callback_logs_is_in_the_iterations_line(fit, tmp_path):
     assert [row["mine/step"] for row in rows] == [0, 1, 2]
     assert [row["mine/epoch"] for row in rows] == [10, 11, 12]
     assert [row.get("mine/once") for row in rows] == [None, 7, None]
+    assert [row.get("mine/once an epoch") for row in rows] == [None, 8, None]
     assert [("reward/mean" in line, line["iteration"]) for line in lines] == [
         (False, 0),
         (True, 0),
@@ -159,3 +162,10 @@ def test_a_callback_of_lightnings_ends_the_run_with_its_policy(fit, tmp_path):
     assert module.trainer.current_epoch == 2
     assert (tmp_path / "run" / "hf" / "config.json").is_file()
     assert (tmp_path / "run" / "checkpoints" / "iteration1.ckpt").is_file()
+
+
+def test_what_a_phase_alone_measures_is_in_its_lines_alone(fit, tmp_path):
+    fit("objective=nsr_prerl", "+phase2=grpo", "phase2.start=2", "validation.every=0", "iterations=4")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    spaces = [{key.partition("/")[0] for key in row} & {"marginal", "conditional"} for row in rows]
+    assert spaces == [{"marginal"}, {"marginal"}, {"conditional"}, {"conditional"}]

@@ -169,7 +169,7 @@ def test_a_result_too_deep_to_be_read_is_a_failure(verifier: Python, make_rollou
     [
         ({"prelude": "import nosuch"}, "prelude must be code that runs .* this one does not: 'import nosuch'"),
         ({"prelude": "("}, "prelude must be code that runs .* this one does not: '\\('"),
-        ({"timeout": 0.001}, "timeout=0.001 is too short here for prelude and a program that prints 2"),
+        ({"timeout": 1e-6}, "timeout=1e-06 is too short here for prelude and a program that prints 2"),
     ],
 )
 def test_what_makes_every_answer_wrong_is_named(verifier: Python, parameters: dict[str, object], message: str) -> None:
