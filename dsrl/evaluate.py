@@ -27,6 +27,7 @@ from rich.console import Console
 
 from dsrl.errors import ConfigError, DSRLError, print_error
 from dsrl.runs.terminal import terminal
+from dsrl.storage.atomic import atomic
 
 
 def main() -> None:
@@ -90,10 +91,10 @@ def _compare(overrides: Sequence[str], console: Console) -> None:
     console.print(comparison_table(found, *folders))
     for target in targets:
         path = Path(target).expanduser() / "comparison.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
         first, second = map(str, folders)
         written = {"first": first, "second": second, "results": comparison_values(found)}
-        path.write_text(json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        with atomic(path) as partial:
+            partial.write_text(json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 class _Parser(ArgumentParser):

@@ -148,8 +148,7 @@ def _draw(
     a folder that can be used again.
     """
     policy = Policy(_model(config)).to(_device(config.accelerator)).requires_grad_(False).eval()
-    positions = getattr(policy.model.config, "max_position_embeddings", None)
-    encoder = encoder.leaving_room(positions, config.sampling.max_new_tokens, config.sampler.max_length)
+    encoder = encoder.leaving_room(policy.positions, config.sampling.max_new_tokens, config.sampler.max_length)
     prompts, collector = _prompts(sets, encoder, config), Collector(sampler=config.sampler, verifier=config.verifier)
     bar = progress_bar(console)
     right = samples = 0.0
@@ -163,13 +162,13 @@ def _draw(
                 params = SamplingParams.of(config.sampling, encoder, batch.k, seed=seed)
                 lines = _lines(batch.set, collector.collect(prompts[batch.set][batch.number], params))
                 if file.empty:
-                    (config.run_dir / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(_kept(config))))
+                    with atomic(config.run_dir / "config.yaml") as partial:
+                        partial.write_text(OmegaConf.to_yaml(OmegaConf.create(_kept(config))))
                 file.append(lines)
                 right, samples = right + sum(line["reward"] for line in lines), samples + len(lines)
                 bar.update(task, advance=batch.questions, status=f"{batch.set}  reward {right / samples:.3f}")
     finally:
-        config.sampler.close()
-        close_all([config.verifier])
+        close_all([config.sampler, config.verifier])
 
 
 def _model(config: EvaluationConfig) -> PreTrainedModel:

@@ -225,9 +225,8 @@ class DSRLModule(L.LightningModule):
         self.policy = Policy(models[0])
         if config.needs_reference:
             self.reference = Policy(models[1]).requires_grad_(False).eval()
-        positions = getattr(self.policy.model.config, "max_position_embeddings", None)
         longest = max(phase.sampling.max_new_tokens for phase in config.phases)
-        self.encoder = self.encoder.leaving_room(positions, longest, self.sampler.max_length)
+        self.encoder = self.encoder.leaving_room(self.policy.positions, longest, self.sampler.max_length)
         self.sampler.setup(self.policy, self.encoder)
         self.scorer = Scorer(
             policy=self.policy,
@@ -253,7 +252,8 @@ class DSRLModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Check that the trainer runs the loop as the configuration says. Raises ConfigError where it does not."""
-        trainer, config, _ = self.trainer, self.config, self.data
+        trainer, config = self.trainer, self.config
+        _ = self.data  # refuses any other data module
         if trainer.max_epochs != config.iterations:
             raise ConfigError(
                 f"Trainer(max_epochs={trainer.max_epochs}): an epoch is an iteration, and the configuration has "

@@ -41,9 +41,9 @@ class Scorer:
         micro_batch_tokens: padded tokens in a micro-batch.
         several_steps: whether more than one optimizer step uses a batch. Log-probabilities of the policy that sampled
             are then computed beforehand; else the first forward of the update gives them.
-        device: where passes run.
         mismatch_every: iterations between measurements of the sampler's log-probabilities where no pass of the
             objective shows them; 0 measures none.
+        device: where passes run.
     """
 
     policy: Policy

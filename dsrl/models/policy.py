@@ -86,6 +86,12 @@ class Policy(nn.Module):
         return is_sharded(self.model)
 
     @property
+    def positions(self) -> int | None:
+        """How many tokens the model has positions for; None: any number."""
+        found: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        return found
+
+    @property
     def device(self) -> torch.device:
         """The device of the weights."""
         return self.model.device

@@ -43,8 +43,7 @@ class LoopStrategy(Strategy):
 
     def models(self, config: ModelConfig, copies: int) -> list[Any]:
         """Load the model and place `copies` of it on this rank."""
-        model = load_model(config)
-        return [self.place(each) for each in (model, *(copy.deepcopy(model) for _ in range(copies - 1)))]
+        return [self.place(model) for model in _load_copies(config, copies)]
 
     def place(self, model: Any) -> Any:
         """Put the model into the form in which this rank holds it."""
@@ -163,6 +162,10 @@ def place_models(strategy: Strategy, config: ModelConfig, copies: int) -> list[A
             f"Trainer(strategy={type(strategy).__name__}): several ranks need a strategy of dsrl, which `dsrl.fit` "
             "chooses by trainer.strategy; a Trainer of your own can have strategy=dsrl.strategy_for(config)"
         )
+    return _load_copies(config, copies)
+
+
+def _load_copies(config: ModelConfig, copies: int) -> list[Any]:
     model = load_model(config)
     return [model, *(copy.deepcopy(model) for _ in range(copies - 1))]
 

@@ -72,7 +72,7 @@ class RunFolder(L.Callback):
         collected = module.experience.batch
         responses = len(collected.rollouts.texts)
         stride = max(1, responses // max(1, self.samples))
-        for row in range(0, responses, stride)[: self.samples]:
+        for row in range(0, responses, stride)[: self.samples] if trainer.is_global_zero else ():
             self._append(trainer, "samples.jsonl", {**head, **collected.record(row)})
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

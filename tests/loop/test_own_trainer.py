@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 
 import lightning as L
 import pytest
+import torch.distributed as dist
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger
 
@@ -91,7 +93,18 @@ def test_other_data_is_refused(config, tmp_path):
         trainer_of(tmp_path, PhaseScheduler(config.phases)).fit(DSRLModule(config), datamodule=Own())
 
 
-def test_a_strategy_that_cannot_hold_the_loop_is_refused(config, tmp_path):
+@pytest.fixture
+def as_before():
+    """Lightning leaves the address of its process group in the environment, where later processes would take it."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def test_a_strategy_that_cannot_hold_the_loop_is_refused(config, tmp_path, as_before):
     trainer = trainer_of(tmp_path, PhaseScheduler(config.phases), strategy="ddp")
     with pytest.raises(ConfigError, match=r"Trainer\(strategy=DDPStrategy\).*strategy=dsrl.strategy_for\(config\)"):
         trainer.fit(DSRLModule(config), datamodule=PromptData.of(config))
