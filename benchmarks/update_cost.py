@@ -12,6 +12,7 @@ in turn, and the ratio is that of each pair.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, help="B (default 32; SmolLM2 4)")
     parser.add_argument("--responses", type=int, default=8, help="G")
     parser.add_argument("--tokens", type=int, help="response length (default 80; SmolLM2 100)")
-    parser.add_argument("--max-tokens", type=int, default=4096, help="padded tokens in a micro-batch")
+    parser.add_argument("--max-tokens", type=int, default=4096, help="tokens in a micro-batch")
     parser.add_argument("--pairs", type=int, help="paired timings (default 7; SmolLM2 3)")
     arguments = parser.parse_args()
     small = arguments.model == "tiny"
@@ -98,23 +99,27 @@ class UpdateCost:
             view.old_logprobs = torch.zeros(self.rollouts.mask.shape)
             with torch.no_grad():
                 for micro_batch in self.cut(view):
-                    view.old_logprobs[micro_batch.rows] = self.score(micro_batch)
+                    for _, numbers in micro_batch.home:
+                        view.old_logprobs[numbers] = self.score(micro_batch)
         step = self.step()
-        for first, second in zip(self.cut(conditional), self.cut(self.marginal), strict=True):
-            loss = (self.score(first).sum() * 0.0) + compute_loss(second, self.score(second), step.counts).loss
+        for micro_batch in self.cut(conditional):
+            (self.score(micro_batch).sum() * 0.0).backward()  # type: ignore[no-untyped-call]
+        for micro_batch in self.cut(self.marginal):
+            loss = compute_loss(micro_batch, self.score(micro_batch), step.counts).loss
             loss.backward()  # type: ignore[no-untyped-call]
         self.marginal.old_logprobs = None
 
     def step(self) -> OptimizerStep:
-        (step,) = optimizer_steps(self.experience, micro_batch_tokens=self.max_tokens)
+        (step,) = optimizer_steps(self.experience, layout=self.scorer.layout)
         return step
 
     def cut(self, view: SpaceView) -> list[MicroBatch]:
-        return cut(view, self.everything, self.max_tokens)
+        """Micro-batches of all samples, each in a row of its own."""
+        return cut(view, self.everything, dataclasses.replace(self.scorer.layout, shared=False))
 
     def score(self, micro_batch: MicroBatch) -> Tensor:
-        contexts = [micro_batch.view.contexts[row] for row in micro_batch.rows.tolist()]
-        size = sum(len(context) for context in contexts) + self.rollouts.tokens[micro_batch.rows].numel()
+        contexts = [micro_batch.view.contexts[numbers[0]] for numbers in micro_batch.together or ()]
+        size = sum(len(context) for context in contexts) + micro_batch.view.tokens.numel()
         self.passes += size * (3 if torch.is_grad_enabled() else 1)  # a backward costs two forwards
         return self.scorer.score_tokens(micro_batch).logprobs
 

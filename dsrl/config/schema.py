@@ -118,6 +118,8 @@ class UpdateConfig(Settled):
 
     micro_batch_tokens: int = 8192
     """Tokens in a forward and backward pass, padding included; bounds memory, changes no result."""
+    share_prompts: bool = True
+    """Read a prompt once for its responses, where the model can and it is cheaper; changes no result."""
     minibatches: int = 1
     """Optimizer steps in an epoch over the rollouts."""
     epochs: int = 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsrl.data.encoding import PromptEncoder
 from dsrl.loop.collector import RolloutBatch
@@ -43,14 +43,24 @@ class Term:
     scored: Tensor
     label: str = ""
 
+    def select(self, rows: Tensor) -> Term:
+        """Take the responses of these numbers [n] alone."""
+        return self.with_rows(self.advantages[rows], self.kept[rows], self.scored[rows])
+
+    def with_rows(self, advantages: Tensor, kept: Tensor, scored: Tensor) -> Term:
+        """Make the same term over other responses."""
+        return replace(self, advantages=advantages, kept=kept, scored=scored)
+
 
 @dataclass(kw_only=True, slots=True)
 class SpaceView:
     """N responses in one space, with the terms that share its passes.
 
     Args:
-        rollouts: the responses.
         contexts: N token sequences, the context of each response.
+        tokens: [N, T] long, the responses, padded on the right.
+        mask: [N, T] bool, true on their tokens.
+        sampled_logprobs: [N, T], the sampler's own.
         space: its name, before the names of the metrics of its passes.
         temperature: log-probabilities are those of logits over this temperature.
         sampled_here: whether responses were drawn from the model after these contexts, unrestricted by top-p or top-k.
@@ -60,8 +70,10 @@ class SpaceView:
         reference_logprobs: [N, T] of the frozen reference, where a term needs it.
     """
 
-    rollouts: Rollouts
     contexts: list[Sequence[int]]
+    tokens: Tensor
+    mask: Tensor
+    sampled_logprobs: Tensor
     space: str = ""
     temperature: float = 1.0
     sampled_here: bool = False
@@ -69,6 +81,22 @@ class SpaceView:
     terms: list[Term] = field(default_factory=list)
     old_logprobs: Tensor | None = None
     reference_logprobs: Tensor | None = None
+
+    @classmethod
+    def of(cls, rollouts: Rollouts, contexts: list[Sequence[int]], **settings: Any) -> SpaceView:
+        """Put the responses of rollouts behind their contexts. `settings` are further fields."""
+        return cls(
+            contexts=contexts,
+            tokens=rollouts.tokens,
+            mask=rollouts.mask,
+            sampled_logprobs=rollouts.logprobs,
+            **settings,
+        )
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each response, [N] long."""
+        return self.mask.sum(-1)
 
     @property
     def scored(self) -> Tensor:
@@ -82,6 +110,43 @@ class SpaceView:
             if getattr(term.objective, what):
                 needed |= term.scored
         return needed
+
+    def select(self, numbers: Sequence[int]) -> SpaceView:
+        """Take the responses of these numbers alone; T is then the longest of them."""
+        rows = torch.tensor(numbers)
+        longest = int(self.lengths[rows].max())
+        tensors: dict[str, Any] = {
+            name: value if value is None else value[rows, :longest] for name, value in self._tensors().items()
+        }
+        terms = [term.select(rows) for term in self.terms]
+        return replace(self, contexts=[self.contexts[number] for number in numbers], terms=terms, **tensors)
+
+    def rows(self) -> tuple[Any, ...]:
+        """Give what belongs to the responses alone, and not to their space: to be sent to another rank."""
+        return self.contexts, self._tensors(), [(term.advantages, term.kept, term.scored) for term in self.terms]
+
+    def with_rows(self, parts: Sequence[tuple[Any, ...]]) -> SpaceView:
+        """Make a view of this space over the responses of several `rows`, one part behind the other."""
+        contexts, tensors, terms = zip(*parts, strict=True)
+        longest = max(part["mask"].shape[1] for part in tensors)
+
+        def joined(name: str) -> Any:
+            values = [part[name] for part in tensors]
+            if values[0] is None:
+                return None
+            return torch.cat([nn.functional.pad(value, (0, longest - value.shape[1])) for value in values])
+
+        own = zip(self.terms, zip(*terms, strict=True), strict=True)
+        return replace(
+            self,
+            contexts=[context for part in contexts for context in part],
+            terms=[term.with_rows(*(torch.cat(values) for values in zip(*part, strict=True))) for term, part in own],
+            **{name: joined(name) for name in tensors[0]},
+        )
+
+    def _tensors(self) -> dict[str, Any]:
+        names = ("tokens", "mask", "sampled_logprobs", "old_logprobs", "reference_logprobs")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(kw_only=True, slots=True)

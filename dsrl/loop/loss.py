@@ -20,27 +20,27 @@ def compute_loss(micro_batch: MicroBatch, logprobs: Tensor, counts: list[Counts]
     """Add up the terms' weighted shares of an optimizer step's loss.
 
     Args:
-        micro_batch: rows of one space.
-        logprobs: [n, T] of these rows, with gradient; T is the longest of them.
+        micro_batch: responses in one space.
+        logprobs: [n, T] of these responses, with gradient; T is the longest of them.
         counts: a term's denominators each, of the whole optimizer step.
     """
-    view, rows, width, device = micro_batch.view, micro_batch.rows, logprobs.shape[1], logprobs.device
+    view, device = micro_batch.view, logprobs.device
     loss, metrics = logprobs.sum() * 0.0, Metrics()
     if micro_batch.idle:
         return LossOutput(loss=loss)
-    sampled, mask = (part[rows, :width].to(device) for part in (view.rollouts.logprobs, view.rollouts.mask))
-    old = logprobs.detach() if view.old_logprobs is None else view.old_logprobs[rows, :width].to(device)
+    sampled, mask = view.sampled_logprobs.to(device), view.mask.to(device)
+    old = logprobs.detach() if view.old_logprobs is None else view.old_logprobs.to(device)
     weights = None if view.correction is None else view.correction.weights(old, sampled, mask)
     if view.sampled_here and view.old_logprobs is None:  # else scoring has measured it
         metrics = mismatch_metrics(old, sampled, mask)
         if view.correction is not None and weights is not None:
             metrics |= view.correction.metrics(weights, mask)
-    reference = None if view.reference_logprobs is None else view.reference_logprobs[rows, :width].to(device)
+    reference = None if view.reference_logprobs is None else view.reference_logprobs.to(device)
     for term in view.terms:
         batch = LossBatch(
             old_logprobs=old,
-            mask=mask & term.scored[rows, None].to(device),
-            advantages=term.advantages[rows].to(device),
+            mask=mask & term.scored[:, None].to(device),
+            advantages=term.advantages.to(device),
             counts=counts[term.index],
             reference_logprobs=reference,
             weights=weights,
@@ -60,7 +60,7 @@ def score_metrics(micro_batch: MicroBatch, scores: TokenScores) -> Metrics:
     if micro_batch.idle:
         return {}
     view, (logprobs, entropy) = micro_batch.view, scores
-    mask = view.rollouts.mask[micro_batch.rows, : logprobs.shape[1]].to(logprobs.device)
+    mask = view.mask.to(logprobs.device)
     return {
         f"{view.space}/logprob": Metric.mean(logprobs, mask),
         f"{view.space}/entropy": Metric.mean(entropy, mask),

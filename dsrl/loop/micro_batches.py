@@ -1,28 +1,85 @@
 """How an iteration is cut: optimizer steps, each of micro-batches within a budget of tokens, with global counts.
 
-A cut changes nothing but memory and time: denominators are counted over all micro-batches and ranks of a step.
+A cut changes nothing but memory and time: denominators are counted over all micro-batches and ranks of a step, and a
+response may be scored by any rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dsrl.loop.balance import Row, deal
 from dsrl.loop.experience import Experience, SpaceView
-from dsrl.parallel.collectives import all_max, all_sum, gather_rows
+from dsrl.models.rows import RowCost
+from dsrl.parallel.collectives import all_sum, exchange, gather, gather_rows, own_rank, world_size
 from dsrl.seeding import derive_seed
 from dsrl.types import Counts
+
+WORTH = 0.9
+"""A response shares a row where that costs less than this part of a row of its own: a mask has a price, too."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowLayout:
+    """How responses become the rows of a pass, and rows its micro-batches.
+
+    Args:
+        tokens: at most so many are in a micro-batch, padding included, unless one row has more.
+        shared: whether responses may read their common context once, where that is cheaper.
+        packed: whether rows are put behind one another, instead of padded to the longest.
+        cost: what a row costs.
+    """
+
+    tokens: int = 8192
+    shared: bool = False
+    packed: bool = False
+    cost: RowCost = RowCost()
+
+    def row(self, context: int, responses: Sequence[int]) -> Row:
+        """Count the tokens and the cost of a row: a context, and responses whose last tokens are not read."""
+        read = [max(length - 1, 0) for length in responses]
+        return Row(context + sum(read), self.cost.of(context, read, hidden_too=not self.packed))
+
+    def together(self, view: SpaceView, numbers: Sequence[int], limit: float) -> list[list[int]]:
+        """Choose which of these responses share a row of at most `limit` tokens: for as long as that is cheaper."""
+        if not self.shared:
+            return [[number] for number in numbers]
+        lengths, rows = view.lengths.tolist(), list[list[int]]()
+        for number in numbers:
+            context = view.contexts[number]
+            if rows and tuple(view.contexts[rows[-1][0]]) == tuple(context):
+                so_far = [lengths[other] for other in rows[-1]]
+                before, after = (self.row(len(context), row) for row in (so_far, [*so_far, lengths[number]]))
+                alone = self.row(len(context), [lengths[number]])
+                if after.tokens <= limit and after.cost < before.cost + WORTH * alone.cost:
+                    rows[-1].append(number)
+                    continue
+            rows.append([number])
+        return rows
 
 
 @dataclass(kw_only=True, slots=True)
 class MicroBatch:
-    """Rows [n] of one space. An idle one stands in on ranks that have fewer: it is scored and adds nothing."""
+    """Responses of one space that are scored together.
+
+    Args:
+        view: these responses alone.
+        together: the numbers of the responses in each row; None: each is alone.
+        packed: whether the rows are put behind one another.
+        home: the ranks that the responses come from, and their numbers there, in the order of the view.
+        idle: it stands in on a rank that has fewer: it is scored and adds nothing.
+    """
 
     view: SpaceView
-    rows: Tensor
+    together: list[list[int]] | None = None
+    packed: bool = False
+    home: list[tuple[int, list[int]]] = field(default_factory=list)
     idle: bool = False
 
 
@@ -45,7 +102,7 @@ class OptimizerStep:
 
 
 def optimizer_steps(
-    experience: Experience, *, minibatches: int = 1, epochs: int = 1, micro_batch_tokens: int = 8192
+    experience: Experience, *, minibatches: int = 1, epochs: int = 1, layout: RowLayout
 ) -> Iterator[OptimizerStep]:
     """Cut an iteration into minibatches x epochs optimizer steps. A collective.
 
@@ -55,7 +112,7 @@ def optimizer_steps(
         experience: what was collected and scored.
         minibatches: steps in which each response is used once.
         epochs: how often each response is used.
-        micro_batch_tokens: at most so many padded tokens are in a micro-batch, unless one row has more.
+        layout: how the responses of a step become micro-batches.
     """
     rollouts, params = experience.batch.rollouts, experience.batch.params
     own_positions = [prompt.position for prompt in rollouts.prompts]
@@ -70,40 +127,78 @@ def optimizer_steps(
             rows = torch.isin(own, part).repeat_interleave(rollouts.responses_per_prompt)
             yield OptimizerStep(
                 micro_batches=[
-                    micro_batch
-                    for view in experience.views
-                    for micro_batch in cut(view, view.scored & rows, micro_batch_tokens)
+                    micro_batch for view in experience.views for micro_batch in cut(view, view.scored & rows, layout)
                 ],
                 counts=_counts(experience, rows),
             )
 
 
-def cut(view: SpaceView, rows: Tensor, micro_batch_tokens: int) -> list[MicroBatch]:
-    """Cut rows into micro-batches, longest first. A collective.
-
-    Every rank gets as many as the one that has most, so that all take part in the collectives of a forward.
+def cut(view: SpaceView, chosen: Tensor, layout: RowLayout) -> list[MicroBatch]:
+    """Cut responses into micro-batches, as many on every rank, and deal them out to the ranks. A collective.
 
     Args:
-        view: the responses in one space.
-        rows: [N] bool, those to cut.
-        micro_batch_tokens: at most so many padded tokens are in a micro-batch, unless one row has more.
+        view: this rank's responses in one space.
+        chosen: [N] bool, those to cut.
+        layout: how they become rows and micro-batches.
+
+    Returns:
+        This rank's micro-batches, with responses of any rank.
     """
-    lengths: list[int] = view.rollouts.lengths.tolist()
-    size = [len(context) for context in view.contexts]
-    longest_first = sorted(range(len(size)), key=lambda row: (-lengths[row], -size[row], row))
-    needed = set(rows.nonzero()[:, 0].tolist())
-    batches: list[list[int]] = []
-    context = response = 0
-    for row in filter(needed.__contains__, longest_first):
-        context, response = max(context, size[row]), max(response, lengths[row])
-        if batches and (len(batches[-1]) + 1) * (context + response) <= micro_batch_tokens:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-            context, response = size[row], lengths[row]
-    found = [MicroBatch(view=view, rows=torch.tensor(batch)) for batch in batches]
-    idle = MicroBatch(view=view, rows=torch.tensor(longest_first[-1:]), idle=True)
-    return found + [idle] * (int(all_max(len(found))) - len(found))
+    numbers, ranks = chosen.nonzero()[:, 0].tolist(), world_size()
+    sizes, lengths = [len(context) for context in view.contexts], view.lengths.tolist()
+    limit = float(layout.tokens)
+    if ranks > 1:  # rows that are small enough to be balanced
+        everywhere = all_sum([sum(sizes[number] + lengths[number] for number in numbers)])[0]
+        limit = min(limit, everywhere / ranks) / 2
+    together = layout.together(view, numbers, limit)
+    rows = gather([layout.row(sizes[row[0]], [lengths[number] for number in row]) for row in together])
+    first = sum(map(len, rows[: own_rank()]))
+    dealt = deal(list(chain(*rows)), ranks=ranks, tokens=layout.tokens, padded=not layout.packed)
+
+    def parcel(batch: list[int]) -> _Parcel:
+        """What this rank has of a micro-batch: which of its responses are together, and all that belongs to them."""
+        own = [together[row - first] for row in batch if first <= row < first + len(together)]
+        return own, view.select(list(chain(*own))).rows() if own else None
+
+    received = exchange([[parcel(batch) for batch in rounds] for rounds in dealt])
+    return [_micro_batch(view, parcels, layout.packed) for parcels in zip(*received, strict=True)]
+
+
+_Parcel = tuple[list[list[int]], tuple[Any, ...] | None]
+
+
+def _micro_batch(view: SpaceView, parcels: Sequence[_Parcel], packed: bool) -> MicroBatch:
+    """Put together what each rank, in order, has of a micro-batch; of nothing, one that is idle."""
+    together: list[list[int]] = []
+    home: list[tuple[int, list[int]]] = []
+    count = 0
+    for rank, (rows, _) in enumerate(parcels):
+        home.append((rank, list(chain(*rows))))
+        for row in rows:
+            together.append(list(range(count, count + len(row))))
+            count += len(row)
+    parts = [part for _, part in parcels if part is not None]
+    if not parts:
+        one = torch.zeros(1, 1)
+        nothing = SpaceView(contexts=[(0,)], tokens=one.long(), mask=one == 0, sampled_logprobs=one, space=view.space)
+        return MicroBatch(view=nothing, idle=True)
+    return MicroBatch(view=view.with_rows(parts), together=together, packed=packed, home=home)
+
+
+def send_home(micro_batches: Sequence[MicroBatch], values: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
+    """Give the values [n, T] of micro-batches back to the ranks that the responses come from. A collective.
+
+    Yields numbers of this rank's responses, and their values.
+    """
+    parcels: list[list[tuple[list[int], Tensor]]] = [[] for _ in range(world_size())]
+    for micro_batch, found in zip(micro_batches, values, strict=True):
+        if micro_batch.idle:
+            continue
+        parts = torch.split(found, [len(numbers) for _, numbers in micro_batch.home])
+        for (rank, numbers), part in zip(micro_batch.home, parts, strict=True):
+            parcels[rank].append((numbers, part))
+    for parcel in exchange(parcels):
+        yield from parcel
 
 
 def _counts(experience: Experience, rows: Tensor) -> list[Counts]:

@@ -94,7 +94,7 @@ class DSRLModule(L.LightningModule):
                 experience,
                 minibatches=settings.minibatches,
                 epochs=settings.epochs,
-                micro_batch_tokens=settings.micro_batch_tokens,
+                layout=self.scorer.layout,
             )
             updates = [self.update_policy(step) for step in steps]
         with self.clock("sync"):
@@ -234,6 +234,7 @@ class DSRLModule(L.LightningModule):
             reference=self.reference,
             correction=correction_of(config.mismatch, exact=config.exact),
             micro_batch_tokens=config.update.micro_batch_tokens,
+            share_prompts=config.update.share_prompts,
             several_steps=config.steps_per_iteration > 1,
             mismatch_every=0 if self.sampler.compute_dtype is None else config.mismatch.every,
             device=strategy.root_device,

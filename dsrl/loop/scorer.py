@@ -14,7 +14,7 @@ from dsrl.data.encoding import PromptEncoder
 from dsrl.loop.collector import RolloutBatch
 from dsrl.loop.experience import Experience, SpaceView, compute_advantages, contexts_in, space_key, space_name
 from dsrl.loop.metrics import add_metrics
-from dsrl.loop.micro_batches import MicroBatch, cut
+from dsrl.loop.micro_batches import MicroBatch, RowLayout, cut, send_home
 from dsrl.loop.mismatch import Correction, mismatch_metrics
 from dsrl.models.head import TokenScores
 from dsrl.models.policy import Policy, left_pad
@@ -38,7 +38,8 @@ class Scorer:
         encoder: makes the contexts of the spaces.
         reference: the frozen model of a KL; needed where an objective has one.
         correction: importance weights against the sampler, in the space that responses are drawn in.
-        micro_batch_tokens: padded tokens in a micro-batch.
+        micro_batch_tokens: tokens in a micro-batch.
+        share_prompts: whether responses read a common context once, where the model can and it is cheaper.
         several_steps: whether more than one optimizer step uses a batch. Log-probabilities of the policy that sampled
             are then computed beforehand; else the first forward of the update gives them.
         mismatch_every: iterations between measurements of the sampler's log-probabilities where no pass of the
@@ -51,6 +52,7 @@ class Scorer:
     reference: Policy | None = None
     correction: Correction | None = None
     micro_batch_tokens: int = 8192
+    share_prompts: bool = True
     several_steps: bool = False
     mismatch_every: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -91,13 +93,23 @@ class Scorer:
         contexts = contexts_in(space, rollouts, self.encoder, seed=params.seed, iteration=params.iteration)
         drawn_in = all(tuple(context) == rollouts.prompt_of(row).token_ids for row, context in enumerate(contexts))
         sampled_here = drawn_in and not params.restricted
-        return SpaceView(
-            rollouts=rollouts,
-            contexts=contexts,
+        return SpaceView.of(
+            rollouts,
+            contexts,
             space=space_name(space),
             temperature=params.temperature,
             sampled_here=sampled_here,
             correction=self.correction if sampled_here else None,
+        )
+
+    @property
+    def layout(self) -> RowLayout:
+        """How responses become rows and micro-batches, with what the policy can do. The first time, that is tried."""
+        return RowLayout(
+            tokens=self.micro_batch_tokens,
+            shared=self.share_prompts and self.policy.shares_contexts,
+            packed=self.policy.packs,
+            cost=self.policy.row_cost,
         )
 
     def score_tokens(self, micro_batch: MicroBatch, policy: Policy | None = None) -> TokenScores:
@@ -105,21 +117,27 @@ class Scorer:
 
         With gradient, of the policy, unless another model is given.
         """
-        view, rows = micro_batch.view, micro_batch.rows
-        longest = int(view.rollouts.lengths[rows].max())
-        tokens, mask = (part[rows, :longest].to(self.device) for part in (view.rollouts.tokens, view.rollouts.mask))
-        contexts = [view.contexts[row] for row in rows.tolist()]
-        return (policy or self.policy).score(contexts, tokens, mask, view.temperature)
+        view = micro_batch.view
+        tokens, mask = view.tokens.to(self.device), view.mask.to(self.device)
+        return (policy or self.policy).score(
+            view.contexts,
+            tokens,
+            mask,
+            view.temperature,
+            together=micro_batch.together,
+            packed=micro_batch.packed,
+        )
 
     @torch.no_grad()
     def frozen_logprobs(self, policy: Policy, view: SpaceView, rows: Tensor) -> Tensor:
         """Compute log-probabilities [N, T] of some rows [N] bool without gradient, 0 elsewhere; on the CPU."""
-        result = torch.zeros(view.rollouts.mask.shape)
-        for micro_batch in cut(view, rows, self.micro_batch_tokens):
-            logprobs = self.score_tokens(micro_batch, policy).logprobs.cpu()
-            if not micro_batch.idle:
-                result = result.to(logprobs.dtype)
-                result[micro_batch.rows, : logprobs.shape[1]] = logprobs
+        result = torch.zeros(view.mask.shape)
+        micro_batches = cut(view, rows, self.layout)
+        found = [self.score_tokens(micro_batch, policy).logprobs.cpu() for micro_batch in micro_batches]
+        for numbers, logprobs in send_home(micro_batches, found):
+            width = min(result.shape[1], logprobs.shape[1])  # longer responses of other ranks may have been beside
+            result = result.to(logprobs.dtype)
+            result[numbers, :width] = logprobs[:, :width]
         return result
 
     def apply_kl_penalty(self, batch: RolloutBatch, kl: KL) -> tuple[Tensor, Metrics]:
@@ -161,7 +179,7 @@ def _measured(view: SpaceView, logprobs: Tensor, rows: Tensor) -> Metrics:
     """The mismatch of the sampler on some rows [N] bool, from the trainer's log-probabilities [N, T]."""
     if not view.sampled_here:
         return {}
-    sampled, mask = view.rollouts.logprobs, view.rollouts.mask & rows[:, None]
+    sampled, mask = view.sampled_logprobs, view.mask & rows[:, None]
     found = mismatch_metrics(logprobs, sampled, mask)
     if view.correction is not None:
         found |= view.correction.metrics(view.correction.weights(logprobs, sampled, mask), mask)

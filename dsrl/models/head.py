@@ -34,7 +34,7 @@ class TokenScores(NamedTuple):
 
 
 def score_in_chunks(model: PreTrainedModel) -> bool:
-    """Give a model's forward the arguments `tokens`, `mask` and `temperature`, with which it returns TokenScores.
+    """Give a model's forward the arguments of `score_hidden` beside its own, with which it returns TokenScores.
 
     It happens inside the forward, since a sharded model gathers its head only there. Without `tokens`, the forward is
     what it was. Returns False, and leaves the model alone, where its forward does not call its base as a whole.
@@ -50,20 +50,22 @@ def score_in_chunks(model: PreTrainedModel) -> bool:
 def score_hidden(
     logits_of: Callable[[Tensor], Tensor],
     hidden: Tensor,
+    predicting: Tensor,
     tokens: Tensor,
     mask: Tensor,
     temperature: float,
-    vocabulary: int,
+    vocabulary: int | None = None,
 ) -> TokenScores:
     """Score the tokens of N responses from the hidden states that predict them.
 
     Args:
         logits_of: from hidden states [n, t, H] to logits [n, t, V].
-        hidden: [N, T, H].
+        hidden: [L, H], of all tokens of all rows.
+        predicting: [N, T] long, which of them predicts each token.
         tokens: [N, T] long.
         mask: [N, T] bool, true on response tokens.
         temperature: the logits are divided by it.
-        vocabulary: V, which says how many tokens are a chunk.
+        vocabulary: V, which says how many tokens are a chunk; None: all are one.
 
     Returns:
         Both [N, T], 0 where the mask is false.
@@ -87,10 +89,11 @@ def score_hidden(
         finally:
             again = False
 
-    size = max(1, CHUNK_BYTES // (4 * vocabulary))
+    hidden, tokens = hidden[predicting[mask]], tokens[mask]
+    size = max(1, CHUNK_BYTES // (4 * vocabulary) if vocabulary else len(tokens))
     found: tuple[Tensor, ...]
-    if mask.numel() <= size:  # one chunk, whose logits may stay
-        found = score(logits_of(hidden)[mask], tokens[mask])
+    if len(tokens) <= size:  # one chunk, whose logits may stay
+        found = score(logits_of(hidden[None])[0], tokens)
     else:
         parts: list[tuple[Tensor, Tensor]] = [
             checkpoint(
@@ -101,7 +104,7 @@ def score_hidden(
                 preserve_rng_state=False,
                 context_fn=lambda: (nullcontext(), recomputing()),
             )
-            for part, chosen in zip(torch.split(hidden[mask], size), torch.split(tokens[mask], size), strict=True)
+            for part, chosen in zip(torch.split(hidden, size), torch.split(tokens, size), strict=True)
         ]
         found = tuple(torch.cat(column) for column in zip(*parts, strict=True))
     return TokenScores(*(values.new_zeros(mask.shape).masked_scatter(mask, values) for values in found))
@@ -111,15 +114,13 @@ def _forward(self: Any, *arguments: Any, tokens: Tensor | None = None, **named: 
     """The forward of a model that scores in chunks. Nothing of the model is bound to it, so that it can be copied."""
     if tokens is None:
         return type(self).forward(self, *arguments, **named)
-    mask, temperature = named.pop("mask"), named.pop("temperature")
+    of_head = {name: named.pop(name) for name in ("predicting", "mask", "temperature")}
     output = getattr(self, self.base_model_prefix)(**named)
-    hidden = output.last_hidden_state
     return score_hidden(
         lambda part: _logits(self, output, part),
-        hidden[:, hidden.shape[1] - tokens.shape[1] :],
-        tokens,
-        mask,
-        temperature,
+        output.last_hidden_state.flatten(0, 1),
+        tokens=tokens,
+        **of_head,
         vocabulary=self.config.get_text_config().vocab_size,
     )
 

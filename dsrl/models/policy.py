@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from dsrl.models.head import TokenScores, score_hidden, score_in_chunks
 from dsrl.models.lora import merge_adapters
-from dsrl.parallel.sharding import full_parameters, is_sharded, unwrapped
+from dsrl.models.rows import BY_BLOCKS, BY_MASK, BY_POSITIONS, RowCost, lay_out
+from dsrl.parallel.sharding import full_parameters, is_sharded, parameter_count, unwrapped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,7 +42,14 @@ class Policy(nn.Module):
         return self.score(contexts, tokens, mask, temperature).logprobs
 
     def score(
-        self, contexts: Sequence[Sequence[int]], tokens: Tensor, mask: Tensor, temperature: float = 1.0
+        self,
+        contexts: Sequence[Sequence[int]],
+        tokens: Tensor,
+        mask: Tensor,
+        temperature: float = 1.0,
+        *,
+        together: Sequence[Sequence[int]] | None = None,
+        packed: bool = False,
     ) -> TokenScores:
         """Compute log P(token | context, tokens before it) of every response token, and the entropy there.
 
@@ -51,27 +60,22 @@ class Policy(nn.Module):
             tokens: [N, T] long, responses padded on the right.
             mask: [N, T] bool, true on response tokens.
             temperature: the logits are divided by it; that of sampling.
+            together: the numbers of the responses that read their common context once, of each row; by default each
+                is alone. Only for a model that `shares_contexts`.
+            packed: all rows in one, without padding. Only for a model that `packs`.
 
         Returns:
             Both [N, T], 0 where the mask is false: float64 of a float64 model, otherwise float32.
         """
-        contexts_ids, context_mask = left_pad(contexts, tokens.device)  # so that responses share their columns
-        inputs = torch.cat([contexts_ids, tokens[:, :-1]], dim=1)
-        seen = torch.cat([context_mask, torch.ones_like(mask[:, :-1])], dim=1)
-        ragged = not bool(context_mask.all())  # padding on the right comes after all that counts: causality hides it
-        given = {
-            "input_ids": inputs,
-            "attention_mask": seen.long() if ragged else None,
-            "position_ids": (seen.long().cumsum(-1) - 1).clamp(min=0),
-            "use_cache": False,
-        }
+        rows = lay_out(contexts, tokens.cpu(), mask.cpu(), together=together, packed=packed).to(tokens.device)
+        given = rows.arguments(self.model.config, next(self.model.parameters()).dtype) | {"use_cache": False}
         if self.chunks:
-            scores: TokenScores = self.model(**given, tokens=tokens, mask=mask, temperature=temperature)
+            scores: TokenScores = self.model(
+                **given, tokens=tokens, mask=mask, predicting=rows.predicting, temperature=temperature
+            )
             return scores
-        length = mask.shape[1]
-        logits = self.model(**given, logits_to_keep=length).logits
-        logits = logits[:, logits.shape[1] - length :]  # of no token at all, the model keeps every position
-        return score_hidden(lambda part: part, logits, tokens, mask, temperature, vocabulary=logits.shape[-1])
+        logits = self.model(**given).logits.flatten(0, 1)
+        return score_hidden(lambda part: part, logits, rows.predicting, tokens, mask, temperature)
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the model's full parameters by their Hugging Face names, adapters merged, one at a time.
@@ -79,6 +83,48 @@ class Policy(nn.Module):
         Tied weights come once. If ranks hold parts (`sharded`) this is a collective: every rank takes every tensor.
         """
         yield from merge_adapters(self.model, full_parameters(self.model))
+
+    @cached_property
+    def shares_contexts(self) -> bool:
+        """Tell whether responses can read their common context once. The first time, it is tried: a forward.
+
+        Models with a recurrent state, or with positions of their own kind, cannot.
+        """
+        attention = self.model.config._attn_implementation
+        return attention in (*BY_MASK, *BY_BLOCKS) and self._keeps_apart(
+            together=[[0, 1], [2, 3]], packed=attention in BY_BLOCKS
+        )
+
+    @cached_property
+    def packs(self) -> bool:
+        """Tell whether sequences can stand behind one another in one row, at no cost of attention between them. The
+        first time, it is tried: a forward.
+        """
+        attention = self.model.config._attn_implementation
+        return attention in (*BY_POSITIONS, *BY_BLOCKS) and self._keeps_apart(packed=True)
+
+    @torch.no_grad()
+    def _keeps_apart(self, **layout: Any) -> bool:
+        """Try a layout of rows on a few tokens: whether it changes log-probabilities far less than the context does."""
+        text = self.model.config.get_text_config()
+        if not set(getattr(text, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}:
+            return False
+        tokens = torch.arange(4 * 6, device=self.device).view(4, 6) * 7 % text.vocab_size
+        mask = torch.arange(6, device=self.device) < torch.tensor([6, 4, 5, 3], device=self.device)[:, None]
+        one, other = [tokens[0, :3].tolist()] * 2, [tokens[1, :5].tolist()] * 2
+        expected = self(one + other, tokens, mask)
+        try:
+            found = self.score(one + other, tokens, mask, **layout).logprobs
+        except (ValueError, TypeError, RuntimeError, IndexError) as error:
+            logger.debug("%s takes no rows of several sequences: %s", type(unwrapped(self.model)).__name__, error)
+            return False
+        of_context = (self(other + one, tokens, mask) - expected).abs().max()
+        return bool((found - expected).abs().max() <= 0.05 * of_context)
+
+    @cached_property
+    def row_cost(self) -> RowCost:
+        """What a row costs in a forward. A collective the first time, where weights are sharded."""
+        return RowCost.of_model(unwrapped(self.model), parameter_count(self.model))
 
     @property
     def sharded(self) -> bool:

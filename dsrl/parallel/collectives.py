@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 from collections.abc import Sequence
 from typing import TypeVar
@@ -18,6 +19,11 @@ def world_size() -> int:
     return dist.get_world_size() if _together() else 1
 
 
+def own_rank() -> int:
+    """Tell this rank's number, from 0."""
+    return dist.get_rank() if _together() else 0
+
+
 def gather(value: Value) -> list[Value]:
     """Collect the values of all ranks, in the order of the ranks."""
     gathered = [value]
@@ -25,6 +31,22 @@ def gather(value: Value) -> list[Value]:
         gathered = [value] * dist.get_world_size()
         dist.all_gather_object(gathered, value)
     return gathered
+
+
+def exchange(values: Sequence[Value]) -> list[Value]:
+    """Give `values[r]` to rank r. Returns what each rank gave to this one, in the order of the ranks."""
+    if not _together():
+        return list(values)
+    own, device = own_rank(), _device()
+    sent = [b"" if rank == own else pickle.dumps(value) for rank, value in enumerate(values)]
+    sizes = torch.tensor([len(payload) for payload in sent], device=device)
+    coming = torch.empty_like(sizes)
+    dist.all_to_all_single(coming, sizes)
+    payload = torch.frombuffer(bytearray(b"".join(sent) or b"\0"), dtype=torch.uint8)[: int(sizes.sum())].to(device)
+    received = torch.empty(int(coming.sum()), dtype=torch.uint8, device=device)
+    dist.all_to_all_single(received, payload, coming.tolist(), sizes.tolist())
+    parts = torch.split(received.cpu(), coming.tolist())
+    return [values[own] if rank == own else pickle.loads(bytes(part.numpy())) for rank, part in enumerate(parts)]  # noqa: S301
 
 
 def all_sum(values: Sequence[float]) -> list[float]:
@@ -71,7 +93,7 @@ def ranks_by_host() -> list[list[int]]:
 
 def ranks_of_this_host() -> tuple[int, int]:
     """Give this rank's number among the ranks of its host, and how many these are."""
-    rank = dist.get_rank() if _together() else 0
+    rank = own_rank()
     mine = next(ranks for ranks in ranks_by_host() if rank in ranks)
     return mine.index(rank), len(mine)
 

@@ -3,6 +3,7 @@
 import copy
 import random
 import threading
+from itertools import chain
 from types import SimpleNamespace
 
 import pytest
@@ -11,12 +12,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import dsrl.parallel.collectives
 from dsrl import build, names, register
+from dsrl.loop import micro_batches
+from dsrl.loop.balance import deal
 from dsrl.loop.collector import RolloutBatch
 from dsrl.loop.experience import Experience, SpaceView, compute_advantages, contexts_in, space_key
 from dsrl.loop.loss import compute_loss
 from dsrl.loop.metrics import add_metrics
-from dsrl.loop.micro_batches import cut, optimizer_steps
+from dsrl.loop.micro_batches import MicroBatch, RowLayout, cut, optimizer_steps
 from dsrl.models.policy import Policy
+from dsrl.models.rows import lay_out
 from dsrl.registry import registered_parts
 from dsrl.types import Metric, Prompt, Rollouts, SamplingParams
 
@@ -143,16 +147,14 @@ def share_of(rollouts, rewards, chosen):
     return part, rewards[torch.tensor(chosen)]
 
 
-def score(policy, view, rows):
-    rollouts = view.rollouts
-    width = int(rollouts.lengths[rows].max())
-    contexts = [view.contexts[row] for row in rows.tolist()]
-    return policy(contexts, rollouts.tokens[rows, :width], rollouts.mask[rows, :width])
+def score(policy, micro_batch):
+    view = micro_batch.view
+    return policy.score(view.contexts, view.tokens, view.mask, together=micro_batch.together).logprobs
 
 
 @torch.no_grad()
 def score_all(policy, view):
-    return score(policy, view, torch.arange(len(view.rollouts.texts)))
+    return score(policy, MicroBatch(view=view))
 
 
 def experience_of(objective, rollouts=ROLLOUTS, rewards=REWARDS, older=None):
@@ -161,7 +163,7 @@ def experience_of(objective, rollouts=ROLLOUTS, rewards=REWARDS, older=None):
         key = space_key(term.space)
         if key not in views:
             contexts = contexts_in(term.space, rollouts, ENCODER, seed=0, iteration=0)
-            views[key] = SpaceView(rollouts=rollouts, contexts=contexts)
+            views[key] = SpaceView.of(rollouts, contexts)
         views[key].terms.append(compute_advantages(index, weight, term, rollouts, rewards))
     for view in views.values():
         if older is not None:
@@ -173,7 +175,9 @@ def experience_of(objective, rollouts=ROLLOUTS, rewards=REWARDS, older=None):
 
 
 def steps_of(experience, max_tokens=ALL_AT_ONCE, minibatches=1, epochs=1):
-    return list(optimizer_steps(experience, minibatches=minibatches, epochs=epochs, micro_batch_tokens=max_tokens))
+    return list(
+        optimizer_steps(experience, minibatches=minibatches, epochs=epochs, layout=RowLayout(tokens=max_tokens))
+    )
 
 
 def gradient_of(policy):
@@ -187,7 +191,7 @@ def update(policy, step):
     """Loss, metrics and gradient of an optimizer step, micro-batch after micro-batch as in the loop."""
     total, metrics = 0.0, {}
     for micro_batch in step.micro_batches:
-        share = compute_loss(micro_batch, score(policy, micro_batch.view, micro_batch.rows), step.counts)
+        share = compute_loss(micro_batch, score(policy, micro_batch), step.counts)
         share.loss.backward()
         total += share.loss.item()
         metrics = add_metrics(metrics, share.metrics)
@@ -220,27 +224,21 @@ def test_the_budget_of_tokens_changes_nothing(label, policy, older):
 
 
 @pytest.mark.parametrize("label", list(SCORED))
-def test_only_rows_that_count_reach_the_model(label, policy):
+def test_only_rows_that_count_reach_the_model(label):
     seen = {}
     pairs = zip(ROLLOUTS.tokens, ROLLOUTS.mask, strict=True)
     responses = {tuple(row[keep].tolist()): number for number, (row, keep) in enumerate(pairs)}
     assert len(responses) == B * G
 
-    def spy(module, arguments):
-        contexts, tokens, mask = arguments
-        for context, row, keep in zip(contexts, tokens, mask, strict=True):
-            row = responses[tuple(row[keep].tolist())]
+    (step,) = steps_of(experience_of(objective_of(label)), max_tokens=40)
+    for micro_batch in step.micro_batches:
+        view = micro_batch.view
+        for context, tokens, mask in zip(view.contexts, view.tokens, view.mask, strict=True):
+            row = responses[tuple(tokens[mask].tolist())]
             space = "marginal" if context == (1,) else "conditional"
             assert context in ((1,), ROLLOUTS.prompt_of(row).token_ids)
             assert row not in seen.setdefault(space, set())  # once each
             seen[space].add(row)
-
-    (step,) = steps_of(experience_of(objective_of(label)), max_tokens=40)
-    for micro_batch in step.micro_batches:
-        micro_batch.view.reference_logprobs = torch.zeros(B * G, T)
-    hook = policy.register_forward_pre_hook(spy)
-    update(policy, step)
-    hook.remove()
     assert seen == SCORED[label]
 
 
@@ -362,24 +360,28 @@ def test_kept_without_signal_is_a_step_without_a_forward():
     assert step.micro_batches == [] and not step.keeps_nothing  # DESIGN section 3: `all` counts advantage 0, too
 
 
-def test_an_idle_micro_batch_adds_exactly_nothing_and_is_the_cheapest_row(policy, monkeypatch):
-    monkeypatch.setattr("dsrl.loop.micro_batches.all_max", lambda value: value + 2)
+def stand_in(more, monkeypatch):
+    """Let another rank have so many micro-batches more than this one."""
+    monkeypatch.setattr(micro_batches, "deal", lambda *rows, **how: [deal(*rows, **how)[0] + [[]] * more])
+
+
+def test_an_idle_micro_batch_adds_exactly_nothing_and_is_one_token(policy, monkeypatch):
+    stand_in(2, monkeypatch)
     (step,) = steps_of(experience_of(objective_of("grpo")))
     real, *idle = step.micro_batches
     assert [micro_batch.idle for micro_batch in step.micro_batches] == [False, True, True]
     step.micro_batches = idle
     total, metrics, gradient = update(policy, step)
     assert (total, metrics) == (0.0, {}) and (gradient == 0).all()
-    (row,) = idle[0].rows.tolist()
-    assert int(ROLLOUTS.lengths[row]) == 1
+    assert idle[0].view.lengths.tolist() == [1]
 
 
 def test_an_idle_micro_batch_still_reaches_every_parameter(policy, monkeypatch):
     """So that ranks without work of their own take part in the reduction of every gradient."""
-    monkeypatch.setattr("dsrl.loop.micro_batches.all_max", lambda value: value + 1)
+    stand_in(1, monkeypatch)
     (step,) = steps_of(experience_of(objective_of("nsr_prerl"), rewards=torch.zeros(B, G)))
     (idle,) = step.micro_batches
-    compute_loss(idle, score(policy, idle.view, idle.rows), step.counts).loss.backward()
+    compute_loss(idle, score(policy, idle), step.counts).loss.backward()
     assert all(parameter.grad is not None for parameter in policy.parameters())
     policy.zero_grad()
 
@@ -388,7 +390,7 @@ def test_an_idle_micro_batch_still_reaches_every_parameter(policy, monkeypatch):
 
 
 def prompts_of(step):
-    return {int(row) // G for micro_batch in step.micro_batches for row in micro_batch.rows}
+    return {number // G for batch in step.micro_batches for _, numbers in batch.home for number in numbers}
 
 
 @pytest.mark.parametrize("minibatches", [1, 2, 3, 5])
@@ -398,12 +400,12 @@ def test_minibatches_partition_the_prompts_and_keep_groups_together(minibatches,
     assert len(steps) == minibatches * epochs
     for epoch in range(epochs):
         part = steps[epoch * minibatches : (epoch + 1) * minibatches]
-        rows = [row for step in part for micro_batch in step.micro_batches for row in micro_batch.rows.tolist()]
+        rows = [n for step in part for batch in step.micro_batches for _, numbers in batch.home for n in numbers]
         assert sorted(rows) == list(range(B * G))
         sizes = [len(prompts_of(step)) for step in part]
         assert sum(sizes) == B and max(sizes) - min(sizes) <= 1
         for step in part:
-            samples = sum(len(micro_batch.rows) for micro_batch in step.micro_batches)
+            samples = sum(len(micro_batch.view.contexts) for micro_batch in step.micro_batches)
             assert samples == G * len(prompts_of(step)) == step.counts[0].samples
 
 
@@ -463,6 +465,14 @@ class Ranks:
     def all_gather_object(self, into, value):
         into[:] = self.exchange(copy.deepcopy(value))
 
+    def get_rank(self):
+        return self.me.rank
+
+    def all_to_all_single(self, into, values, into_sizes=None, sizes=None):
+        sizes = sizes or [1] * self.size
+        parts = [given.clone().split(of_rank)[self.me.rank] for given, of_rank in self.exchange((values, sizes))]
+        into.copy_(torch.cat(parts))
+
     def run(self, work):
         """work(rank) of every rank, in the order of ranks."""
         results, errors = [None] * self.size, []
@@ -496,8 +506,8 @@ def on_ranks(size, label, older, monkeypatch, minibatches=1, max_tokens=40):
         experience = experience_of(objective_of(label), rollouts, rewards, copy.deepcopy(older))
         found = []
         for step in steps_of(experience, max_tokens, minibatches):
-            rows = [row for m in step.micro_batches if not m.idle for row in m.rows.tolist()]
-            positions = {rollouts.prompt_of(row).position for row in rows}
+            homes = [(home, number) for m in step.micro_batches for home, numbers in m.home for number in numbers]
+            positions = {list(range(B))[home::size][number // G] for home, number in homes}
             found.append((positions, step.counts, len(step.micro_batches), update(policies[rank], step)))
         return found
 
@@ -521,11 +531,9 @@ def test_ranks_change_nothing(label, minibatches, policy, older, monkeypatch):
         assert_same((sum(losses), add_metrics(*metrics), sum(gradients)), expected)
 
 
-def test_a_rank_that_keeps_nothing_idles_along(policy, older, monkeypatch):
-    (first, second, *_) = on_ranks(5, "nsr_prerl", older, monkeypatch)  # rank 1 holds the group that is all right
-    assert second[0][0] == set() and second[0][2] == first[0][2] > 0
-    assert second[0][3][:2] == (0.0, {}) and (second[0][3][2] == 0).all()
-    assert second[0][1] == first[0][1]
+def test_a_rank_that_keeps_nothing_scores_for_the_others(older, monkeypatch):
+    ranks = on_ranks(5, "nsr_prerl", older, monkeypatch)  # rank 1 holds the group that is all right, rank 2 all wrong
+    assert all(positions and positions <= {0, 3, 4} for ((positions, *_),) in ranks)
 
 
 # Contexts.
@@ -610,16 +618,21 @@ def test_micro_batches_hold_the_budget_and_every_chosen_row_once(seed):
     lengths = torch.tensor([rng.choice([1, 3, rng.randint(1, 50)]) for _ in range(count)])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
     contexts = [[0] * rng.randint(1, 20) for _ in range(count)]
-    view = SpaceView(rollouts=SimpleNamespace(lengths=mask.sum(-1)), contexts=contexts)
+    view = SpaceView(contexts=contexts, tokens=mask.long(), mask=mask, sampled_logprobs=mask.float())
     rows = torch.tensor([rng.random() < 0.7 for _ in range(count)])
     max_tokens = rng.choice([1, 20, 100, 400, 10_000])
-    found = [micro_batch.rows.tolist() for micro_batch in cut(view, rows, max_tokens)]
-    assert sorted(row for batch in found for row in batch) == rows.nonzero()[:, 0].tolist()
-    for batch in found:
-        width = max(len(view.contexts[row]) for row in batch) + max(int(lengths[row]) for row in batch)
-        assert len(batch) == 1 or len(batch) * width <= max_tokens
-    order = [int(lengths[row]) for batch in found for row in batch]
-    assert order == sorted(order, reverse=True)  # the largest first: memory runs out at once or never
+    shared = rng.random() < 0.5
+    found = cut(view, rows, RowLayout(tokens=max_tokens, shared=shared))
+    numbers = [[number for _, numbers in micro_batch.home for number in numbers] for micro_batch in found]
+    assert sorted(chain(*numbers)) == rows.nonzero()[:, 0].tolist()
+    padded = []
+    for micro_batch in found:
+        rows_of_it = lay_out(
+            micro_batch.view.contexts, micro_batch.view.tokens, micro_batch.view.mask, together=micro_batch.together
+        )
+        padded.append(rows_of_it.input_ids.numel())
+        assert len(micro_batch.together) == 1 or padded[-1] <= max_tokens
+    assert padded == sorted(padded, reverse=True)  # the largest first: memory runs out at once or never
     if max_tokens == 10_000:
         assert len(found) == (1 if rows.any() else 0)
 

@@ -104,10 +104,8 @@ def test_only_the_space_that_was_sampled_in_is_corrected():
     )
     losses = []
     for correction in (None, Correction(level="token", mode="truncate", cap=3.0)):
-        view = SpaceView(
-            rollouts=rollouts, contexts=[(5,), (5,)], terms=[term], sampled_here=True, correction=correction
-        )
-        found = compute_loss(MicroBatch(view=view, rows=torch.arange(2)), TRAINER, [Counts.of(MASK)])
+        view = SpaceView.of(rollouts, [(5,), (5,)], terms=[term], sampled_here=True, correction=correction)
+        found = compute_loss(MicroBatch(view=view), TRAINER, [Counts.of(MASK)])
         losses.append(float(found.loss))
         assert found.metrics["mismatch/mean"].count == 5
     lines = [TRAINER[0], -TRAINER[1, :2]]  # -A log p with A = -1 and 1

@@ -71,11 +71,12 @@ def test_each_phase_runs_only_the_passes_that_its_objective_needs(fit, monkeypat
     seen: list[tuple[int, set[int], bool]] = []
     score = Policy.score
 
-    def spy(self, contexts, tokens, mask, temperature=1.0):
+    def spy(self, contexts, *arguments, **layout):
         seen.append((len(contexts), {len(context) for context in contexts}, torch.is_grad_enabled()))
-        return score(self, contexts, tokens, mask, temperature)
+        return score(self, contexts, *arguments, **layout)
 
     monkeypatch.setattr(Policy, "score", spy)
+    monkeypatch.setattr(Policy, "shares_contexts", True)  # else it is tried first
     module = fit("objective=nsr_prerl", "iterations=1", "validation.every=0")
     # one start token, no pass without gradient for old log-probabilities, and no row that is not kept
     assert all(contexts == {1} and graded for _, contexts, graded in seen)

@@ -100,7 +100,7 @@ def test_equal_to_whole_logits_in_float64(kind, temperature, chunks_of_three):
     for gradient, expected in zip(mine, gradients, strict=True):
         assert (gradient is None) == (expected is None)
         if expected is not None:  # some norms compute in float32, whatever the model
-            torch.testing.assert_close(gradient, expected, atol=1e-7 if kind in FLOAT32_NORMS else 1e-12, rtol=1e-12)
+            torch.testing.assert_close(gradient, expected, atol=1e-6 if kind in FLOAT32_NORMS else 1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "qwen2", "gpt2"])

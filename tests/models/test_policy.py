@@ -175,24 +175,38 @@ def test_a_response_of_no_token_has_no_log_probability(policy):
     nothing.sum().backward()
 
 
-def test_positions_restart_at_the_context(policy, monkeypatch):
+def inputs_of(policy, monkeypatch, *arguments, **layout):
+    """What a pass gives the model."""
     given = {}
     forward = policy.model.forward
-    monkeypatch.setattr(policy.model, "forward", lambda **inputs: given.update(inputs) or forward(**inputs))
-    policy([(4, 5, 6), (7,)], *pad([(8, 9), (10, 11)]))
-    assert given["input_ids"].tolist() == [[4, 5, 6, 8], [0, 0, 7, 10]]
-    assert given["position_ids"].tolist() == [[0, 1, 2, 3], [0, 0, 0, 1]]
-    assert given["attention_mask"].tolist() == [[1, 1, 1, 1], [0, 0, 1, 1]]
-    policy([(4,), (7,)], *pad([(8, 9), (10, 11)]))
-    assert given["position_ids"].tolist() == [[0, 1], [0, 1]]
-    assert given["attention_mask"] is None  # the marginal space takes the fast path of attention
+    with monkeypatch.context() as patch:
+        patch.setattr(policy.model, "forward", lambda **inputs: given.update(inputs) or forward(**inputs))
+        policy.score(*arguments, **layout)
+    return given
+
+
+def test_rows_are_padded_on_the_right_and_need_no_mask(policy, monkeypatch):
+    given = inputs_of(policy, monkeypatch, [(4, 5, 6), (7,)], *pad([(8, 9), (10, 11)]))
+    assert given["input_ids"].tolist() == [[4, 5, 6, 8], [7, 10, 0, 0]]
+    assert "attention_mask" not in given and "position_ids" not in given  # every kernel of attention takes them
+
+
+def test_a_shared_context_is_read_once(policy, monkeypatch):
+    contexts, responses = [(4, 5), (6,), (4, 5)], pad([(8, 9, 10), (12, 13), (11, 3)])
+    given = inputs_of(policy, monkeypatch, contexts, *responses, together=[[0, 2], [1]])
+    assert given["input_ids"].tolist() == [[4, 5, 8, 9, 11], [6, 12, 0, 0, 0]]
+    assert given["position_ids"].tolist() == [[0, 1, 2, 3, 2], [0, 1, 0, 0, 0]]
+    seen = given["attention_mask"][0, 0]
+    assert seen.tolist() == [[True] + [False] * 4, [True] * 2 + [False] * 3, [True] * 3 + [False] * 2,
+                             [True] * 4 + [False], [True, True, False, False, True]]  # fmt: skip
+    assert given["attention_mask"][1].any(-1).all()  # padding sees something, since a softmax over nothing is NaN
 
 
 def test_the_head_sees_the_response_alone(policy, monkeypatch):
     seen = []
     policy.model.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
     policy(PROMPTS, *pad(RESPONSES))
-    assert seen == [(4, 7, V)]
+    assert seen == [(1, sum(map(len, RESPONSES)), V)]
 
 
 def test_there_is_no_dropout_in_training_mode(policy):
