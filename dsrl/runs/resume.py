@@ -25,7 +25,7 @@ MAY_CHANGE = (
     "callbacks",
     "trainer",
     "update.micro_batch_tokens",
-    "sampler.batch_size",
+    "sampler.max_batch_total_tokens",
     "mismatch.every",
 )
 """Keys, and everything below them, that may differ from the run that is resumed."""
