@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 PROFILERS = ("simple", "advanced", "pytorch")
-PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-true")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-true")
 STRATEGIES = ("auto", "ddp", "fsdp", "fsdp1")
 CORRECTIONS, LEVELS, MODES = ("auto", "on", "off"), ("token", "sequence"), ("truncate", "mask")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")

@@ -26,6 +26,7 @@ from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.models.policy import Policy
 from dsrl.parallel.collectives import world_size
+from dsrl.parallel.devices import precision_of
 from dsrl.parallel.sharding import clip_gradients, copy_weights
 from dsrl.parallel.strategy import accumulating, place_models
 from dsrl.phases.phase import Phase
@@ -291,7 +292,11 @@ class DSRLModule(L.LightningModule):
     @property
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint, and a model card, say of the run."""
-        return {"config": self.config.resolved, "iterations_done": min(self.iteration + 1, self.config.iterations)}
+        return {
+            "config": self.config.resolved,
+            "iterations_done": min(self.iteration + 1, self.config.iterations),
+            "precision": precision_of(self.config.trainer),
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, which a resumed run is compared with."""
