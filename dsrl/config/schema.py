@@ -194,6 +194,8 @@ class TrainerConfig(Settled):
     """Nodes."""
     precision: str = "auto"
     """Compute: 32-true, bf16-mixed, bf16-true, 16-true; auto: bf16-mixed on a GPU with bfloat16, else 32-true."""
+    compile: bool = False
+    """Compile the transformer blocks with torch.compile; the first passes take minutes."""
     timeout: float = 600.0
     """Seconds that ranks wait for one that is stuck or silent, before the run ends."""
     cpu_offload: bool = False

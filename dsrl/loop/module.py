@@ -225,7 +225,8 @@ class DSRLModule(L.LightningModule):
         if hasattr(self, "policy"):
             return
         config, strategy = self.config, self.trainer.strategy
-        models = place_models(strategy, config.model, copies=2 if config.needs_reference else 1)
+        copies = 2 if config.needs_reference else 1
+        models = place_models(strategy, config.model, copies, compiled=config.trainer.compile)
         self.policy = Policy(models[0])
         if config.needs_reference:
             self.reference = Policy(models[1]).requires_grad_(False).eval()

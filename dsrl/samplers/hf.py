@@ -40,6 +40,8 @@ class HFSampler(Sampler):
     It decodes with the policy itself, unless the policy's weights are sharded over ranks (FSDP). Then a forward is a
     collective, and ranks whose responses end at different lengths would wait for each other for ever. So every rank
     decodes with a full copy of the model, which `sync` fills and which costs each rank the memory of the full model.
+
+    What `trainer.compile` compiles is not used: keys and values that grow would compile it again and again.
     """
 
     max_batch_total_tokens: int = 65536
@@ -82,7 +84,7 @@ class HFSampler(Sampler):
         stop = self._stop_token_ids(params)
 
         budget, prompt_lengths = self.max_batch_total_tokens, [len(prompt.token_ids) for prompt in prompts]
-        with in_eval_mode(self.model), decoding_attention(self.model):
+        with in_eval_mode(self.model), decoding_attention(self.model), torch.compiler.set_stance("force_eager"):
             for chosen in batches_within(budget, prompt_lengths, responses=count, longest=size):
                 longest = prompt_lengths[chosen[-1]] + size
                 read = read_prompts(self.model, [prompts[b] for b in chosen], longest)
