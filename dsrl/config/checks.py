@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dsrl.config.schema import ModelConfig, SamplingConfig
+from dsrl.config.schema import ModelConfig, SamplingConfig, TrainerConfig
 from dsrl.errors import ConfigError, nearest
 from dsrl.models.loading import missing_model
 from dsrl.objectives import Objective
+from dsrl.parallel.devices import device_type
 from dsrl.phases.conditions import Condition
 from dsrl.phases.phase import SCHEDULES, Phase
 from dsrl.registry import build
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 PROFILERS = ("simple", "advanced", "pytorch")
-PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-true")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-true")
 STRATEGIES = ("auto", "ddp", "fsdp", "fsdp1")
 CORRECTIONS, LEVELS, MODES = ("auto", "on", "off"), ("token", "sequence"), ("truncate", "mask")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -40,6 +42,7 @@ def config_problems(config: RunConfig) -> list[str]:
         *_sizes(config),
         *_choices(config),
         *_ranks(config),
+        *_compiles(config.trainer),
         *_phases(config),
         *model_problems(config.model),
         *_paths(config),
@@ -170,6 +173,16 @@ def _ranks(config: RunConfig) -> Iterator[str]:
         yield "trainer.cpu_offload=true: there is no accelerator whose memory it could spare"
     if trainer.accelerator == "mps" and (ranks > 1 or trainer.strategy not in ("auto", "ddp")):
         yield f"trainer.accelerator=mps: one process with trainer=auto, not {trainer.strategy} with {given}"
+
+
+def _compiles(trainer: TrainerConfig) -> Iterator[str]:
+    if not trainer.compile:
+        return
+    device, compiler = device_type(trainer.accelerator), os.environ.get("CXX", "g++")
+    if device not in ("cpu", "cuda"):
+        yield f"trainer.compile=true: on a CPU or a CUDA GPU, not on {device}"
+    if device == "cpu" and shutil.which(compiler) is None:
+        yield f"trainer.compile=true: on a CPU it needs a C++ compiler, and there is no {compiler} (CXX names another)"
 
 
 def _phases(config: RunConfig) -> Iterator[str]:

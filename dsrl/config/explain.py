@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from dsrl.config.command_line import value_of
-from dsrl.config.renamed import RENAMED
+from dsrl.config.renamed import OTHER_UNITS, RENAMED
 from dsrl.config.schema import PhaseConfig
 from dsrl.config.store import GROUPS, LATER_PHASES, config_dir
 from dsrl.config.trainer_arguments import INSTEAD
@@ -90,7 +90,8 @@ def misplaced(node: DictConfig, prefix: str = "") -> Iterator[str]:
 def unknown(key: str, node: DictConfig, prefix: str = "") -> str:
     """Say of a key that is not below `node` what it is called now, whose it would be, or those like it."""
     if key in RENAMED:
-        return f"{key} is now called {RENAMED[key]}"
+        units = f", and counts {OTHER_UNITS[key]}" if key in OTHER_UNITS else ""
+        return f"{key} is now called {RENAMED[key]}{units}"
     section, _, argument = key.partition(".")
     if section == "trainer" and argument in INSTEAD:
         return f"unknown key '{key}': {INSTEAD[argument]}"

@@ -10,8 +10,15 @@ RENAMED = {
     "samples_per_iteration": "logged_samples",
     "update.max_tokens": "update.micro_batch_tokens",
     "sampler.sleep": "sampler.sleep_level",
+    "sampler.batch_size": "sampler.max_batch_total_tokens",
 }
-"""A key of version 0.1, and what it is called since 0.2."""
+"""A key of an earlier version, and what it is called now."""
+
+OTHER_UNITS = {"sampler.batch_size": "tokens, prompts included, instead of responses"}
+"""Keys whose values count something else under their new names, and what; a value that was written is dropped."""
+
+OWNERS = {"sampler.sleep": "vllm", "sampler.batch_size": "hf"}
+"""The part whose key it was; others may have keys of that name."""
 
 
 def in_todays_words(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,9 +27,13 @@ def in_todays_words(saved: Mapping[str, Any]) -> dict[str, Any]:
     for old, new in RENAMED.items():
         section, _, last = old.rpartition(".")
         holder = found.get(section) if section else found
-        if not isinstance(holder, dict) or last not in holder or (section == "sampler" and holder["name"] != "vllm"):
+        if not isinstance(holder, dict) or last not in holder or (old in OWNERS and holder["name"] != OWNERS[old]):
             continue
-        renamed = {new.rpartition(".")[2] if key == last else key: value for key, value in holder.items()}
+        renamed = {
+            new.rpartition(".")[2] if key == last else key: value
+            for key, value in holder.items()
+            if not (key == last and old in OTHER_UNITS)
+        }
         if section:
             found[section] = renamed
         else:

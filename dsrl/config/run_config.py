@@ -18,6 +18,7 @@ from dsrl.config.schema import (
     ValidationConfig,
 )
 from dsrl.data.source import DataSource
+from dsrl.parallel.devices import precision_of
 from dsrl.phases.phase import Phase
 from dsrl.samplers import Sampler
 
@@ -66,7 +67,7 @@ class RunConfig(Settled):
     def exact(self) -> bool:
         """Whether sampler and trainer compute the same probabilities, but for the last bits."""
         compute_dtype = self.sampler.compute_dtype
-        return compute_dtype is None or (compute_dtype, self.model.dtype, self.trainer.precision) == EXACT
+        return compute_dtype is None or (compute_dtype, self.model.dtype, precision_of(self.trainer)) == EXACT
 
     @property
     def steps_per_iteration(self) -> int:

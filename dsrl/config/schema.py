@@ -194,8 +194,10 @@ class TrainerConfig(Settled):
     """Devices of each node."""
     num_nodes: int = 1
     """Nodes."""
-    precision: str = "32-true"
-    """Type of the compute: 32-true, bf16-mixed, bf16-true, 16-true."""
+    precision: str = "auto"
+    """Compute: 32-true, bf16-mixed, bf16-true, 16-true; auto: bf16-mixed on a GPU with bfloat16, else 32-true."""
+    compile: bool = False
+    """Compile the transformer blocks with torch.compile; the first passes take minutes."""
     timeout: float = 600.0
     """Seconds that ranks wait for one that is stuck or silent, before the run ends."""
     cpu_offload: bool = False

@@ -26,12 +26,16 @@ from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.models.policy import Policy
 from dsrl.parallel.collectives import world_size
+from dsrl.parallel.devices import precision_of
 from dsrl.parallel.sharding import clip_gradients, copy_weights
 from dsrl.parallel.strategy import accumulating, place_models
 from dsrl.phases.phase import Phase
 from dsrl.seeding import derive_seed
 from dsrl.types import Metric, Metrics, Prompt, SamplingParams
 from dsrl.verifiers.verifier import close_all
+
+FUSED_DEVICES = ("cpu", "cuda", "mps")
+"""Types of devices on which torch's AdamW updates all parameters in one kernel."""
 
 
 class DSRLModule(L.LightningModule):
@@ -221,7 +225,8 @@ class DSRLModule(L.LightningModule):
         if hasattr(self, "policy"):
             return
         config, strategy = self.config, self.trainer.strategy
-        models = place_models(strategy, config.model, copies=2 if config.needs_reference else 1)
+        copies = 2 if config.needs_reference else 1
+        models = place_models(strategy, config.model, copies, compiled=config.trainer.compile)
         self.policy = Policy(models[0])
         if config.needs_reference:
             self.reference = Policy(models[1]).requires_grad_(False).eval()
@@ -241,15 +246,23 @@ class DSRLModule(L.LightningModule):
         )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Make AdamW over the policy. Its structure is the same in every phase."""
+        """Make AdamW over the policy. Its structure is the same in every phase.
+
+        It is fused where the device of the weights has such a kernel; elsewhere torch chooses. A checkpoint may come
+        from another device, so what it says of that is ignored.
+        """
         settings = self.config.optimizer
-        return torch.optim.AdamW(
-            [parameter for parameter in self.policy.parameters() if parameter.requires_grad],
+        trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(
+            trained,
             lr=self.phase.lr,
             betas=(settings.betas[0], settings.betas[1]),
             eps=settings.eps,
             weight_decay=settings.weight_decay,
+            fused=True if all(parameter.device.type in FUSED_DEVICES for parameter in trained) else None,
         )
+        optimizer.register_load_state_dict_pre_hook(_keep_implementation)
+        return optimizer
 
     def on_fit_start(self) -> None:
         """Check that the trainer runs the loop as the configuration says. Raises ConfigError where it does not."""
@@ -281,7 +294,11 @@ class DSRLModule(L.LightningModule):
     @property
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint, and a model card, say of the run."""
-        return {"config": self.config.resolved, "iterations_done": min(self.iteration + 1, self.config.iterations)}
+        return {
+            "config": self.config.resolved,
+            "iterations_done": min(self.iteration + 1, self.config.iterations),
+            "precision": precision_of(self.config.trainer),
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, which a resumed run is compared with."""
@@ -299,3 +316,9 @@ class DSRLModule(L.LightningModule):
         accuracy = self.accuracies[key]
         assert isinstance(accuracy, SampledAccuracy)
         return accuracy
+
+
+def _keep_implementation(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Let a state that is loaded say nothing of the implementation, by which torch also places the counts of steps."""
+    own = {key: optimizer.param_groups[0][key] for key in ("fused", "foreach")}
+    return {**state, "param_groups": [{**group, **own} for group in state["param_groups"]]}

@@ -22,9 +22,9 @@ from dsrl.storage.safetensors_files import read_tensors, tensors_in
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """List the transformer blocks, the units in which weights are gathered."""
+    """List the transformer blocks, the units in which weights are gathered; FSDP2 makes them a class of its own."""
     names = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
-    return [module for module in model.modules() if type(module).__name__ in names]
+    return [module for module in model.modules() if names & {kind.__name__ for kind in type(module).__mro__}]
 
 
 def model_without_weights(config: ModelConfig) -> PreTrainedModel:

@@ -9,6 +9,7 @@ from lightning.pytorch.strategies import Strategy
 
 from dsrl.config.schema import CheckpointConfig, TrainerConfig
 from dsrl.parallel.data_parallel import DDP, SingleDevice
+from dsrl.parallel.devices import device_type, precision_of
 from dsrl.parallel.fsdp import FSDP2
 from dsrl.parallel.fsdp1 import FSDP1
 
@@ -17,7 +18,7 @@ def strategy_for(trainer: TrainerConfig, checkpoint: CheckpointConfig) -> Strate
     """Build the strategy of a run. `auto` is one process, or DDP if there are several."""
     timeout = timedelta(seconds=trainer.timeout)
     ranks = trainer.devices * trainer.num_nodes
-    compute = torch.bfloat16 if trainer.precision == "bf16-mixed" else None
+    compute = torch.bfloat16 if precision_of(trainer) == "bf16-mixed" else None
     strategy: DDP | SingleDevice | FSDP2 | FSDP1
     if trainer.strategy == "fsdp":
         strategy = FSDP2(
@@ -39,14 +40,11 @@ def strategy_for(trainer: TrainerConfig, checkpoint: CheckpointConfig) -> Strate
 
 def lightning_precision(trainer: TrainerConfig) -> str:
     """Give Lightning's name of the precision; under FSDP, which casts by itself, that is never a mixed one."""
-    mixed = trainer.precision == "bf16-mixed" and trainer.strategy in ("fsdp", "fsdp1")
-    return "32-true" if mixed else trainer.precision
+    precision = precision_of(trainer)
+    return "32-true" if precision == "bf16-mixed" and trainer.strategy in ("fsdp", "fsdp1") else precision
 
 
 def _single_device(accelerator: str) -> torch.device:
     """Choose the device of a run in one process."""
-    if accelerator == "cpu" or not torch.accelerator.is_available():
-        return torch.device("cpu")
-    found = torch.accelerator.current_accelerator()
-    assert found is not None
-    return torch.device(found.type, 0)
+    kind = device_type(accelerator)
+    return torch.device(kind) if kind == "cpu" else torch.device(kind, 0)

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from dsrl.config.schema import ModelConfig
 from dsrl.errors import ConfigError
 from dsrl.models.loading import load_model
+from dsrl.models.sharded_loading import blocks
 from dsrl.parallel.launcher import Launcher
 from dsrl.parallel.network import point_gloo_to
 from dsrl.storage.checkpoint_files import read_checkpoint, write_file, write_folder
@@ -150,11 +151,31 @@ class LoopStrategy(Strategy):
         return {name: value for name, value in weights.items() if name in names}
 
 
-def place_models(strategy: Strategy, config: ModelConfig, copies: int) -> list[Any]:
+def place_models(strategy: Strategy, config: ModelConfig, copies: int, *, compiled: bool = False) -> list[Any]:
     """Load the model, `copies` times, each placed on this rank by the trainer's strategy.
 
-    Lightning's own strategy for one device does, too. Raises ConfigError for any other that is not of dsrl.
+    Lightning's own strategy for one device does, too.
+
+    Args:
+        strategy: the trainer's.
+        config: which model.
+        copies: how many.
+        compiled: whether `torch.compile` compiles the transformer blocks. Blocks of one kind are compiled once, in the
+            first pass of each kind; names of parameters stay what they were.
+
+    Raises:
+        ConfigError: the strategy is any other that is not of dsrl, or the model does not say what its blocks are.
     """
+    models = _place(strategy, config, copies)
+    for model in models if compiled else ():
+        if not blocks(model):
+            raise ConfigError(f"trainer.compile=true: {config.name} does not say which of its modules are blocks")
+        for block in blocks(model):
+            block.compile(dynamic=True)
+    return models
+
+
+def _place(strategy: Strategy, config: ModelConfig, copies: int) -> list[Any]:
     if isinstance(strategy, LoopStrategy):
         return strategy.models(config, copies)
     if not isinstance(strategy, SingleDeviceStrategy):

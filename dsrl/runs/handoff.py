@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dsrl.config.build import build_run_config_of
 from dsrl.config.run_config import RunConfig
-from dsrl.storage.checkpoint_files import UnreadableCheckpoint, read_checkpoint
 
 
 def phase_that_begins(checkpoint: Mapping[str, Any]) -> int | None:
@@ -17,18 +15,14 @@ def phase_that_begins(checkpoint: Mapping[str, Any]) -> int | None:
     return state["entered"] + 1 if len(state["starts"]) > state["entered"] else None
 
 
-def with_its_phases(config: RunConfig) -> RunConfig:
-    """Give the `objective` of a run that resumes from a handoff to the phase that begins there.
+def with_its_phases(config: RunConfig, checkpoint: Mapping[str, Any]) -> RunConfig:
+    """Give the `objective` of a run that resumes from a handoff, `checkpoint`, to the phase that begins there.
 
     That is what it means where it differs from the objective of the first phase, which is over, or where the phase that
     begins is not configured. The phases before it, and its settings, are the checkpoint's. Any other run is left as it
     is. Raises ConfigError where the phases do not go together with the rest of the configuration.
     """
-    if config.resume in (None, "last"):
-        return config
-    try:
-        checkpoint = read_checkpoint(Path(str(config.resume)))
-    except UnreadableCheckpoint:  # said where it is resumed
+    if config.resume == "last":
         return config
     number, saved, asked = phase_that_begins(checkpoint), checkpoint["dsrl"]["config"], config.resolved
     if number is None:

@@ -13,6 +13,7 @@ from rich.progress import TaskID
 from rich.table import Table
 
 from dsrl.loop.module import DSRLModule
+from dsrl.parallel.devices import precision_of
 from dsrl.parallel.sharding import parameter_count
 from dsrl.runs.terminal import progress_bar, terminal
 
@@ -45,13 +46,21 @@ class Progress(L.Callback):
         if trainer.is_global_zero:
             config = module.config
             self.console.print(
-                f"[bold]dsrl[/]  {escape(config.model.name)} ({size / 1e6:.1f}M parameters) on {module.device.type}, "
-                f"{config.iterations} iterations of {config.prompts_per_iteration} prompts x "
-                f"{config.responses_per_prompt} responses\nrun folder: {escape(str(self.folder))}",
+                f"[bold]dsrl[/]  {escape(config.model.name)} ({size / 1e6:.1f}M parameters) on {module.device.type} in "
+                f"{precision_of(config.trainer)}, {config.iterations} iterations of "
+                f"{config.prompts_per_iteration} prompts x {config.responses_per_prompt} responses\n"
+                f"run folder: {escape(str(self.folder))}",
                 soft_wrap=True,
             )
             self.bar.start()
             self.task = self.bar.add_task("validation", total=module.config.iterations, status="")
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Say where a resumed run computes in another precision than before, as on another machine it may."""
+        saved, now = checkpoint["dsrl"], precision_of(DSRLModule.of(pl_module).config.trainer)
+        before = saved.get("precision", saved["config"]["trainer"]["precision"])  # of version 0.2 the setting itself
+        if trainer.is_global_zero and before != now:
+            self.console.print(f"[yellow]it goes on in {now}; the checkpoint was written by a run in {before}[/]")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Set the bar to the iterations that are done: some, after a resume."""

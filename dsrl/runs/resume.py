@@ -25,7 +25,7 @@ MAY_CHANGE = (
     "callbacks",
     "trainer",
     "update.micro_batch_tokens",
-    "sampler.batch_size",
+    "sampler.max_batch_total_tokens",
     "mismatch.every",
 )
 """Keys, and everything below them, that may differ from the run that is resumed."""
@@ -35,15 +35,21 @@ def checkpoint_to_resume(config: RunConfig) -> Path | None:
     """Find the checkpoint to continue from; None for a run from the beginning.
 
     `resume=last` is the newest in the run folder, none where it has no checkpoint yet; `resume=PATH` is that file.
-    Raises ConfigError where it cannot be read, was made with another configuration, or has nothing left to run.
     """
     if config.resume is None:
         return None
-    path = newest_checkpoint(config.run_dir / "checkpoints") if config.resume == "last" else Path(config.resume)
-    if path is None:
-        return None
-    content = _read(path)
-    saved, begins = content["dsrl"], phase_that_begins(content)
+    return newest_checkpoint(config.run_dir / "checkpoints") if config.resume == "last" else Path(config.resume)
+
+
+def check_continues(config: RunConfig, path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a checkpoint was made with another configuration, or has nothing left to run.
+
+    Args:
+        config: of the run that is to go on.
+        path: the checkpoint, which messages name.
+        checkpoint: what `read_to_resume` gave for it.
+    """
+    saved, begins = checkpoint["dsrl"], phase_that_begins(checkpoint)
     may_change = MAY_CHANGE if begins is None else (*MAY_CHANGE, *LATER_PHASES[begins - 2 :])
     changed = [
         f"{key}: {before!r} in the checkpoint, {after!r} now"
@@ -59,7 +65,6 @@ def checkpoint_to_resume(config: RunConfig) -> Path | None:
         raise ConfigError(
             f"resume={path}: the run is finished, all of iterations={config.iterations} are done; raise it to go on"
         )
-    return path
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -74,8 +79,8 @@ def _iterations_done(path: Path) -> int:
     return int(number[1]) + (not path.name.startswith("handoff")) if number else 0
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's content. Where it cannot be read, the error names the newest beside it that can."""
+def read_to_resume(path: Path) -> dict[str, Any]:
+    """Read a checkpoint. Raises ConfigError where it cannot be read, which names the newest beside it that can."""
     try:
         return read_checkpoint(path)
     except UnreadableCheckpoint as error:

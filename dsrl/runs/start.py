@@ -24,11 +24,16 @@ def start_of(config: RunConfig) -> Start:
     the checkpoint cannot be continued.
     """
     from dsrl.runs.handoff import with_its_phases  # these load torch
-    from dsrl.runs.resume import checkpoint_to_resume
+    from dsrl.runs.resume import check_continues, checkpoint_to_resume, read_to_resume
 
     check_run_dir(config)
-    config = with_its_phases(config)
-    return Start(config, checkpoint_to_resume(config))
+    path = checkpoint_to_resume(config)
+    if path is None:
+        return Start(config, None)
+    checkpoint = read_to_resume(path)
+    config = with_its_phases(config, checkpoint)
+    check_continues(config, path, checkpoint)
+    return Start(config, path)
 
 
 def check_run_dir(config: RunConfig) -> None:

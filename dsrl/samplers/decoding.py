@@ -26,17 +26,28 @@ class DecodingCache(DynamicCache):
 
     A layer of full attention keeps them in a buffer with room for tokens to come. Layers of other kinds (sliding
     windows, state spaces) are those of transformers.
+
+    Args:
+        config: of the model.
+        longest: the most tokens of a row, prompt and response together.
     """
 
-    def __init__(self, config: PreTrainedConfig) -> None:
+    def __init__(self, config: PreTrainedConfig, longest: int) -> None:
         super().__init__(config=config)
         for number, layer in enumerate(self.layers):
             if type(layer) is DynamicLayer:
-                self.layers[number] = BufferedLayer()  # type: ignore[no-untyped-call]
+                self.layers[number] = BufferedLayer(longest)
 
 
 class BufferedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Hold one layer: `keys` and `values` [rows, heads, length, head dimension] are views of two larger buffers."""
+    """Hold one layer: `keys` and `values` [rows, heads, length, head dimension] are views of two larger buffers.
+
+    No buffer has room for more than `longest` tokens a row.
+    """
+
+    def __init__(self, longest: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.longest = longest
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Make empty buffers for keys and values of these shapes."""
@@ -51,14 +62,14 @@ class BufferedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             self.lazy_initialization(key_states, value_states)
         before, after = self.length, self.length + key_states.shape[2]
         if after > self.buffers[0].shape[2]:
-            self._allocate(1, after + (_room(before) if before else 0))  # a prompt is copied before its first response
+            self._allocate(1, self._roomy(after) if before else after)  # a prompt is copied before its first response
         for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[: self.rows, :, before:after] = states
         return self._show(self.rows, after)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every row, and make room for tokens to come."""
-        self._allocate(repeats, self.length + _room(self.length))
+        self._allocate(repeats, self._roomy(self.length))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Make row j what row `indices[j]` was. Only rows that change their place are copied."""
@@ -75,16 +86,16 @@ class BufferedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             self.buffers[number] = new.flatten(0, 1)
         self._show(self.rows * repeats, self.length)
 
+    def _roomy(self, length: int) -> int:
+        """Say how many tokens a buffer is made for that must hold `length`: half as many more, so that copies cost
+        little for each token."""
+        return max(length, min(length + max(64, length // 2), self.longest))
+
     def _show(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
         self.rows, self.length = rows, length
         keys, values = (buffer[:rows, :, :length] for buffer in self.buffers)
         self.keys, self.values = keys, values
         return keys, values
-
-
-def _room(length: int) -> int:
-    """Say by how many tokens buffers of that length grow: by half, so that copies cost little for each token."""
-    return max(64, length // 2)
 
 
 @dataclass(kw_only=True)
@@ -101,11 +112,11 @@ class ReadPrompts:
     """[B, 1] long, of each prompt's last token."""
 
 
-def read_prompts(model: PreTrainedModel, prompts: list[Prompt]) -> ReadPrompts:
-    """Run B prompts through the model, once."""
+def read_prompts(model: PreTrainedModel, prompts: list[Prompt], longest: int) -> ReadPrompts:
+    """Run B prompts through the model, once. `longest`: the most tokens of a prompt and its response together."""
     ids, seen = left_pad([prompt.token_ids for prompt in prompts], model.device)
     position = seen.long().cumsum(-1).sub(1).clamp(min=0)
-    cache = DecodingCache(model.config)
+    cache = DecodingCache(model.config, longest)
     output = model(
         input_ids=ids,
         attention_mask=None if seen.all() else seen.long(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,17 +33,23 @@ class HFSampler(Sampler):
     A prompt is read once for its G responses, prompts of similar length are decoded together, and a response that has
     ended leaves the batch.
 
+    Keys and values of a token take 2 x layers x key heads x head dimension x bytes of a number. At the default budget
+    that is at most 2.8 GiB for SmolLM2-135M and 14 GiB for Qwen3-0.6B in float32, half of it in bfloat16. Memory is
+    taken as responses grow, so short ones take less.
+
     It decodes with the policy itself, unless the policy's weights are sharded over ranks (FSDP). Then a forward is a
     collective, and ranks whose responses end at different lengths would wait for each other for ever. So every rank
     decodes with a full copy of the model, which `sync` fills and which costs each rank the memory of the full model.
+
+    What `trainer.compile` compiles is not used: keys and values that grow would compile it again and again.
     """
 
-    batch_size: int = 512
-    """Responses that are decoded at once; it bounds the memory of keys and values."""
+    max_batch_total_tokens: int = 65536
+    """Tokens decoded at once, of prompts and longest responses together; bounds the memory of keys and values."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ConfigError(f"sampler.batch_size must be at least 1, not {self.batch_size}")
+        if self.max_batch_total_tokens < 1:
+            raise ConfigError(f"sampler.max_batch_total_tokens must be at least 1, not {self.max_batch_total_tokens}")
 
     def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
         """Take the policy; if its weights are sharded, make the full copy, in which every rank takes part."""
@@ -77,21 +83,21 @@ class HFSampler(Sampler):
         lengths = torch.zeros(rows, dtype=torch.long)
         stop = self._stop_token_ids(params)
 
-        by_length = sorted(range(len(prompts)), key=lambda b: len(prompts[b].token_ids))
-        step, part = max(1, self.batch_size // count), min(count, self.batch_size)
-        with in_eval_mode(self.model), decoding_attention(self.model):
-            for start in range(0, len(prompts), step):
-                chosen = by_length[start : start + step]
-                read = read_prompts(self.model, [prompts[b] for b in chosen])
+        budget, prompt_lengths = self.max_batch_total_tokens, [len(prompt.token_ids) for prompt in prompts]
+        with in_eval_mode(self.model), decoding_attention(self.model), torch.compiler.set_stance("force_eager"):
+            for chosen in batches_within(budget, prompt_lengths, responses=count, longest=size):
+                longest = prompt_lengths[chosen[-1]] + size
+                read = read_prompts(self.model, [prompts[b] for b in chosen], longest)
+                part = min(count, max(1, budget // longest))  # fewer than all of a single prompt only
                 for first in range(0, count, part):
                     numbers = range(first, min(first + part, count))
                     decoded = self._decode(copy.deepcopy(read) if part < count else read, numbers, params, stop)
                     target = torch.tensor([b * count + g for b in chosen for g in numbers])
                     tokens[target], logprobs[target], lengths[target] = (found.cpu() for found in decoded)
 
-        longest = int(lengths.max()) if rows else 0
-        tokens, logprobs = tokens[:, :longest], logprobs[:, :longest]
-        mask = torch.arange(longest) < lengths[:, None]
+        width = int(lengths.max()) if rows else 0
+        tokens, logprobs = tokens[:, :width], logprobs[:, :width]
+        mask = torch.arange(width) < lengths[:, None]
         ended = torch.isin(tokens.gather(1, lengths[:, None] - 1), stop.cpu())[:, 0] if rows else lengths.bool()
         return Rollouts(
             prompts=prompts,
@@ -161,6 +167,29 @@ class HFSampler(Sampler):
         return torch.tensor(
             sorted(self.end_token_ids | set(params.stop_token_ids)), dtype=torch.long, device=self.model.device
         )
+
+
+def batches_within(budget: int, prompt_lengths: Sequence[int], *, responses: int, longest: int) -> Iterator[list[int]]:
+    """Cut prompts into batches that are decoded together, shortest prompts first.
+
+    Args:
+        budget: tokens that the responses of a batch may have in all, each with its padded prompt. A batch of one prompt
+            may exceed it.
+        prompt_lengths: [B], in tokens.
+        responses: G, to each prompt.
+        longest: tokens of the longest response.
+
+    Yields:
+        Numbers of prompts, by length.
+    """
+    batch: list[int] = []
+    for b in sorted(range(len(prompt_lengths)), key=prompt_lengths.__getitem__):
+        if batch and (len(batch) + 1) * responses * (prompt_lengths[b] + longest) > budget:
+            yield batch
+            batch = []
+        batch.append(b)
+    if batch:
+        yield batch
 
 
 def _closed_up(alive: Tensor, remaining: int) -> Tensor:

@@ -122,6 +122,7 @@ OLD = [
     ("update={max_tokens: 9}", "update.max_tokens is now called update.micro_batch_tokens"),
     ("+update.max_tokens=9", "update.max_tokens is now called update.micro_batch_tokens"),
     ("sampler=vllm|sampler.sleep=1", "sampler.sleep is now called sampler.sleep_level"),
+    ("sampler.batch_size=9", "sampler.batch_size is now called sampler.max_batch_total_tokens, and counts tokens,"),
 ]
 LIGHTNING = [
     ("trainer.max_epochs=3", "unknown key 'trainer.max_epochs': iterations says how long a run is"),
@@ -145,7 +146,7 @@ VALUES = [
     ("optimizer.betas=[0.9]", "optimizer.betas=[0.9]: must be two numbers in [0, 1)"),
     ("objective.coefficient=x", "objective.coefficient=x: must be a number"),
     ("objective.surrogate.clip_high=x", "objective.surrogate.clip_high=x: must be a number"),
-    ("sampler.batch_size=x", "sampler.batch_size=x: must be a whole number"),
+    ("sampler.max_batch_total_tokens=x", "sampler.max_batch_total_tokens=x: must be a whole number"),
     ("verifier=math|verifier.workers=x", "verifier.workers=x: must be a whole number or null"),
     ("validation.k=null", "validation.k=null: must be a whole number"),
     ("iterations=0", "iterations=0: must be at least 1"),
@@ -157,7 +158,7 @@ VALUES = [
     ("optimizer.lr=nan", "optimizer.lr=nan: must be a finite number"),
     ("objective.coefficient=inf", "objective.coefficient=inf: must be a finite number"),
     ("optimizer.schedule=cosin", "optimizer.schedule=cosin: allowed are constant, linear, cosine.", "'cosine'?"),
-    ("trainer.precision=bf16", "trainer.precision=bf16: allowed are 32-true, bf16-mixed, bf16-true, 16-true"),
+    ("trainer.precision=bf16", "trainer.precision=bf16: allowed are auto, 32-true, bf16-mixed, bf16-true, 16-true"),
     ("trainer.strategy=ddpp", "trainer.strategy=ddpp: allowed are"),
     ("model.attn_implementation=sdpaa", "model.attn_implementation=sdpaa: allowed are", "Did you mean 'sdpa'?"),
     ("model.reflection='('", "model.reflection=(: not a regular expression"),

@@ -17,9 +17,12 @@ def test_what_an_earlier_version_wrote():
         "seed": 0,
     }
     assert saved["update"] == {"epochs": 1, "max_tokens": 9}
+    assert in_todays_words({"sampler": {"name": "hf", "batch_size": 512}}) == {"sampler": {"name": "hf"}}
 
 
-@pytest.mark.parametrize("saved", [{"sampler": "hf"}, {"sampler": {"name": "mine", "sleep": 1}}, {"update": None}, {}])
+@pytest.mark.parametrize(
+    "saved", [{"sampler": "hf"}, {"sampler": {"name": "mine", "sleep": 1, "batch_size": 2}}, {"update": None}, {}]
+)
 def test_what_is_left_as_it_is(saved):
     assert in_todays_words(saved) == saved
 

@@ -111,6 +111,38 @@ def test_all_advantages_zero_but_kept_is_a_step_with_gradient_zero(fit):
     assert (module.metrics["grad_norm"], module.metrics["scored/fraction"]) == (0, 0)
 
 
+def test_adamw_is_fused_and_equals_the_plain_one(fit):
+    module = fit("iterations=1", "validation.every=0", "optimizer.lr=1e-3")
+    optimizer = module.configure_optimizers()
+    assert optimizer.param_groups[0]["fused"]
+    parameters = optimizer.param_groups[0]["params"]
+    copies = [torch.nn.Parameter(parameter.detach().clone()) for parameter in parameters]
+    plain = torch.optim.AdamW(copies, lr=1e-3, weight_decay=0.01, foreach=False, fused=False)
+    generator = torch.Generator().manual_seed(0)
+    before = weights(module)
+    for _ in range(5):
+        for parameter, its_copy in zip(parameters, copies, strict=True):
+            parameter.grad = its_copy.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+        plain.step()
+    apart = weights(module) - torch.cat([parameter.detach().flatten() for parameter in copies])
+    assert (weights(module) - before).abs().mean() > 1e-3 and apart.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("devices", [("cpu",), ()], ids=["to fused", "from fused"])
+def test_a_run_goes_on_with_another_implementation_of_adamw(fit, devices, monkeypatch, tmp_path):
+    line = ("iterations=2", "validation.every=0", "optimizer.lr=1e-3", "sampling.max_new_tokens=16")
+    whole = fit(*line, f"run_dir={tmp_path}/whole")
+    monkeypatch.setattr("dsrl.loop.module.FUSED_DEVICES", () if devices else ("cpu",))
+    fit(*line, "iterations=1")
+    monkeypatch.setattr("dsrl.loop.module.FUSED_DEVICES", devices)
+    module = fit(*line, "resume=last")
+    (group,) = module.optimizers().param_groups
+    assert bool(group["fused"]) == bool(devices)
+    assert {float(state["step"]) for state in module.optimizers().state.values()} == {2.0}
+    torch.testing.assert_close(weights(module), weights(whole), atol=1e-6, rtol=0)
+
+
 def test_several_steps_on_one_batch(fit):
     module = fit("update.minibatches=2", "update.epochs=2", "iterations=1", "validation.every=0")
     assert module.trainer.global_step == 4

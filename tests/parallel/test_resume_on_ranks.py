@@ -83,7 +83,12 @@ def test_a_signal_saves_and_ends_well(start, train, tmp_path):
 def test_a_second_ctrl_c_does_not_wait(start, tmp_path):
     folder = tmp_path / "run"
     run = start(
-        *FOUR, "iterations=400", "sampler=hf", "sampler.batch_size=16", "responses_per_prompt=64", f"run_dir={folder}"
+        *FOUR,
+        "iterations=400",
+        "sampler=hf",
+        "sampler.max_batch_total_tokens=1700",
+        "responses_per_prompt=64",
+        f"run_dir={folder}",
     )
     while not (folder / "checkpoints" / "iteration0.ckpt").exists():
         assert run.poll() is None, run.communicate()

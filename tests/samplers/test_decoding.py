@@ -38,7 +38,7 @@ def states(*shape):
 
 
 def test_buffers_hold_what_concatenation_would():
-    layer, keys, values = BufferedLayer(), states(2, 3), states(2, 3) + 1
+    layer, keys, values = BufferedLayer(203), states(2, 3), states(2, 3) + 1
     layer.update(keys, values)
     assert layer.buffers[0].shape[2] == 3  # a prompt that is only read has no room to come
     layer.batch_repeat_interleave(2)
@@ -54,12 +54,12 @@ def test_buffers_hold_what_concatenation_would():
             found = layer.keys, layer.values
         assert torch.equal(found[0], keys) and torch.equal(found[1], values)
         assert layer.get_seq_length() == keys.shape[2]
-    assert layer.buffers[0].shape[2] < 2 * keys.shape[2]
+    assert layer.buffers[0].shape[2] == 203  # as much as was said, and no more
 
 
 def test_layers_of_other_kinds_are_those_of_transformers():
     config = MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=4)
-    kinds = [type(layer) for layer in DecodingCache(config).layers]
+    kinds = [type(layer) for layer in DecodingCache(config, 20).layers]
     assert kinds == [type(layer) for layer in DynamicCache(config=config).layers] and BufferedLayer not in kinds
 
 
@@ -75,7 +75,7 @@ def test_grouped_attention_is_that_of_transformers(ragged):
     whole = model(ids, attention_mask=seen, position_ids=position).logits[:, -1]
     with decoding_attention(model):
         assert model.config._attn_implementation != "sdpa"
-        cache = DecodingCache(model.config)
+        cache = DecodingCache(model.config, 9)
         model(ids[:, :8], attention_mask=seen[:, :8], position_ids=position[:, :8], past_key_values=cache)
         last = model(ids[:, 8:], attention_mask=seen, position_ids=position[:, 8:], past_key_values=cache)
     torch.testing.assert_close(last.logits[:, -1], whole, atol=1e-4, rtol=1e-4)

@@ -12,7 +12,7 @@ from dsrl.data import PromptEncoder
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.models.policy import Policy
-from dsrl.samplers.hf import draw_tokens
+from dsrl.samplers.hf import HFSampler, batches_within, draw_tokens
 from dsrl.seeding import uniforms
 from dsrl.types import Prompt, SamplingParams
 
@@ -117,17 +117,19 @@ def test_with_learned_absolute_positions(encoder, prompts):
     torch.manual_seed(0)
     policy = Policy(GPT2LMHeadModel(GPT2Config(vocab_size=100, n_positions=64, n_embd=16, n_layer=2, n_head=2)))
     policy.model.generation_config.eos_token_id = 2
-    found = responses_of(sampler_of(policy, encoder, batch_size=12).sample(prompts, params_of(max_new_tokens=12)))
+    found = responses_of(
+        sampler_of(policy, encoder, max_batch_total_tokens=250).sample(prompts, params_of(max_new_tokens=12))
+    )
     expected = [
         naive(policy.model.eval(), p, g, params_of(max_new_tokens=12), {2})[0] for p in prompts for g in range(3)
     ]
     assert found == expected
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 4, 8, 13, 1000])
-def test_the_batch_size_changes_nothing(policy, encoder, prompts, batch_size):
+@pytest.mark.parametrize("budget", [1, 70, 110, 250, 400, 10**6])
+def test_the_budget_changes_nothing(policy, encoder, prompts, budget):
     whole = sampler_of(policy, encoder).sample(prompts, params_of())
-    parts = sampler_of(policy, encoder, batch_size=batch_size).sample(prompts, params_of())
+    parts = sampler_of(policy, encoder, max_batch_total_tokens=budget).sample(prompts, params_of())
     assert responses_of(parts) == responses_of(whole)
     assert (parts.texts, parts.finish_reasons) == (whole.texts, whole.finish_reasons)
     torch.testing.assert_close(parts.logprobs, whole.logprobs, atol=1e-4, rtol=0)
@@ -151,16 +153,26 @@ def test_responses_that_have_ended_leave_the_batch(policy, encoder, prompts, rag
         assert alive <= width < alive / 0.9 + 1
 
 
-@pytest.mark.parametrize(("batch_size", "reads", "largest"), [(3, [1, 1], 3), (8, [1, 1], 8), (16, [2], 16)])
+@pytest.mark.parametrize(
+    ("budget", "reads", "largest"),
+    [
+        (1, [1, 1], 1),
+        (99, [1, 1], 3),  # the prompts have 7 and 9 tokens, and a response 24: 31 x 3 and 33 x 3
+        (98, [1, 1], 3),
+        (92, [1, 1], 2),
+        (527, [1, 1], 8),  # of both: 33 x 16 = 528
+        (528, [2], 16),
+    ],
+)
 def test_a_batch_is_no_larger_than_it_may_and_a_prompt_is_read_once(
-    policy, encoder, prompts, batch_size, reads, largest, monkeypatch
+    policy, encoder, prompts, budget, reads, largest, monkeypatch
 ):
     shapes = []
     forward = policy.model.forward
     monkeypatch.setattr(
         policy.model, "forward", lambda **inputs: shapes.append(tuple(inputs["input_ids"].shape)) or forward(**inputs)
     )
-    sampler_of(policy, encoder, batch_size=batch_size).sample(prompts[:2], params_of(responses_per_prompt=8))
+    sampler_of(policy, encoder, max_batch_total_tokens=budget).sample(prompts[:2], params_of(responses_per_prompt=8))
     assert [rows for rows, width in shapes if width > 1] == reads
     assert max(rows for rows, width in shapes if width == 1) == largest
 
@@ -213,8 +225,21 @@ def test_end_tokens_are_those_of_tokenizer_and_generation_config(encoder):
 
 
 def test_a_batch_of_nothing_is_refused():
-    with pytest.raises(ConfigError, match=r"sampler.batch_size must be at least 1, not 0"):
-        build("sampler", {"name": "hf", "batch_size": 0})
+    with pytest.raises(ConfigError, match=r"sampler.max_batch_total_tokens must be at least 1, not 0"):
+        build("sampler", {"name": "hf", "max_batch_total_tokens": 0})
+
+
+def test_batches_within_a_budget():
+    lengths = [9, 2, 30, 5, 2]
+    batches = [*batches_within(240, lengths, responses=4, longest=10)]
+    # 2 x 4 x 12 = 96; a third prompt: 3 x 4 x 15 = 180; a fourth: 4 x 4 x 19 = 304 > 240
+    assert batches == [[1, 4, 3], [0], [2]]  # 2 x 4 x 40 = 320
+    assert [*batches_within(1, lengths, responses=4, longest=10)] == [[1], [4], [3], [0], [2]]
+    assert [*batches_within(240, [], responses=4, longest=10)] == []
+
+
+def test_the_default_decodes_the_default_run_at_once():
+    assert len([*batches_within(HFSampler().max_batch_total_tokens, [10] * 64, responses=8, longest=96)]) == 1
 
 
 # One draw.

@@ -1,0 +1,21 @@
+"""Know what a run computes on, and in which precision, before anything is loaded."""
+
+from __future__ import annotations
+
+import torch
+
+from dsrl.config.schema import TrainerConfig
+
+
+def device_type(accelerator: str) -> str:
+    """Name the type of device, such as cpu or cuda, that `trainer.accelerator` gives on this machine."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if accelerator == "cpu" or found is None else found.type
+
+
+def precision_of(trainer: TrainerConfig) -> str:
+    """Resolve `trainer.precision`: auto is bf16-mixed on a GPU whose hardware has bfloat16, elsewhere 32-true."""
+    if trainer.precision != "auto":
+        return trainer.precision
+    on_gpu = device_type(trainer.accelerator) == "cuda"
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"

@@ -1,0 +1,85 @@
+"""What a run computes on, and in which precision, on machines that are not there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dsrl.config.compose import compose
+from dsrl.config.schema import CheckpointConfig, TrainerConfig
+from dsrl.parallel.choose import lightning_precision, strategy_for
+from dsrl.parallel.devices import device_type, precision_of
+from dsrl.runs.fit import fit as run
+from dsrl.samplers import HFSampler
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Make torch find a device of a type, None for a CPU alone, with or without bfloat16 of its own."""
+
+    def make(kind, bfloat16=True):
+        found = kind and torch.device(kind)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: found)
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True: bfloat16 or including_emulation
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("kind", "bfloat16", "accelerator", "device", "precision"),
+    [
+        (None, False, "auto", "cpu", "32-true"),
+        ("cuda", True, "auto", "cuda", "bf16-mixed"),
+        ("cuda", True, "gpu", "cuda", "bf16-mixed"),
+        ("cuda", True, "cpu", "cpu", "32-true"),
+        ("cuda", False, "auto", "cuda", "32-true"),  # emulated, which is slower than float32
+        ("mps", True, "auto", "mps", "32-true"),
+    ],
+)
+def test_auto_is_what_the_machine_can(kind, bfloat16, accelerator, device, precision, machine):
+    machine(kind, bfloat16)
+    trainer = TrainerConfig(accelerator=accelerator)
+    assert (device_type(accelerator), precision_of(trainer), lightning_precision(trainer)) == (
+        device,
+        precision,
+        precision,
+    )
+    assert strategy_for(trainer, CheckpointConfig()).root_device == torch.device(device, *[0] * (device != "cpu"))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+def test_what_is_given_stays(precision, machine):
+    for kind in (None, "cuda"):
+        machine(kind)
+        assert precision_of(TrainerConfig(precision=precision)) == precision
+
+
+def test_fsdp_casts_by_itself_as_resolved(machine):
+    trainer = TrainerConfig(strategy="fsdp")
+    for kind, compute in ((None, None), ("cuda", torch.bfloat16)):
+        machine(kind)
+        assert strategy_for(trainer, CheckpointConfig()).mixed_precision.param_dtype == compute
+        assert lightning_precision(trainer) == "32-true"
+
+
+def test_a_sampler_in_float32_is_exact_where_the_trainer_is(machine, monkeypatch, tmp_path):
+    monkeypatch.setattr(HFSampler, "compute_dtype", "float32")
+    config = compose([f"run_dir={tmp_path}/run"])
+    assert (config.trainer.precision, config.resolved["trainer"]["precision"]) == ("auto", "auto")
+    assert config.exact
+    machine("cuda")
+    assert not config.exact
+
+
+def test_a_run_says_in_which_precision_it_computes(tmp_path, capsys):
+    small = ("prompts_per_iteration=2", "responses_per_prompt=2", "sampling.max_new_tokens=8", "validation.every=0")
+    line = [*small, "data.train_size=20", "logger=none", "trainer.accelerator=cpu", f"run_dir={tmp_path}/run"]
+    run(compose([*line, "iterations=1"]))
+    assert "parameters) on cpu in 32-true, 1 iterations" in capsys.readouterr().out.replace("\n", " ")
+    run(compose([*line, "iterations=2", "resume=last"]))
+    assert "goes on in" not in capsys.readouterr().out
+    run(compose([*line, "iterations=3", "resume=last", "trainer.precision=bf16-mixed"]))
+    shown = capsys.readouterr().out
+    assert "it goes on in bf16-mixed; the checkpoint was written by a run in 32-true" in shown
