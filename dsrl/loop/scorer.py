@@ -112,10 +112,12 @@ class Scorer:
             cost=self.policy.row_cost,
         )
 
-    def score_tokens(self, micro_batch: MicroBatch, policy: Policy | None = None) -> TokenScores:
+    def score_tokens(
+        self, micro_batch: MicroBatch, policy: Policy | None = None, *, entropy: bool = True
+    ) -> TokenScores:
         """Compute log-probabilities and entropies [n, T] of a micro-batch's responses in its space; T is the longest.
 
-        With gradient, of the policy, unless another model is given.
+        With gradient, of the policy, unless another model is given. Without `entropy`, that is 0.
         """
         view = micro_batch.view
         tokens, mask = view.tokens.to(self.device), view.mask.to(self.device)
@@ -126,6 +128,7 @@ class Scorer:
             view.temperature,
             together=micro_batch.together,
             packed=micro_batch.packed,
+            entropy=entropy,
         )
 
     @torch.no_grad()
@@ -133,7 +136,7 @@ class Scorer:
         """Compute log-probabilities [N, T] of some rows [N] bool without gradient, 0 elsewhere; on the CPU."""
         result = torch.zeros(view.mask.shape)
         micro_batches = cut(view, rows, self.layout)
-        found = [self.score_tokens(micro_batch, policy).logprobs.cpu() for micro_batch in micro_batches]
+        found = [self.score_tokens(batch, policy, entropy=False).logprobs.cpu() for batch in micro_batches]
         for numbers, logprobs in send_home(micro_batches, found):
             width = min(result.shape[1], logprobs.shape[1])  # longer responses of other ranks may have been beside
             result = result.to(logprobs.dtype)

@@ -27,7 +27,8 @@ CHUNK_BYTES = 2**28
 
 
 class TokenScores(NamedTuple):
-    """Log-probabilities of tokens, with gradient, and the entropies of their distributions, without; in nats."""
+    """Log-probabilities of tokens, with gradient, and the entropies of their distributions, without; in nats. Entropies
+    are 0 where a pass is not asked for them."""
 
     logprobs: Tensor
     entropy: Tensor
@@ -55,6 +56,7 @@ def score_hidden(
     mask: Tensor,
     temperature: float,
     vocabulary: int | None = None,
+    entropy: bool = True,
 ) -> TokenScores:
     """Score the tokens of N responses from the hidden states that predict them.
 
@@ -66,6 +68,7 @@ def score_hidden(
         mask: [N, T] bool, true on response tokens.
         temperature: the logits are divided by it.
         vocabulary: V, which says how many tokens are a chunk; None: all are one.
+        entropy: whether to compute it.
 
     Returns:
         Both [N, T], 0 where the mask is false.
@@ -77,8 +80,9 @@ def score_hidden(
         logits = logits if temperature == 1.0 else logits / temperature
         logprobs = -F.cross_entropy(logits, chosen, reduction="none")
         with torch.no_grad():  # a backward pass has no use for it
-            entropy = torch.zeros_like(logprobs) if again else torch.special.entr(logits.softmax(-1)).sum(-1)
-        return logprobs, entropy
+            wanted = entropy and not again
+            found = torch.special.entr(logits.softmax(-1)).sum(-1) if wanted else torch.zeros_like(logprobs)
+        return logprobs, found
 
     @contextmanager
     def recomputing() -> Iterator[None]:
@@ -114,7 +118,7 @@ def _forward(self: Any, *arguments: Any, tokens: Tensor | None = None, **named: 
     """The forward of a model that scores in chunks. Nothing of the model is bound to it, so that it can be copied."""
     if tokens is None:
         return type(self).forward(self, *arguments, **named)
-    of_head = {name: named.pop(name) for name in ("predicting", "mask", "temperature")}
+    of_head = {name: named.pop(name) for name in ("predicting", "mask", "temperature", "entropy")}
     output = getattr(self, self.base_model_prefix)(**named)
     return score_hidden(
         lambda part: _logits(self, output, part),

@@ -39,7 +39,7 @@ class Policy(nn.Module):
         self, contexts: Sequence[Sequence[int]], tokens: Tensor, mask: Tensor, temperature: float = 1.0
     ) -> Tensor:
         """Compute the log-probabilities [N, T] of responses; arguments are those of `score`."""
-        return self.score(contexts, tokens, mask, temperature).logprobs
+        return self.score(contexts, tokens, mask, temperature, entropy=False).logprobs
 
     def score(
         self,
@@ -50,6 +50,7 @@ class Policy(nn.Module):
         *,
         together: Sequence[Sequence[int]] | None = None,
         packed: bool = False,
+        entropy: bool = True,
     ) -> TokenScores:
         """Compute log P(token | context, tokens before it) of every response token, and the entropy there.
 
@@ -63,19 +64,19 @@ class Policy(nn.Module):
             together: the numbers of the responses that read their common context once, of each row; by default each
                 is alone. Only for a model that `shares_contexts`.
             packed: all rows in one, without padding. Only for a model that `packs`.
+            entropy: whether to compute it; else it is 0.
 
         Returns:
             Both [N, T], 0 where the mask is false: float64 of a float64 model, otherwise float32.
         """
         rows = lay_out(contexts, tokens.cpu(), mask.cpu(), together=together, packed=packed).to(tokens.device)
         given = rows.arguments(self.model.config, next(self.model.parameters()).dtype) | {"use_cache": False}
+        of_head: dict[str, Any] = {"predicting": rows.predicting, "temperature": temperature, "entropy": entropy}
         if self.chunks:
-            scores: TokenScores = self.model(
-                **given, tokens=tokens, mask=mask, predicting=rows.predicting, temperature=temperature
-            )
+            scores: TokenScores = self.model(**given, tokens=tokens, mask=mask, **of_head)
             return scores
         logits = self.model(**given).logits.flatten(0, 1)
-        return score_hidden(lambda part: part, logits, rows.predicting, tokens, mask, temperature)
+        return score_hidden(lambda part: part, logits, tokens=tokens, mask=mask, **of_head)
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the model's full parameters by their Hugging Face names, adapters merged, one at a time.
