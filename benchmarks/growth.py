@@ -1,0 +1,182 @@
+"""Measure how the seconds of an iteration grow with its sizes: prompts, responses, lengths, ranks; stage by stage.
+
+    python benchmarks/growth.py                                 tables, in under 5 minutes
+    python benchmarks/growth.py --plot docs/img/growth.svg      and a picture (needs matplotlib)
+
+Each size is varied alone around a base: prompts B, responses to each G, tokens of a response T, tokens of a prompt P,
+and ranks (DDP over gloo, B over all of them). The model is the embedded one, in a copy whose end token is one that it
+does not write, so that responses have T tokens. Every response counts, and an iteration takes two optimizer steps, so
+that there are old log-probabilities to score. Each process computes with one thread. Seconds are the medians of a run's
+iterations, without the first. The exponent is the slope of a line through the logarithms: 1 is linear growth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import transformers
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from dsrl import compose, fit
+from dsrl.models import load_model, load_tokenizer
+
+ROOT = Path(__file__).parents[1]
+BASE = {"B": 8, "G": 8, "T": 64, "P": 32, "ranks": 1}
+VALUES = {
+    "B": [4, 8, 16, 32],
+    "G": [4, 8, 16, 32],
+    "T": [32, 64, 128, 256],
+    "P": [32, 64, 128, 256],
+    "ranks": [1, 2],
+}
+STAGES = {"sampling": "time/sample", "score": "time/score", "update": "time/update", "sync": "time/sync"}
+WHOLE = "iteration"
+SHORTEST = 1e-3
+"""Seconds: a stage that takes less has no exponent."""
+
+Seconds = dict[str, float]
+"""By stage, and of the whole iteration."""
+
+
+def main() -> None:
+    """Run every point, and print a table for each size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, base in BASE.items():
+        parser.add_argument(f"--{name.lower()}", type=int, default=base, help=f"{name} at the base (default {base})")
+    parser.add_argument("--vary", default=",".join(VALUES), help="sizes to vary (default: all)")
+    parser.add_argument("--most", type=int, default=4, help="values of each, the smallest first")
+    parser.add_argument("--iterations", type=int, default=4, help="of a run; the first is not counted")
+    parser.add_argument("--plot", type=Path, help="picture to write, .svg or .png")
+    given = parser.parse_args()
+    varied = given.vary.split(",")
+    if not set(varied) <= set(VALUES):
+        parser.error(f"--vary {given.vary}: must be of {', '.join(VALUES)}, with commas between")
+    if given.iterations < 2:
+        parser.error(f"--iterations {given.iterations}: must be at least 2, of which the first does not count")
+    base = {name: getattr(given, name.lower()) for name in BASE}
+    found: dict[str, dict[int, Seconds]] = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            growth = Growth(Path(scratch), given.iterations)
+            for name in varied:
+                found[name] = {value: growth.seconds(base | {name: value}) for value in VALUES[name][: given.most]}
+    finally:
+        torch.set_num_threads(threads)
+    console = Console(highlight=False)
+    console.print(f"base: {', '.join(f'{name} {value}' for name, value in base.items())}")
+    for name, points in found.items():
+        console.print(table(name, points))
+    if given.plot:
+        plot(found, given.plot)
+
+
+class Growth:
+    """The model, and the runs, in a folder. A run's seconds are kept: the base is a point of every size."""
+
+    def __init__(self, folder: Path, iterations: int) -> None:
+        self.folder, self.iterations, self.model = folder, iterations, folder / "model"
+        self.known: dict[tuple[int, ...], Seconds] = {}
+        transformers.utils.logging.disable_progress_bar()
+        model, self.tokenizer = load_model("tiny"), load_tokenizer("tiny")
+        end = max(self.tokenizer.added_tokens_decoder)
+        self.tokenizer.eos_token = self.tokenizer.convert_ids_to_tokens(end)
+        model.config.eos_token_id = model.generation_config.eos_token_id = end
+        model.save_pretrained(self.model)
+        self.tokenizer.save_pretrained(self.model)
+
+    def seconds(self, sizes: dict[str, int]) -> Seconds:
+        """Run some iterations, of these sizes. Exits where responses did not have their length."""
+        key = tuple(sizes.values())
+        if key not in self.known:
+            rows = self.run(sizes)[1:]
+            length = statistics.mean(row["response/length_mean"] for row in rows)
+            if length < 0.98 * sizes["T"]:
+                sys.exit(f"{sizes}: responses had {length:.1f} tokens on average")
+            names = {**STAGES, WHOLE: "time/iteration"}
+            self.known[key] = {stage: statistics.median(row[name] for row in rows) for stage, name in names.items()}
+        return self.known[key]
+
+    def run(self, sizes: dict[str, int]) -> list[dict[str, float]]:
+        """Train, and return the metrics of each iteration."""
+        folder = self.folder / "-".join(map(str, sizes.values()))
+        overrides = [
+            *("model=hf", f"model.name={self.model}", "data=questions", f"data.train={self.questions(sizes)}"),
+            *(f"prompts_per_iteration={sizes['B']}", f"responses_per_prompt={sizes['G']}"),
+            *(f"sampling.max_new_tokens={sizes['T']}", f"iterations={self.iterations}", f"run_dir={folder}"),
+            *("objective=grpo", "objective.advantage=signed", "update.minibatches=2", "optimizer.lr=1e-6"),
+            *("trainer.accelerator=cpu", "validation.every=0", "checkpoint.every=0", "logger=none"),
+        ]
+        if sizes["ranks"] == 1:
+            return fit(compose(overrides)).metrics
+        command = [sys.executable, ROOT / "train.py", *overrides, "trainer=ddp", f"trainer.devices={sizes['ranks']}"]
+        done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stderr[-4000:])
+        return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+    def questions(self, sizes: dict[str, int]) -> Path:
+        """Write B questions of P tokens, each a character but those that the tokenizer adds."""
+        file, draw = self.folder / f"{sizes['B']}x{sizes['P']}.jsonl", random.Random(0)
+        characters = sizes["P"] - len(self.tokenizer("").input_ids)
+        with file.open("w") as lines:
+            for _ in range(sizes["B"]):
+                question = "".join(draw.choices("0123456789", k=characters))
+                lines.write(json.dumps({"question": question, "answer": "none"}) + "\n")
+        return file
+
+
+def table(name: str, points: dict[int, Seconds]) -> Table:
+    """Lay out the seconds against one size, and the exponents, as Markdown."""
+    shown = Table(name, *STAGES, WHOLE, box=box.MARKDOWN)
+    for value, seconds in points.items():
+        shown.add_row(str(value), *(f"{seconds[stage]:.3f}" for stage in (*STAGES, WHOLE)))
+    shown.add_row("exponent", *(exponent({v: s[stage] for v, s in points.items()}) for stage in (*STAGES, WHOLE)))
+    return shown
+
+
+def exponent(seconds: dict[int, float]) -> str:
+    """Fit a line to the logarithms, and write its slope."""
+    if len(seconds) < 2 or min(seconds.values()) < SHORTEST:
+        return "-"
+    slope, _ = statistics.linear_regression(list(map(math.log, seconds)), list(map(math.log, seconds.values())))
+    return f"{slope:.2f}"
+
+
+def plot(found: dict[str, dict[int, Seconds]], picture: Path) -> None:
+    """Draw the seconds against each size, on logarithmic axes; a dotted line grows linearly."""
+    import matplotlib.pyplot as plt
+
+    figure, grid = plt.subplots(
+        1, len(found), figsize=(2.6 * len(found), 3), sharey=True, squeeze=False, constrained_layout=True
+    )
+    for axes, (name, points) in zip(grid[0], found.items(), strict=True):
+        for stage in (*STAGES, WHOLE):
+            if min(seconds[stage] for seconds in points.values()) >= SHORTEST:
+                style = {"color": "black", "linewidth": 2} if stage == WHOLE else {}
+                axes.plot(list(points), [seconds[stage] for seconds in points.values()], "o-", label=stage, **style)
+        first, power = next(iter(points)), -1 if name == "ranks" else 1
+        ideal = [points[first][WHOLE] * (value / first) ** power for value in points]
+        axes.plot(list(points), ideal, ":", color="grey", label="linear")
+        axes.set(xscale="log", yscale="log", xlabel=name, xticks=list(points), xticklabels=list(points))
+        axes.minorticks_off()
+    grid[0][0].set_ylabel("seconds")
+    grid[0][0].legend(fontsize=7)
+    figure.savefig(picture, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
