@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -63,7 +64,7 @@ def main() -> None:
 
 def compare(console: Console, what: str, points: Sequence[tuple[int, int]], tokens: int, hidden: int) -> None:
     """Print the peaks at some (V, T)."""
-    table = Table(what, "rows", *(f"{way}, MiB" for way in WAYS), title=f"{tokens:,} tokens, {what} varied")
+    table = Table(what, "rows", *(f"{way}, MiB" for way in WAYS), box=box.MARKDOWN)
     peaks: list[list[float]] = []
     for vocabulary, length in points:
         peaks.append([fake_peak(way, vocabulary, length, tokens, hidden) / MIB for way in WAYS])
