@@ -2,6 +2,7 @@
 
     python benchmarks/growth.py                                 tables, in under 5 minutes
     python benchmarks/growth.py --plot docs/img/growth.svg      and a picture (needs matplotlib)
+    python benchmarks/growth.py --computed                      for Qwen3-4B on GPUs, by arithmetic: not measured
 
 Each size is varied alone around a base: prompts B, responses to each G, tokens of a response T, tokens of a prompt P,
 and ranks (DDP over gloo, B over all of them). The model is the embedded one, in a copy whose end token is one that it
@@ -21,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -49,6 +51,15 @@ SHORTEST = 1e-3
 Seconds = dict[str, float]
 """By stage, and of the whole iteration."""
 
+COMPUTED_BASE = {"B": 128, "G": 8, "T": 2048, "P": 256, "ranks": 8}
+COMPUTED_VALUES = {
+    "B": [64, 128, 256, 512],
+    "G": [4, 8, 16, 32],
+    "T": [512, 1024, 2048, 4096],
+    "P": [256, 512, 1024, 2048],
+    "ranks": [8, 16, 32, 64],
+}
+
 
 def main() -> None:
     """Run every point, and print a table for each size."""
@@ -59,7 +70,14 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=4, help="values of each, the smallest first")
     parser.add_argument("--iterations", type=int, default=4, help="of a run; the first is not counted")
     parser.add_argument("--plot", type=Path, help="picture to write, .svg or .png")
+    parser.add_argument("--computed", action="store_true", help="compute what GPUs would take, and run nothing")
     given = parser.parse_args()
+    console = Console(highlight=False)
+    if given.computed:
+        console.print(f"computed, not measured: {Assumptions()}")
+        for name, values in COMPUTED_VALUES.items():
+            console.print(table(name, {value: computed(COMPUTED_BASE | {name: value}) for value in values}))
+        return
     varied = given.vary.split(",")
     if not set(varied) <= set(VALUES):
         parser.error(f"--vary {given.vary}: must be of {', '.join(VALUES)}, with commas between")
@@ -76,7 +94,6 @@ def main() -> None:
                 found[name] = {value: growth.seconds(base | {name: value}) for value in VALUES[name][: given.most]}
     finally:
         torch.set_num_threads(threads)
-    console = Console(highlight=False)
     console.print(f"base: {', '.join(f'{name} {value}' for name, value in base.items())}")
     for name, points in found.items():
         console.print(table(name, points))
@@ -137,6 +154,47 @@ class Growth:
                 question = "".join(draw.choices("0123456789", k=characters))
                 lines.write(json.dumps({"question": question, "answer": "none"}) + "\n")
         return file
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What is assumed of GPUs (H100 SXM) and of the model (Qwen3-4B), to compute seconds from sizes.
+
+    Work is spread evenly over ranks, and what ranks exchange is hidden behind it. All responses have T tokens and are
+    decoded at once. Activations and chunks of the head are recomputed in the backward pass. Every row has its prompt.
+    """
+
+    flops: float = 989e12  # dense bfloat16
+    compute: float = 0.4  # share of it that passes reach
+    bandwidth: float = 3.35e12  # bytes/s of the memory
+    read: float = 0.6  # share of it that decoding reaches
+    sync: float = 50e9  # bytes/s at which weights reach an engine
+    layers: int = 36
+    body: int = 36 * (2560 * (2 * 4096 + 2 * 1024) + 3 * 2560 * 9728)  # weights in products, without the head
+    head: int = 2560 * 151936
+    queries: int = 32 * 128
+    keys: int = 8 * 128
+
+
+def computed(sizes: dict[str, int], gpu: Assumptions = Assumptions()) -> Seconds:  # noqa: B008  (frozen)
+    """Compute the seconds of an iteration on GPUs, with two optimizer steps and all responses scored."""
+    rows, length, prompt = sizes["B"] * sizes["G"] / sizes["ranks"], sizes["T"], sizes["P"]
+
+    def forward(length: int, scored: int) -> float:
+        """FLOPs of a row: products, attention to all tokens before, and the head where a token is scored."""
+        return 2 * gpu.body * length + 2 * gpu.layers * gpu.queries * length**2 + 2 * gpu.head * scored
+
+    speed, decoding = gpu.flops * gpu.compute, gpu.bandwidth * gpu.read
+    weights, a_token = 2 * (gpu.body + gpu.head), 2 * 2 * gpu.layers * gpu.keys  # bytes in bfloat16
+    decoded = rows * 2 * (gpu.body + gpu.head)  # FLOPs of a token of each row
+    step = max(weights / decoding, decoded / speed) + rows * a_token * (prompt + length / 2) / decoding
+    found = {
+        "sampling": rows / sizes["G"] * forward(prompt, 1) / speed + length * step,
+        "score": rows * forward(prompt + length, length) / speed,
+        "update": 4 * rows * forward(prompt + length, length) / speed,  # forward, again, and twice that backward
+        "sync": weights / gpu.sync,
+    }
+    return {**found, WHOLE: sum(found.values())}
 
 
 def table(name: str, points: dict[int, Seconds]) -> Table:
