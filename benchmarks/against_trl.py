@@ -12,7 +12,8 @@ that it does not write, so that responses run to the limit on both sides; the to
 A side is a process that trains for some iterations and gives the time of each; the first is warm-up. Its memory is what
 all its processes hold that is not a mapped file (`RssAnon` and `RssShmem`, on Linux), at the highest from the start to
 the end of the last iteration: a page that two processes share counts twice. Sides run one after another, and ratios are
-those of a round. `--tune` tries TRL's micro-batches first and takes the fastest.
+those of a round. `--tune` tries TRL's micro-batches first and takes the fastest. On 2 cores a short round of all three
+sides takes about 10 minutes, and `--tune` as long.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -63,7 +65,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="(default: all cores)")
     parser.add_argument("--model", default="smollm2", help="tiny, smollm2, a folder or a hub name")
     parser.add_argument("--trl", action="append", default=[], metavar="KEY=VALUE", help="of GRPOConfig; values as JSON")
-    parser.add_argument("--dsrl", action="append", default=[], metavar="KEY=VALUE", help="an override of train.py")
+    for sampler in ("hf", "vllm"):
+        told = f"an override of train.py on side {sampler}"
+        parser.add_argument(f"--{sampler}", action="append", default=[], metavar="KEY=VALUE", help=told)
     parser.add_argument("--run-trl", type=Path, help=argparse.SUPPRESS)  # the program of TRL's process
     arguments = parser.parse_args()
     if arguments.run_trl:
@@ -128,7 +132,8 @@ class Comparison:
         with self.prompts.open("w") as file:
             for number in range(arguments.prompts):
                 size = max(1, round(self.length * SPREAD[number % len(SPREAD)]))
-                ids = tokenizer(" ".join(draw.choices(TEXT.split(), k=size)), add_special_tokens=False).input_ids
+                text = " ".join(draw.choices(TEXT.split(), k=size))
+                ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
                 file.write(json.dumps({"question": tokenizer.decode(ids[:size]), "answer": "none"}) + "\n")
 
     def report(self) -> None:
@@ -140,14 +145,8 @@ class Comparison:
         )
         micro_batch = self.tuned() if given.tune else given.micro_batch
         self.console.print(f"TRL in micro-batches of {micro_batch}")
-        title = (
-            "s/iteration",
-            "GiB at peak",
-            "GiB of its trainer",
-            "tokens sampled",
-            "tokens/prompt",
-            "s/1,000 sampled",
-        )
+        size = ("GiB at peak", "GiB of its trainer")
+        title = ("s/iteration", *size, "tokens sampled", "tokens/prompt", "s/1,000 sampled")
         table = Table("round", "side", *title, box=box.MARKDOWN)
         rounds: list[dict[str, Side]] = []
         for number in range(1, given.pairs + 1):
@@ -197,6 +196,7 @@ class Comparison:
         if process.returncode or done < iterations:
             sys.exit(f"{' '.join(map(str, command))}\n{log.read_text()[-4000:]}")
         rows = [json.loads(line) for line in metrics.read_text().splitlines()][1:]
+        shutil.rmtree(folder)  # it holds a checkpoint
         return Side(
             seconds=[row["time/iteration"] for row in rows],
             memory=peak / 2**30,
@@ -215,7 +215,7 @@ class Comparison:
             *(f"prompts_per_iteration={given.prompts}", f"responses_per_prompt={given.responses}"),
             *(f"sampling.max_new_tokens={self.tokens}", f"iterations={iterations}", "trainer.precision=bf16-mixed"),
             *("trainer.accelerator=cpu", "validation.every=0", "checkpoint.every=0", "logger=none"),
-            *given.dsrl,
+            *getattr(given, sampler),
         ]
 
     def trl(self, folder: Path, micro_batch: int, iterations: int) -> list[Any]:

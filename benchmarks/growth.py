@@ -232,7 +232,7 @@ def plot(found: dict[str, dict[int, Seconds]], picture: Path) -> None:
         axes.set(xscale="log", yscale="log", xlabel=name, xticks=list(points), xticklabels=list(points))
         axes.minorticks_off()
     grid[0][0].set_ylabel("seconds")
-    grid[0][0].legend(fontsize=7)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=6, fontsize=8)
     figure.savefig(picture, dpi=110)
 
 
