@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -42,3 +43,31 @@ def test_verifier_throughput(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     file.write_text("".join(json.dumps({"question": "?", "answer": str(number)}) + "\n" for number in range(40)))
     run("verifier_throughput", str(file), "--answers", "5", "--workers", "1", "--timeout", "1")
     assert "processes left: 0" in capsys.readouterr().out
+
+
+def test_pass_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--tokens", "64", "--vocabularies", "64,4096", "--lengths", "16,64", "--length", "32", "--hidden", "64")
+    run("pass_memory", *small)
+    told = capsys.readouterr().out
+    assert re.search(r"4,096 +\| 2 x 32", told) and re.search(r"largest / smallest over T: ours 1\.0", told)
+
+
+def test_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "growth.svg"
+    sizes = ("--b", "2", "--g", "2", "--t", "4", "--p", "8", "--vary", "P", "--most", "2", "--iterations", "2")
+    run("growth", *sizes, "--plot", str(picture))
+    assert re.search(r"\| exponent \|", capsys.readouterr().out) and "<svg" in picture.read_text()
+
+
+def test_flop_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--models", "tiny", "--rows", "2", "--tokens", "4", "--rounds", "1", "--square", "64")
+    run("flop_rate", *small)
+    assert re.search(r"\| tiny +\| bfloat16 +\|", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_against_trl_runs_our_side(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ("--prompts", "2", "--responses", "2", "--tokens", "4", "--prompt-tokens", "8", "--iterations", "2")
+    run("against_trl", "--model", "tiny", "--sides", "hf", "--pairs", "1", *sizes)
+    assert "16 tokens sampled" in capsys.readouterr().out

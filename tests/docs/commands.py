@@ -145,6 +145,9 @@ def _check_shell(command: Command) -> None:
     elif words[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert {*words[1:]} <= {*targets}, words
+    elif words[0] == "python" and words[1].startswith("benchmarks/"):
+        script = (ROOT / words[1]).read_text()
+        assert all(f'"{word}"' in script for word in words[2:] if word.startswith("--")), words
     elif words[0] in ("cat", "printf"):
         _run_shell(command)
     elif "pytest" in (words[0], words[-2]):
