@@ -115,7 +115,7 @@ class UpdateCost:
 
     def cut(self, view: SpaceView) -> list[MicroBatch]:
         """Micro-batches of all samples, each in a row of its own."""
-        return cut(view, self.everything, dataclasses.replace(self.scorer.layout, shared=False))
+        return cut(view, self.everything, dataclasses.replace(self.scorer.layout, shared=False))[0]
 
     def score(self, micro_batch: MicroBatch) -> Tensor:
         contexts = [micro_batch.view.contexts[numbers[0]] for numbers in micro_batch.together or ()]

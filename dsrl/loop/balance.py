@@ -19,6 +19,35 @@ class Row(NamedTuple):
     cost: float
 
 
+class Work(NamedTuple):
+    """Tokens of a pass, over all ranks.
+
+    Args:
+        real: those of its rows.
+        computed: with padding.
+        slowest: what the ranks take the time of, where each round waits for its slowest.
+    """
+
+    real: int
+    computed: int
+    slowest: int
+
+
+def work_of(rows: Sequence[Row], dealt: Sequence[Sequence[Sequence[int]]], *, padded: bool) -> Work:
+    """Count the tokens of rows that `deal` has dealt out."""
+
+    def computed(batch: Sequence[int]) -> int:
+        sizes = [rows[number].tokens for number in batch]
+        return len(sizes) * max(sizes, default=0) if padded else sum(sizes)
+
+    rounds = [[computed(batch) for batch in batches] for batches in zip(*dealt, strict=True)]
+    return Work(
+        real=sum(row.tokens for row in rows),
+        computed=sum(map(sum, rounds)),
+        slowest=len(dealt) * sum(map(max, rounds)),
+    )
+
+
 def deal(rows: Sequence[Row], *, ranks: int, tokens: int, padded: bool) -> list[list[list[int]]]:
     """Deal rows out to micro-batches, as many on each rank, and as few as the budget allows.
 

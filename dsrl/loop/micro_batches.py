@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsrl.loop.balance import Row, deal
+from dsrl.loop.balance import Row, Work, deal, work_of
 from dsrl.loop.experience import Experience, SpaceView
 from dsrl.models.rows import RowCost
 from dsrl.parallel.collectives import all_sum, exchange, gather, gather_rows, own_rank, world_size
 from dsrl.seeding import derive_seed
-from dsrl.types import Counts
+from dsrl.types import Counts, Metric, Metrics
 
 WORTH = 0.9
 """A response shares a row where that costs less than this part of a row of its own: a mask has a price, too."""
@@ -90,10 +90,13 @@ class OptimizerStep:
     Args:
         micro_batches: as many on every rank.
         counts: a term's denominators each, over all micro-batches and ranks.
+        metrics: `update/padding` and `update/slowest`: tokens computed, and those that the time of the slowest ranks
+            would have sufficed for, of each token that had to be read.
     """
 
     micro_batches: list[MicroBatch]
     counts: list[Counts]
+    metrics: Metrics = field(default_factory=dict)
 
     @property
     def keeps_nothing(self) -> bool:
@@ -125,15 +128,15 @@ def optimizer_steps(
         )
         for part in order.tensor_split(minibatches):
             rows = torch.isin(own, part).repeat_interleave(rollouts.responses_per_prompt)
+            passes = [cut(view, view.scored & rows, layout) for view in experience.views]
             yield OptimizerStep(
-                micro_batches=[
-                    micro_batch for view in experience.views for micro_batch in cut(view, view.scored & rows, layout)
-                ],
+                micro_batches=[micro_batch for micro_batches, _ in passes for micro_batch in micro_batches],
                 counts=_counts(experience, rows),
+                metrics=_work_metrics([work for _, work in passes]),
             )
 
 
-def cut(view: SpaceView, chosen: Tensor, layout: RowLayout) -> list[MicroBatch]:
+def cut(view: SpaceView, chosen: Tensor, layout: RowLayout) -> tuple[list[MicroBatch], Work]:
     """Cut responses into micro-batches, as many on every rank, and deal them out to the ranks. A collective.
 
     Args:
@@ -142,7 +145,7 @@ def cut(view: SpaceView, chosen: Tensor, layout: RowLayout) -> list[MicroBatch]:
         layout: how they become rows and micro-batches.
 
     Returns:
-        This rank's micro-batches, with responses of any rank.
+        This rank's micro-batches, with responses of any rank, and the work of all ranks.
     """
     numbers, ranks = chosen.nonzero()[:, 0].tolist(), world_size()
     sizes, lengths = [len(context) for context in view.contexts], view.lengths.tolist()
@@ -151,9 +154,9 @@ def cut(view: SpaceView, chosen: Tensor, layout: RowLayout) -> list[MicroBatch]:
         everywhere = all_sum([sum(sizes[number] + lengths[number] for number in numbers)])[0]
         limit = min(limit, everywhere / ranks) / 2
     together = layout.together(view, numbers, limit)
-    rows = gather([layout.row(sizes[row[0]], [lengths[number] for number in row]) for row in together])
-    first = sum(map(len, rows[: own_rank()]))
-    dealt = deal(list(chain(*rows)), ranks=ranks, tokens=layout.tokens, padded=not layout.packed)
+    by_rank = gather([layout.row(sizes[row[0]], [lengths[number] for number in row]) for row in together])
+    rows, first = list(chain(*by_rank)), sum(map(len, by_rank[: own_rank()]))
+    dealt = deal(rows, ranks=ranks, tokens=layout.tokens, padded=not layout.packed)
 
     def parcel(batch: list[int]) -> _Parcel:
         """What this rank has of a micro-batch: which of its responses are together, and all that belongs to them."""
@@ -161,7 +164,8 @@ def cut(view: SpaceView, chosen: Tensor, layout: RowLayout) -> list[MicroBatch]:
         return own, view.select(list(chain(*own))).rows() if own else None
 
     received = exchange([[parcel(batch) for batch in rounds] for rounds in dealt])
-    return [_micro_batch(view, parcels, layout.packed) for parcels in zip(*received, strict=True)]
+    micro_batches = [_micro_batch(view, parcels, layout.packed) for parcels in zip(*received, strict=True)]
+    return micro_batches, work_of(rows, dealt, padded=not layout.packed)
 
 
 _Parcel = tuple[list[list[int]], tuple[Any, ...] | None]
@@ -199,6 +203,13 @@ def send_home(micro_batches: Sequence[MicroBatch], values: Sequence[Tensor]) -> 
             parcels[rank].append((numbers, part))
     for parcel in exchange(parcels):
         yield from parcel
+
+
+def _work_metrics(passes: Sequence[Work]) -> Metrics:
+    real, computed, slowest = (float(sum(values)) for values in zip(*passes, strict=True))
+    if real == 0:
+        return {}
+    return {"update/padding": Metric(computed, real), "update/slowest": Metric(slowest, real)}
 
 
 def _counts(experience: Experience, rows: Tensor) -> list[Counts]:

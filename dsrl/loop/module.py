@@ -107,7 +107,7 @@ class DSRLModule(L.LightningModule):
 
     def update_policy(self, step: OptimizerStep) -> Metrics:
         """Take one optimizer step; none where no response was kept on any rank."""
-        found: list[Metrics] = []
+        found = [step.metrics]
         total: float | Tensor = 0.0
         for number, micro_batch in enumerate(step.micro_batches, start=1):
             with accumulating(self.trainer.strategy, last=number == len(step.micro_batches)):

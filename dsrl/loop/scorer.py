@@ -135,7 +135,7 @@ class Scorer:
     def frozen_logprobs(self, policy: Policy, view: SpaceView, rows: Tensor) -> Tensor:
         """Compute log-probabilities [N, T] of some rows [N] bool without gradient, 0 elsewhere; on the CPU."""
         result = torch.zeros(view.mask.shape)
-        micro_batches = cut(view, rows, self.layout)
+        micro_batches, _ = cut(view, rows, self.layout)
         found = [self.score_tokens(batch, policy, entropy=False).logprobs.cpu() for batch in micro_batches]
         for numbers, logprobs in send_home(micro_batches, found):
             width = min(result.shape[1], logprobs.shape[1])  # longer responses of other ranks may have been beside

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from dsrl.loop.balance import Row, deal
+from dsrl.loop.balance import Row, Work, deal, work_of
 from dsrl.models.rows import RowCost
 
 
@@ -75,6 +75,13 @@ def test_the_slowest_rank_has_little_more_than_the_mean(ranks, kept, padded, mos
         )
         ratios.append(slowest * ranks / sum(row.tokens for row in rows))
     assert 1.0 <= sum(ratios) / 3 < most
+
+
+def test_the_work_of_a_pass():
+    rows = [Row(4, 4.0), Row(3, 3.0), Row(2, 2.0)]
+    dealt = [[[0, 1], []], [[2], []]]
+    assert work_of(rows, dealt, padded=True) == Work(real=9, computed=10, slowest=16)
+    assert work_of(rows, dealt, padded=False) == Work(real=9, computed=9, slowest=14)
 
 
 def test_the_longest_row_is_the_bound_where_ranks_have_few():

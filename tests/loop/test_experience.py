@@ -622,7 +622,7 @@ def test_micro_batches_hold_the_budget_and_every_chosen_row_once(seed):
     rows = torch.tensor([rng.random() < 0.7 for _ in range(count)])
     max_tokens = rng.choice([1, 20, 100, 400, 10_000])
     shared = rng.random() < 0.5
-    found = cut(view, rows, RowLayout(tokens=max_tokens, shared=shared))
+    found, work = cut(view, rows, RowLayout(tokens=max_tokens, shared=shared))
     numbers = [[number for _, numbers in micro_batch.home for number in numbers] for micro_batch in found]
     assert sorted(chain(*numbers)) == rows.nonzero()[:, 0].tolist()
     padded = []
@@ -632,6 +632,7 @@ def test_micro_batches_hold_the_budget_and_every_chosen_row_once(seed):
         )
         padded.append(rows_of_it.input_ids.numel())
         assert len(micro_batch.together) == 1 or padded[-1] <= max_tokens
+    assert work.real <= work.computed == work.slowest == sum(padded)
     assert padded == sorted(padded, reverse=True)  # the largest first: memory runs out at once or never
     if max_tokens == 10_000:
         assert len(found) == (1 if rows.any() else 0)
