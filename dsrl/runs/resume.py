@@ -25,6 +25,7 @@ MAY_CHANGE = (
     "callbacks",
     "trainer",
     "update.micro_batch_tokens",
+    "update.share_prompts",
     "sampler.max_batch_total_tokens",
     "mismatch.every",
 )
