@@ -12,6 +12,7 @@ from dsrl.config.schema import (
     MismatchConfig,
     ModelConfig,
     OptimizerConfig,
+    PlanConfig,
     Settled,
     TrainerConfig,
     UpdateConfig,
@@ -50,6 +51,7 @@ class RunConfig(Settled):
     mismatch: MismatchConfig
     validation: ValidationConfig
     checkpoint: CheckpointConfig
+    plan: PlanConfig
     logged_samples: int
     seed: int
     run_dir: Path

@@ -22,6 +22,7 @@ from dsrl.loop.loss import compute_loss, score_metrics
 from dsrl.loop.metrics import add_metrics, reduce_metrics
 from dsrl.loop.micro_batches import OptimizerStep, optimizer_steps
 from dsrl.loop.mismatch import correction_of
+from dsrl.loop.optimizer import adamw
 from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.models.policy import Policy
@@ -241,14 +242,7 @@ class DSRLModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make AdamW over the policy. Its structure is the same in every phase."""
-        settings = self.config.optimizer
-        return torch.optim.AdamW(
-            [parameter for parameter in self.policy.parameters() if parameter.requires_grad],
-            lr=self.phase.lr,
-            betas=(settings.betas[0], settings.betas[1]),
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-        )
+        return adamw(self.policy.parameters(), self.config.optimizer, self.phase.lr)
 
     def on_fit_start(self) -> None:
         """Check that the trainer runs the loop as the configuration says. Raises ConfigError where it does not."""

@@ -27,6 +27,7 @@ MAY_CHANGE = (
     "update.micro_batch_tokens",
     "sampler.batch_size",
     "mismatch.every",
+    "plan",
 )
 """Keys, and everything below them, that may differ from the run that is resumed."""
 
