@@ -26,7 +26,7 @@ from dsrl.models.policy import Policy
 from dsrl.parallel.fsdp import mixed_precision, shard
 from dsrl.parallel.sharding import clip_gradients
 from dsrl.planning.architecture import shaped_model
-from dsrl.planning.tracking import MemoryTracker
+from dsrl.planning.tracking import MemoryTracker, local_bytes
 from dsrl.planning.workload import Workload
 from dsrl.samplers.hf import HFSampler, draw_tokens
 from dsrl.types import SamplingParams
@@ -97,12 +97,9 @@ class _Iteration:
         if self.on_gpu:  # here the parameters are on a CPU, where torch takes them one by one
             for group in optimizer.param_groups:
                 group["foreach"] = group["foreach"] is not False and not group["fused"]
-        if self.workload.all_steps > 1:  # the first step makes the moments
-            for parameter in trained:
-                parameter.grad = torch.zeros_like(parameter)
-            with tracker.part("moments"):
-                optimizer.step()
-            optimizer.zero_grad()
+        with tracker.part("moments"):  # they stand in for those that the first step makes
+            moments = [torch.empty_like(parameter) for parameter in (trained if self.workload.all_steps > 1 else ())]
+            moments += [torch.empty_like(moment) for moment in moments]
         with tracker.part("communication"):  # DDP's buckets, which stay
             buckets = [torch.empty_like(parameter) for parameter in trained] if self._buckets else []
         with ExitStack() as stack:
@@ -112,9 +109,12 @@ class _Iteration:
                 self._sample(policy)
             self._score(policy, reference)
             self._update(policy, trained)
+        del moments
         with tracker.stage("optimizer_step"), tracker.part("optimizer_step"):
             clip_gradients(policy.model, config.update.clip_norm)
             optimizer.step()
+        made = sum(local_bytes(state[name]) for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq"))
+        tracker.peaks["optimizer_step"].subtract(moments=-made, optimizer_step=made)
         del buckets
 
     @property
@@ -163,20 +163,17 @@ class _Iteration:
                 self._pass(reference, self.workload.prompt_tokens)
 
     def _update(self, policy: Policy, trained: list[nn.Parameter]) -> None:
-        """Run the passes of a step: two, where there are more than one, so that gradients are there in the second."""
-        contexts = self._contexts
-        with self.tracker.stage("update"):
-            for context in contexts:
-                for _ in range(min(2, self.workload.micro_batches(context))):
-                    self._pass(policy, context).sum().backward()
-                    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
-                    self.tracker.assign(gradients, "gradients")
-
-    @property
-    def _contexts(self) -> list[int]:
-        """The lengths of context of the passes with most response tokens: where a phase has P(y), one token."""
+        """Run a pass of the update. Where a step has several, the gradients of those before are there already."""
         spaces = {str(term.space) for phase in self.config.phases for _, term in phase.objective.terms}
-        return [1 if spaces == {"marginal"} else self.workload.prompt_tokens]
+        context = 1 if spaces == {"marginal"} else self.workload.prompt_tokens
+        if self.workload.micro_batches(context) > 1:
+            with self.tracker.part("gradients"):
+                for parameter in trained:
+                    parameter.grad = torch.zeros_like(parameter)
+        with self.tracker.stage("update"):
+            self._pass(policy, context).sum().backward()
+            gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+            self.tracker.assign(gradients, "gradients")
 
     def _pass(self, policy: Policy, context: int) -> torch.Tensor:
         rows, response = self.workload.rows(context)

@@ -49,6 +49,7 @@ class MemoryTracker(TorchDispatchMode):
         self.peaks: dict[str, Counter[str]] = {}
         self._stage, self._part = "", "activations"
         self._known: dict[int, tuple[int, str]] = {}  # of each storage: bytes and part
+        self._buffers: dict[int, weakref.ref[torch.UntypedStorage]] = {}  # which are emptied and filled in place
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -82,7 +83,7 @@ class MemoryTracker(TorchDispatchMode):
         if func.namespace in COLLECTIVES:
             inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
             for number, tensor in enumerate((*inputs, *tensors)):
-                if self._part_of(tensor) in (None, "activations"):
+                if self._part_of(tensor) in (None, "activations", "communication"):
                     reduced = number == 0 and "reduce_scatter" in func.name()  # what it is written to
                     self._count(tensor, "gradients" if reduced else "communication")
         for tensor in tensors:
@@ -120,14 +121,35 @@ class MemoryTracker(TorchDispatchMode):
             weakref.finalize(storage, self._forget, key)
         self._known[key] = size, part
         self.live[part] += size
+        if part == "communication":
+            self._buffers[key] = weakref.ref(storage)
 
     def _forget(self, key: int) -> None:
+        self._buffers.pop(key, None)
         if found := self._known.pop(key, None):
             self.live[found[1]] -= found[0]
 
     def _note_peak(self) -> None:
-        if self._stage and self.live.total() > self.peaks.get(self._stage, Counter()).total():
-            self.peaks[self._stage] = self.live.copy()
+        if self._stage and self._is_peak():
+            self._measure_buffers()
+            if self._is_peak():
+                self.peaks[self._stage] = self.live.copy()
+
+    def _is_peak(self) -> bool:
+        return self.live.total() > self.peaks.get(self._stage, Counter()).total()
+
+    def _measure_buffers(self) -> None:
+        """Let go of what was gathered and has been given back, which no operator says."""
+        for key, reference in self._buffers.items():
+            storage, (size, part) = reference(), self._known[key]
+            if storage is not None and storage.nbytes() != size:
+                self.live[part] += storage.nbytes() - size
+                self._known[key] = storage.nbytes(), part
+
+
+def local_bytes(tensor: Tensor) -> int:
+    """Count the bytes of a tensor on this rank."""
+    return _local(tensor).untyped_storage().nbytes()
 
 
 def _local(tensor: Tensor) -> Tensor:

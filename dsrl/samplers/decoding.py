@@ -87,6 +87,14 @@ def _room(length: int) -> int:
     return max(64, length // 2)
 
 
+def buffered_tokens(prompt: int, response: int) -> int:
+    """Say how many tokens a layer's buffers have room for when a response after a prompt is complete."""
+    capacity, end = prompt + _room(prompt), prompt + response - 1  # the last token is not read again
+    while capacity < end:
+        capacity += 1 + _room(capacity)
+    return capacity
+
+
 @dataclass(kw_only=True)
 class ReadPrompts:
     """What decoding starts from: B prompts that the model has read."""
