@@ -63,6 +63,12 @@ def checkpoint_to_resume(config: RunConfig) -> Path | None:
     return path
 
 
+def saved_config(checkpoint: Path) -> dict[str, Any]:
+    """Read the configuration, as plain values, of the run that wrote a checkpoint."""
+    found: dict[str, Any] = in_todays_words(_read(checkpoint)["dsrl"]["config"])
+    return found
+
+
 def newest_checkpoint(folder: Path) -> Path | None:
     """Find the checkpoint in which most iterations are done; None without any."""
     found = [(_iterations_done(path), path) for path in folder.glob("*.ckpt")]

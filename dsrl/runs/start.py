@@ -19,16 +19,21 @@ class Start(NamedTuple):
 def start_of(config: RunConfig) -> Start:
     """Find where a run starts, before anything of it is loaded or written.
 
-    `resume=HANDOFF objective=NAME` gives another objective to the phase that begins there, so that the configuration to
-    run is not always the one that was composed. Raises ConfigError where the run folder holds a run already, or where
-    the checkpoint cannot be continued.
+    `resume=HANDOFF objective=NAME` gives another objective to the phase that begins there, and a number takes the place
+    of `update.micro_batch_tokens=auto`, so that the configuration to run is not always the one that was composed. Raises
+    ConfigError where the run folder holds a run already, where the checkpoint cannot be continued, or where the run
+    cannot fit its device.
     """
-    from dsrl.runs.handoff import with_its_phases  # these load torch
-    from dsrl.runs.resume import checkpoint_to_resume
+    from dsrl.planning.admission import refuse_what_cannot_fit, with_micro_batch_tokens  # these load torch
+    from dsrl.runs.handoff import with_its_phases
+    from dsrl.runs.resume import checkpoint_to_resume, saved_config
 
     check_run_dir(config)
     config = with_its_phases(config)
-    return Start(config, checkpoint_to_resume(config))
+    checkpoint = checkpoint_to_resume(config)
+    config = with_micro_batch_tokens(config, saved_config(checkpoint) if checkpoint else None)
+    refuse_what_cannot_fit(config)
+    return Start(config, checkpoint)
 
 
 def check_run_dir(config: RunConfig) -> None:
