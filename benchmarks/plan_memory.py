@@ -56,7 +56,7 @@ def used_gib(words: list[str], folder: Path) -> float:
                 continue
             if "RssAnon" in status:
                 now = int(status.split("RssAnon:")[1].split()[0]) / 2**20
-                if now > highest + 0.02 and "TRACE" in os.environ:
+                if now > highest and "TRACE" in os.environ:
                     print(f"{time.time() - began:6.1f} s {now:.2f} GiB", flush=True)
                 highest = max(highest, now)
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Count the memory that code holds while it runs on fake tensors: nothing is computed, and every tensor is accounted for.
+"""Count the memory that code holds while it runs on fake tensors, of which nothing is computed.
 
 Tensors of numbers are fake: they have shapes and no memory. Tensors of integers and truth values, which are small and
 decide how the code goes on (lengths, masks, positions), are real.
@@ -28,7 +28,7 @@ COLLECTIVES = ("c10d", "_c10d_functional", "fsdp")
 """Namespaces of operators whose tensors are buffers of a collective."""
 
 
-class MemoryTracker(TorchDispatchMode):
+class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Attribute the storage of every tensor that lives to a part, and remember the peak.
 
     To be entered inside `fake`, the mode of its tensors.
@@ -43,7 +43,7 @@ class MemoryTracker(TorchDispatchMode):
     """
 
     def __init__(self, fake: FakeTensorMode, vocabulary: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.fake, self.vocabulary = fake, vocabulary
         self.live: Counter[str] = Counter()
         self.peaks: dict[str, Counter[str]] = {}
@@ -175,7 +175,7 @@ def _without_masks(func: Any, args: Any) -> Any:
 def _elements(tensors: Sequence[Tensor]) -> int:
     """Count the elements of what the tensors give together, at most."""
     try:
-        return torch.Size(torch.broadcast_shapes(*(tensor.shape for tensor in tensors))).numel()
+        return torch.broadcast_shapes(*(tensor.shape for tensor in tensors)).numel()  # type: ignore[no-any-return,no-untyped-call]
     except RuntimeError:
         return max(tensor.numel() for tensor in tensors)
 

@@ -102,7 +102,7 @@ class _Counter:
         return forward_flops(self.shapes, context + self._response, self._response)
 
     def _forward_and_backward(self, context: int) -> float:
-        """A backward computes the gradients of what a product takes: of the hidden states, and of weights if trained."""
+        """A backward computes the gradients of what a product takes: of hidden states, and of weights if trained."""
         forward, shapes = self._forward(context), self.shapes
         head = 2 * shapes.vocabulary * shapes.hidden * self._response
         share = shapes.trained_products / shapes.products

@@ -20,9 +20,9 @@ def start_of(config: RunConfig) -> Start:
     """Find where a run starts, before anything of it is loaded or written.
 
     `resume=HANDOFF objective=NAME` gives another objective to the phase that begins there, and a number takes the place
-    of `update.micro_batch_tokens=auto`, so that the configuration to run is not always the one that was composed. Raises
-    ConfigError where the run folder holds a run already, where the checkpoint cannot be continued, or where the run
-    cannot fit its device.
+    of `update.micro_batch_tokens=auto`, so that the configuration to run is not always the one that was composed.
+    Raises ConfigError where the run folder holds a run already, where the checkpoint cannot be continued, or where the
+    run cannot fit its device.
     """
     from dsrl.planning.admission import refuse_what_cannot_fit, with_micro_batch_tokens  # these load torch
     from dsrl.runs.handoff import with_its_phases
