@@ -46,7 +46,7 @@ def used_gib(words: list[str], folder: Path) -> float:
     give_back = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "1"}
     command = [sys.executable, str(ROOT / "train.py"), *words, f"run_dir={folder}"]
     run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=give_back)
-    highest, began = 0.0, time.time()
+    highest = 0.0
     while run.poll() is None:
         children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
         for process in (run.pid, *map(int, children.read_text().split() if children.exists() else ())):
@@ -55,10 +55,7 @@ def used_gib(words: list[str], folder: Path) -> float:
             except OSError:
                 continue
             if "RssAnon" in status:
-                now = int(status.split("RssAnon:")[1].split()[0]) / 2**20
-                if now > highest and "TRACE" in os.environ:
-                    print(f"{time.time() - began:6.1f} s {now:.2f} GiB", flush=True)
-                highest = max(highest, now)
+                highest = max(highest, int(status.split("RssAnon:")[1].split()[0]) / 2**20)
         time.sleep(0.02)
     if run.returncode:
         sys.exit(run.stderr.read().decode())

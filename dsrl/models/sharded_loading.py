@@ -30,15 +30,15 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 def model_without_weights(config: ModelConfig) -> PreTrainedModel:
     """Build the model in training mode on the meta device: its parameters have shapes and no memory."""
     source = source_of(config)
-    model = model_of_architecture(from_pretrained(AutoConfig, config, **source), config, "meta")
+    model = model_of_architecture(from_pretrained(AutoConfig, config, **source), config)
     with suppress(OSError):  # not every model has one
         model.generation_config = GenerationConfig.from_pretrained(source["pretrained_model_name_or_path"])
     return model
 
 
-def model_of_architecture(architecture: PreTrainedConfig, config: ModelConfig, device: str) -> PreTrainedModel:
-    """Build the model in training mode, with what its configuration asks for; its weights are those of no file."""
-    with torch.device(device):
+def model_of_architecture(architecture: PreTrainedConfig, config: ModelConfig) -> PreTrainedModel:
+    """Build a model of that architecture on the meta device, in training mode, with what `config` asks for."""
+    with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             architecture, **compute_of(config)
         )

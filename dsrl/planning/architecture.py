@@ -43,14 +43,14 @@ def architecture_of(model: ModelConfig) -> PreTrainedConfig:
     return found
 
 
-def shaped_model(architecture: PreTrainedConfig, model: ModelConfig, device: str = "meta") -> PreTrainedModel:
-    """Build the model as a run would have it, on the meta device or of fake tensors.
+def shaped_model(architecture: PreTrainedConfig, model: ModelConfig) -> PreTrainedModel:
+    """Build the model as a run would have it, on the meta device.
 
     Attention kernels of other packages than torch need a GPU; torch's, which holds as much memory, stands in for them.
     """
     if model.attn_implementation not in ("sdpa", "eager"):
         model = replace(model, attn_implementation="sdpa")
-    return model_of_architecture(architecture, model, device)
+    return model_of_architecture(architecture, model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Shapes:
     def of(cls, architecture: PreTrainedConfig, model: ModelConfig) -> Shapes:
         """Read the shapes off the model itself, built without memory."""
         made, text = shaped_model(architecture, model), architecture.get_text_config()
-        head, inputs = made.get_output_embeddings(), made.get_input_embeddings()
+        head, inputs = getattr(made, "lm_head", None), made.get_input_embeddings()
         outside = {id(module.weight) for module in (head, inputs) if module is not None}
         active = getattr(text, "num_experts_per_tok", 1) / (getattr(text, "num_experts", None) or 1)
         products = trained_products = 0.0

@@ -11,15 +11,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import OffloadPolicy
 from torch.testing._internal.distributed.fake_pg import FakeStore
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from dsrl.config.run_config import RunConfig
-from dsrl.config.schema import ModelConfig
 from dsrl.errors import DSRLError
 from dsrl.loop.optimizer import adamw
 from dsrl.models.policy import Policy
@@ -61,11 +60,18 @@ def fake_iteration(
     """
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     tracker = MemoryTracker(fake, vocabulary=architecture.get_text_config().vocab_size)
-    with _fake_ranks(workload.ranks), warnings.catch_warnings():
+    sharded = config.trainer.strategy in FSDP
+    copies = sharded and isinstance(config.sampler, HFSampler)  # every rank decodes with a full copy
+    models = _Models(
+        policy=shaped_model(architecture, config.model),
+        reference=shaped_model(architecture, config.model) if config.needs_reference else None,
+        sampler=shaped_model(architecture, config.model.plain()) if copies else None,
+    )
+    with _fake_ranks(workload.ranks, together=sharded), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of kernels that would be slow, and of collectives on fake tensors
         try:
             with fake, tracker:
-                _Iteration(config, architecture, workload, tracker, on_gpu).run()
+                _Iteration(config, models, workload, tracker, on_gpu).run()
         except (RuntimeError, TypeError, NotImplementedError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise NotPlannable(f"model.name={config.model.name}: its memory cannot be planned: {reason}") from error
@@ -73,9 +79,18 @@ def fake_iteration(
 
 
 @dataclass
+class _Models:
+    """The models of a rank, on the meta device."""
+
+    policy: PreTrainedModel
+    reference: PreTrainedModel | None
+    sampler: PreTrainedModel | None
+
+
+@dataclass
 class _Iteration:
     config: RunConfig
-    architecture: PreTrainedConfig
+    models: _Models
     workload: Workload
     tracker: MemoryTracker
     on_gpu: bool
@@ -83,16 +98,21 @@ class _Iteration:
     def run(self) -> None:
         config, tracker = self.config, self.tracker
         with tracker.part("weights"):
-            policy = self._placed(config.model)
+            policy = self._placed(self.models.policy)
         tracker.assign([*policy.parameters()], "weights")
         reference = None
-        if config.needs_reference:
+        if self.models.reference is not None:
             with tracker.part("reference"):
-                reference = self._placed(config.model).requires_grad_(False).eval()
+                reference = self._placed(self.models.reference).requires_grad_(False).eval()
             tracker.assign([*reference.parameters()], "reference")
         trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+
+        def note(parameter: Tensor) -> None:
+            assert parameter.grad is not None
+            tracker.assign([parameter.grad], "gradients")
+
         for parameter in trained:
-            parameter.register_post_accumulate_grad_hook(lambda tensor: tracker.assign([tensor.grad], "gradients"))
+            parameter.register_post_accumulate_grad_hook(note)  # type: ignore[no-untyped-call]
         optimizer = adamw(trained, config.optimizer, config.phases[0].lr)
         if self.on_gpu:  # here the parameters are on a CPU, where torch takes them one by one
             for group in optimizer.param_groups:
@@ -114,7 +134,7 @@ class _Iteration:
             clip_gradients(policy.model, config.update.clip_norm)
             optimizer.step()
         made = sum(local_bytes(state[name]) for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq"))
-        tracker.peaks["optimizer_step"].subtract(moments=-made, optimizer_step=made)
+        tracker.peaks["optimizer_step"].update({"moments": made, "optimizer_step": -made})
         del buckets
 
     @property
@@ -125,24 +145,24 @@ class _Iteration:
     def _buckets(self) -> bool:
         return not self._sharded and (self.config.trainer.strategy == "ddp" or self.workload.ranks > 1)
 
-    def _placed(self, model: ModelConfig) -> Policy:
-        """The policy as the trainer's strategy places it."""
-        made: Any = shaped_model(self.architecture, model, "cpu")
+    def _placed(self, model: Any) -> Policy:
+        """The model as the trainer's strategy places it."""
+        _materialize(model)
         if self._sharded:
             mesh = init_device_mesh("cpu", (self.workload.ranks,))
             compute = AUTOCAST.get(self.config.trainer.precision)
-            made = shard(made, mesh, mixed_precision(compute), OffloadPolicy())
-        return Policy(made)
+            model = shard(model, mesh, mixed_precision(compute), OffloadPolicy())
+        return Policy(model)
 
     @torch.no_grad()
     def _sample(self, policy: Policy) -> None:
         """Read prompts, and draw a token of each response; keys and values are counted apart."""
         config, workload = self.config, self.workload
         model: nn.Module = policy.model
-        if self._sharded:  # every rank decodes with a full copy
+        if self.models.sampler is not None:
             with self.tracker.part("sampler"):
-                model = shaped_model(self.architecture, config.model.plain(), "cpu").requires_grad_(False)
-            self.sampling_model = model  # it stays
+                _materialize(self.models.sampler)
+            model = self.models.sampler.requires_grad_(False)
         batch = config.sampler.batch_size  # type: ignore[attr-defined]
         prompts = min(workload.prompts, max(1, batch // workload.responses))
         rows = min(batch, prompts * workload.responses)
@@ -171,11 +191,11 @@ class _Iteration:
                 for parameter in trained:
                     parameter.grad = torch.zeros_like(parameter)
         with self.tracker.stage("update"):
-            self._pass(policy, context).sum().backward()
+            torch.autograd.backward(self._pass(policy, context).sum())
             gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
             self.tracker.assign(gradients, "gradients")
 
-    def _pass(self, policy: Policy, context: int) -> torch.Tensor:
+    def _pass(self, policy: Policy, context: int) -> Tensor:
         rows, response = self.workload.rows(context)
         # Contexts differ, as those of different prompts do.
         contexts = [[row % 7] * context for row in range(rows)]
@@ -183,10 +203,23 @@ class _Iteration:
         return policy.score(contexts, tokens, torch.ones(rows, response, dtype=torch.bool), 1.0).logprobs
 
 
+def _materialize(model: nn.Module) -> None:
+    """Give the parameters and buffers of a model on the meta device memory, as far as the tracker knows."""
+    made: dict[int, nn.Parameter] = {}  # a tied parameter has one memory
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in made:
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+                made[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+            module.register_parameter(name, made[id(parameter)])
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
+
+
 @contextmanager
-def _fake_ranks(count: int) -> Iterator[None]:
-    """Be rank 0 of so many, as far as torch knows."""
-    if count == 1:
+def _fake_ranks(count: int, *, together: bool) -> Iterator[None]:
+    """Be rank 0 of so many, as far as torch knows; `together` asks for a process group of one rank, too."""
+    if count == 1 and not together:
         yield
         return
     if dist.is_initialized():

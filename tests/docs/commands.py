@@ -63,7 +63,14 @@ def commands_of(code: str) -> Iterator[Command]:
 
 def check_command(command: Command) -> None:
     """Check what a command asks for, without doing it. Raises ValueError for a command that no check is known for."""
-    _dispatch(command, train=_check_train, evaluate=_check_evaluate, plan=_check_plan, export=_check_export, shell=_check_shell)
+    _dispatch(
+        command,
+        train=_check_train,
+        evaluate=_check_evaluate,
+        plan=_check_plan,
+        export=_check_export,
+        shell=_check_shell,
+    )
 
 
 def run_command(command: Command, overrides: list[str]) -> None:

@@ -51,7 +51,9 @@ def test_other_processes_of_a_node_leave_it_to_the_first(monkeypatch):
     admission.refuse_what_cannot_fit(compose([*LARGE, "plan.device_gib=1"]))
 
 
-@pytest.mark.parametrize("words", [(), ("model=smollm2", "sampling.max_new_tokens=64"), ("objective.kl.coefficient=1",)])
+@pytest.mark.parametrize(
+    "words", [(), ("model=smollm2", "sampling.max_new_tokens=64"), ("objective.kl.coefficient=1",)]
+)
 def test_the_estimate_is_above_the_plan(words):
     config = compose([*TINY, *words, "plan.prompt_tokens=16", "update.micro_batch_tokens=1024"])
     plan = plan_of(config)

@@ -32,8 +32,7 @@ KEYS = {
 def test_one_process():
     plan = plan_of(compose([*SIZES, "trainer.accelerator=cpu"]))
     update, step = plan.memory.stages["update"], plan.memory.stages["optimizer_step"]
-    buffers = 3 * 16 * 4  # rotary frequencies of three... of one module, and its copy
-    assert 0 <= update["weights"] - 4 * PARAMETERS < 10 * buffers
+    assert update["weights"] - 4 * PARAMETERS == 2 * 16 * 4  # rotary frequencies of half a head, and their copy
     assert update["gradients"] == 4 * PARAMETERS
     assert update["moments"] == step["moments"] == 2 * 4 * PARAMETERS
     assert update["communication"] == update["reference"] == update["engine"] == 0
@@ -83,7 +82,7 @@ for ranks in (1, 2, 8):
         update = stages["update"]
         assert update["moments"] == pytest.approx(2 * 4 * PARAMETERS / ranks, rel=0.03)  # of 100 rows, rank 0 has 13
         assert update["weights"] == pytest.approx(4 * PARAMETERS / ranks, rel=0.04)
-        assert update["gradients"] == pytest.approx(4 * PARAMETERS / ranks, rel=0.04)
+        assert stages["optimizer_step"]["gradients"] == pytest.approx(4 * PARAMETERS / ranks, rel=0.04)
         assert update["sampler"] == pytest.approx(4 * PARAMETERS, rel=0.01)  # in full on every rank
         largest = 2 * 4 * PARAMETERS  # a block in bf16, its gradient in float32, and copies of both
         assert 0 < update["communication"] < largest
