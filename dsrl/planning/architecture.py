@@ -89,7 +89,7 @@ class Shapes:
     def of(cls, architecture: PreTrainedConfig, model: ModelConfig) -> Shapes:
         """Read the shapes off the model itself, built without memory."""
         made, text = shaped_model(architecture, model), architecture.get_text_config()
-        head, inputs = getattr(made, "lm_head", None), made.get_input_embeddings()
+        head, inputs = made.get_output_embeddings(), made.get_input_embeddings()  # type: ignore[no-untyped-call]
         outside = {id(module.weight) for module in (head, inputs) if module is not None}
         active = getattr(text, "num_experts_per_tok", 1) / (getattr(text, "num_experts", None) or 1)
         products = trained_products = 0.0
