@@ -117,8 +117,7 @@ class UpdateConfig(Settled):
     """How a batch of rollouts becomes optimizer steps: minibatches x epochs of them."""
 
     micro_batch_tokens: Any = 8192
-    """Tokens in a forward and backward pass, padding included; bounds memory, changes no result; auto: the
-    most that fit the device."""
+    """Tokens in a forward and backward pass, padding included; bounds memory alone; auto: the most that fit."""
     minibatches: int = 1
     """Optimizer steps in an epoch over the rollouts."""
     epochs: int = 1
