@@ -20,6 +20,7 @@ from dsrl.planning.device import GIB, Device
 from dsrl.planning.fake_iteration import NotPlannable
 from dsrl.planning.memory import PROCESS_BYTES
 from dsrl.planning.plan import micro_batch_tokens, plan_of, positions_of
+from dsrl.planning.remedies import remedies_of
 from dsrl.planning.workload import Workload
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ def with_micro_batch_tokens(config: RunConfig, saved: Mapping[str, Any] | None) 
         architecture, device = architecture_of(config.model), Device.of(config)
         tokens = micro_batch_tokens(config, architecture, Shapes.of(architecture, config.model), device)
         why = f"the most that fit {device.gib:.1f} GiB"
-    logger.warning("update.micro_batch_tokens=%s: %d, %s", AUTO, tokens, why)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        logger.warning("update.micro_batch_tokens=%s: %d, %s", AUTO, tokens, why)
     return dataclasses.replace(
         config,
         update=dataclasses.replace(config.update, micro_batch_tokens=tokens),
@@ -61,7 +63,8 @@ def refuse_what_cannot_fit(config: RunConfig) -> None:
     """Raise ConfigError where a run needs more memory than its device has, unless plan.refuse is false.
 
     A small run is let through by arithmetic; what comes near the limit is planned. How long prompts are is not known
-    yet: they are taken to be of one token, unless plan.prompt_tokens says it, so that what is refused cannot run.
+    yet: they are taken to be of one token, unless plan.prompt_tokens says it. Keys and values, which are few where
+    responses end early, do not count. So what is refused cannot run.
     """
     # One process of a node tells: the others are started by it, or end with it.
     if not config.plan.refuse or os.environ.get("LOCAL_RANK", "0") != "0":
@@ -77,12 +80,14 @@ def refuse_what_cannot_fit(config: RunConfig) -> None:
     except NotPlannable as error:
         logger.warning("%s; whether it fits is seen when it runs", error)
         return
-    if plan.fits is False:
-        less = [f"  {remedy.change}: about {remedy.gib:.1f} GiB" for remedy in plan.remedies]
+    memory = plan.memory.without("keys_and_values")
+    if memory.peak > device.gib * GIB:
+        remedies = remedies_of(config, plan.shapes, plan.workload, memory)
+        less = [f"  {remedy.change}: about {remedy.gib:.1f} GiB" for remedy in remedies]
         raise ConfigError(
             "\n".join(
                 [
-                    f"model.name={config.model.name}: a rank needs {plan.peak_gib:.1f} GiB in {plan.memory.peak_at}, "
+                    f"model.name={config.model.name}: a rank needs {memory.peak / GIB:.1f} GiB in {memory.peak_at}, "
                     f"its device ({device.kind}) has {device.gib:.1f}; `python -m dsrl.plan` with the same words shows "
                     "the parts, plan.refuse=false runs anyhow" + ("; less is needed with" if less else ""),
                     *less,
@@ -108,10 +113,9 @@ def estimate_gib(config: RunConfig, device: Device) -> float:
     scores = 6 * min(4 * rows * response * shapes.vocabulary, CHUNK_BYTES)
     sampled = workload.prompts * workload.responses
     batch = min(getattr(config.sampler, "batch_size", sampled), sampled)
-    cache = 4 * 3 * batch * workload.longest_row * shapes.key_heads * shapes.head_size * shapes.layers
     drawn = 4 * 6 * batch * shapes.vocabulary
     engine = 4 * shapes.parameters + 4 * GIB if hasattr(config.sampler, "gpu_memory_utilization") else 0
-    return (state + pass_ + scores + max(cache + drawn, 0) + engine + PROCESS_BYTES[device.kind]) / GIB
+    return (state + pass_ + scores + drawn + engine + PROCESS_BYTES[device.kind]) / GIB
 
 
 class SameBudget(L.Callback):

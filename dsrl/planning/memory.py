@@ -73,6 +73,10 @@ class Memory:
         """The highest peak, in bytes."""
         return self.parts.total()
 
+    def without(self, part: str) -> Memory:
+        """Return the same peaks without what a part holds."""
+        return Memory(stages={name: Counter({**parts, part: 0}) for name, parts in self.stages.items()})
+
 
 def memory_of(
     config: RunConfig, architecture: PreTrainedConfig, shapes: Shapes, workload: Workload, device: Device

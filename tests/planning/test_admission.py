@@ -57,7 +57,14 @@ def test_other_processes_of_a_node_leave_it_to_the_first(monkeypatch):
 def test_the_estimate_is_above_the_plan(words):
     config = compose([*TINY, *words, "plan.prompt_tokens=16", "update.micro_batch_tokens=1024"])
     plan = plan_of(config)
-    assert admission.estimate_gib(config, plan.device) > plan.peak_gib
+    assert admission.estimate_gib(config, plan.device) > plan.memory.without("keys_and_values").peak / 2**30
+
+
+def test_keys_and_values_alone_refuse_nothing():
+    words = [*TINY, "sampling.max_new_tokens=400", "responses_per_prompt=200", "plan.device_gib=0.9"]
+    config = compose([*words, "update.micro_batch_tokens=512", "plan.prompt_tokens=1"])
+    assert plan_of(config).fits is False
+    admission.refuse_what_cannot_fit(config)
 
 
 def test_a_model_that_cannot_be_planned_runs(monkeypatch, caplog):
