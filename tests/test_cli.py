@@ -57,6 +57,7 @@ def test_refused(arguments, message, monkeypatch, capsys):
         ("dsrl.train", "objective=grp", "error: objective=grp: no such objective"),
         ("dsrl.evaluate", "k=0", "error: k=0: must be at least 1"),
         ("dsrl.export", "--nope", "usage: python -m dsrl.export"),
+        ("dsrl.plan", "--nope", "error: --nope: there is --help"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules.*:RuntimeWarning")
@@ -130,7 +131,7 @@ def test_the_wheel_holds_the_configs_and_the_console_script(tmp_path):
         assert {"dsrl/configs/train.yaml", "dsrl/configs/callbacks/none.yaml", "dsrl/py.typed"} <= {*wheel.namelist()}
         scripts = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
         commands = wheel.read(scripts).decode()
-    for name in ("train", "evaluate", "export"):
+    for name in ("train", "evaluate", "export", "plan"):
         assert f"dsrl-{name} = dsrl.{name}:main" in commands
 
 

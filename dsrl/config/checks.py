@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dsrl.config.schema import ModelConfig, SamplingConfig, TrainerConfig
+from dsrl.devices import device_type
 from dsrl.errors import ConfigError, nearest
 from dsrl.models.loading import missing_model
 from dsrl.objectives import Objective
-from dsrl.parallel.devices import device_type
 from dsrl.phases.conditions import Condition
 from dsrl.phases.phase import SCHEDULES, Phase
 from dsrl.registry import build
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from dsrl.config.run_config import RunConfig
     from dsrl.samplers import Sampler
 
+AUTO = "auto"
+"""The value of update.micro_batch_tokens that is the most which fit."""
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 PROFILERS = ("simple", "advanced", "pytorch")
@@ -76,7 +78,6 @@ def _sizes(config: RunConfig) -> Iterator[str]:
         "responses_per_prompt": (config.responses_per_prompt, 1),
         "dynamic_sampling": (config.dynamic_sampling, 0),
         "logged_samples": (config.logged_samples, 0),
-        "update.micro_batch_tokens": (config.update.micro_batch_tokens, 1),
         "update.minibatches": (config.update.minibatches, 1),
         "update.epochs": (config.update.epochs, 1),
         "update.clip_norm": (config.update.clip_norm, 0),
@@ -93,6 +94,15 @@ def _sizes(config: RunConfig) -> Iterator[str]:
     for key, (value, smallest) in at_least.items():
         if value < smallest:
             yield f"{key}={value}: must be at least {smallest}"
+    tokens = config.update.micro_batch_tokens
+    if tokens != AUTO and (not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1):
+        yield f"update.micro_batch_tokens={tokens}: must be a whole number, at least 1, or {AUTO}"
+    for key in ("device_gib", "disk_gbps", "network_gbps", "prompt_tokens", "response_tokens"):
+        given = getattr(config.plan, key)
+        if given is not None and given <= 0:
+            yield f"plan.{key}={given}: must be above 0"
+    if config.plan.response_spread < 0:
+        yield f"plan.response_spread={config.plan.response_spread}: must be at least 0"
     for key in ("always_right", "always_wrong"):
         if not 0 <= getattr(config.curriculum, key) <= 1:
             yield f"curriculum.{key}={getattr(config.curriculum, key)}: must be in [0, 1]"

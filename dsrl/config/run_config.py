@@ -12,13 +12,14 @@ from dsrl.config.schema import (
     MismatchConfig,
     ModelConfig,
     OptimizerConfig,
+    PlanConfig,
     Settled,
     TrainerConfig,
     UpdateConfig,
     ValidationConfig,
 )
 from dsrl.data.source import DataSource
-from dsrl.parallel.devices import precision_of
+from dsrl.devices import precision_of
 from dsrl.phases.phase import Phase
 from dsrl.samplers import Sampler
 
@@ -51,6 +52,7 @@ class RunConfig(Settled):
     mismatch: MismatchConfig
     validation: ValidationConfig
     checkpoint: CheckpointConfig
+    plan: PlanConfig
     logged_samples: int
     seed: int
     run_dir: Path

@@ -116,8 +116,8 @@ class OptimizerConfig(Settled):
 class UpdateConfig(Settled):
     """How a batch of rollouts becomes optimizer steps: minibatches x epochs of them."""
 
-    micro_batch_tokens: int = 8192
-    """Tokens in a forward and backward pass, padding included; bounds memory, changes no result."""
+    micro_batch_tokens: Any = 8192
+    """Tokens in a forward and backward pass, padding included; bounds memory alone; auto: the most that fit."""
     share_prompts: bool = True
     """Read a prompt once for its responses, where the model can and it is cheaper; changes no result."""
     minibatches: int = 1
@@ -215,6 +215,26 @@ class TrainerConfig(Settled):
 
 
 @dataclass(kw_only=True)
+class PlanConfig(Settled):
+    """What a run needs, known before it loads (`python -m dsrl.plan`)."""
+
+    refuse: bool = True
+    """Refuse a run that needs more memory than its device has; false: run anyhow."""
+    device_gib: float | None = None
+    """Memory of each device in GiB; null: that of the device found."""
+    prompt_tokens: int | None = None
+    """Tokens of a prompt that the plan assumes; null: the most, data.max_prompt_tokens."""
+    response_tokens: int | None = None
+    """Mean tokens of a response, for work and balance; null: the most, sampling.max_new_tokens."""
+    response_spread: float = 0.6
+    """Spread of those lengths: the standard deviation of their logarithms, for padding and balance."""
+    disk_gbps: float = 1.0
+    """Gigabytes a second at which a checkpoint is written, for its seconds."""
+    network_gbps: float = 25.0
+    """Gigabytes a second that a rank receives from others, for the seconds of a sync."""
+
+
+@dataclass(kw_only=True)
 class PhaseSamplingConfig(SamplingConfig):
     """Sampling of a later phase: that of the run, unless overridden."""
 
@@ -279,6 +299,7 @@ class TrainSchema:
     mismatch: MismatchConfig = field(default_factory=MismatchConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     logged_samples: int = 8
     """Rollouts of each iteration that are written to samples.jsonl."""
     seed: int = 0

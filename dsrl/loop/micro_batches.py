@@ -46,14 +46,30 @@ class RowLayout:
         read = [max(length - 1, 0) for length in responses]
         return Row(context + sum(read), self.cost.of(context, read, hidden_too=not self.packed))
 
-    def together(self, view: SpaceView, numbers: Sequence[int], limit: float) -> list[list[int]]:
-        """Choose which of these responses share a row of at most `limit` tokens: for as long as that is cheaper."""
+    def row_limit(self, tokens: float, ranks: int) -> float:
+        """Say how many tokens a row of several responses may have, if all ranks together have so many.
+
+        Where there are several, such rows are small enough to be balanced.
+        """
+        return float(self.tokens) if ranks == 1 else min(self.tokens, tokens / ranks) / 2
+
+    def together(
+        self, contexts: Sequence[Sequence[int]], lengths: Sequence[int], numbers: Sequence[int], limit: float
+    ) -> list[list[int]]:
+        """Choose which of N responses share a row: those of equal contexts, for as long as that is cheaper.
+
+        Args:
+            contexts: of each of the N.
+            lengths: tokens of each of the N.
+            numbers: those of the N to put into rows.
+            limit: tokens that a row may have.
+        """
         if not self.shared:
             return [[number] for number in numbers]
-        lengths, rows = view.lengths.tolist(), list[list[int]]()
+        rows: list[list[int]] = []
         for number in numbers:
-            context = view.contexts[number]
-            if rows and tuple(view.contexts[rows[-1][0]]) == tuple(context):
+            context = contexts[number]
+            if rows and tuple(contexts[rows[-1][0]]) == tuple(context):
                 so_far = [lengths[other] for other in rows[-1]]
                 before, after = (self.row(len(context), row) for row in (so_far, [*so_far, lengths[number]]))
                 alone = self.row(len(context), [lengths[number]])
@@ -149,11 +165,9 @@ def cut(view: SpaceView, chosen: Tensor, layout: RowLayout) -> tuple[list[MicroB
     """
     numbers, ranks = chosen.nonzero()[:, 0].tolist(), world_size()
     sizes, lengths = [len(context) for context in view.contexts], view.lengths.tolist()
-    limit = float(layout.tokens)
-    if ranks > 1:  # rows that are small enough to be balanced
-        everywhere = all_sum([sum(sizes[number] + lengths[number] for number in numbers)])[0]
-        limit = min(limit, everywhere / ranks) / 2
-    together = layout.together(view, numbers, limit)
+    own = sum(sizes[number] + lengths[number] for number in numbers)
+    limit = layout.row_limit(all_sum([own])[0], ranks)
+    together = layout.together(view.contexts, lengths, numbers, limit)
     by_rank = gather([layout.row(sizes[row[0]], [lengths[number] for number in row]) for row in together])
     rows, first = list(chain(*by_rank)), sum(map(len, by_rank[: own_rank()]))
     dealt = deal(rows, ranks=ranks, tokens=layout.tokens, padded=not layout.packed)

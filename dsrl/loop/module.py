@@ -14,6 +14,7 @@ from torch import Tensor
 from dsrl.config.run_config import RunConfig
 from dsrl.data.datamodule import PromptData
 from dsrl.data.encoding import PromptEncoder
+from dsrl.devices import precision_of
 from dsrl.errors import ConfigError, DSRLError, nearest
 from dsrl.loop.accuracy import SampledAccuracy
 from dsrl.loop.collector import Collector
@@ -22,20 +23,17 @@ from dsrl.loop.loss import compute_loss, score_metrics
 from dsrl.loop.metrics import add_metrics, reduce_metrics
 from dsrl.loop.micro_batches import OptimizerStep, optimizer_steps
 from dsrl.loop.mismatch import correction_of
+from dsrl.loop.optimizer import adamw
 from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.models.policy import Policy
 from dsrl.parallel.collectives import world_size
-from dsrl.parallel.devices import precision_of
 from dsrl.parallel.sharding import clip_gradients, copy_weights
 from dsrl.parallel.strategy import accumulating, place_models
 from dsrl.phases.phase import Phase
 from dsrl.seeding import derive_seed
 from dsrl.types import Metric, Metrics, Prompt, SamplingParams
 from dsrl.verifiers.verifier import close_all
-
-FUSED_DEVICES = ("cpu", "cuda", "mps")
-"""Types of devices on which torch's AdamW updates all parameters in one kernel."""
 
 
 class DSRLModule(L.LightningModule):
@@ -246,23 +244,8 @@ class DSRLModule(L.LightningModule):
         )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Make AdamW over the policy. Its structure is the same in every phase.
-
-        It is fused where the device of the weights has such a kernel; elsewhere torch chooses. A checkpoint may come
-        from another device, so what it says of that is ignored.
-        """
-        settings = self.config.optimizer
-        trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
-            trained,
-            lr=self.phase.lr,
-            betas=(settings.betas[0], settings.betas[1]),
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-            fused=True if all(parameter.device.type in FUSED_DEVICES for parameter in trained) else None,
-        )
-        optimizer.register_load_state_dict_pre_hook(_keep_implementation)
-        return optimizer
+        """Make AdamW over the policy. Its structure is the same in every phase."""
+        return adamw(self.policy.parameters(), self.config.optimizer, self.phase.lr)
 
     def on_fit_start(self) -> None:
         """Check that the trainer runs the loop as the configuration says. Raises ConfigError where it does not."""
@@ -316,9 +299,3 @@ class DSRLModule(L.LightningModule):
         accuracy = self.accuracies[key]
         assert isinstance(accuracy, SampledAccuracy)
         return accuracy
-
-
-def _keep_implementation(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """Let a state that is loaded say nothing of the implementation, by which torch also places the counts of steps."""
-    own = {key: optimizer.param_groups[0][key] for key in ("fused", "foreach")}
-    return {**state, "param_groups": [{**group, **own} for group in state["param_groups"]]}

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from dsrl.config.schema import ModelConfig
 from dsrl.models.loading import compute_of, from_pretrained, load_model, prepare, source_of
@@ -30,13 +30,18 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 def model_without_weights(config: ModelConfig) -> PreTrainedModel:
     """Build the model in training mode on the meta device: its parameters have shapes and no memory."""
     source = source_of(config)
-    architecture = from_pretrained(AutoConfig, config, **source)
+    model = model_of_architecture(from_pretrained(AutoConfig, config, **source), config)
+    with suppress(OSError):  # not every model has one
+        model.generation_config = GenerationConfig.from_pretrained(source["pretrained_model_name_or_path"])
+    return model
+
+
+def model_of_architecture(architecture: PreTrainedConfig, config: ModelConfig) -> PreTrainedModel:
+    """Build a model of that architecture on the meta device, in training mode, with what `config` asks for."""
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             architecture, **compute_of(config)
         )
-    with suppress(OSError):  # not every model has one
-        model.generation_config = GenerationConfig.from_pretrained(source["pretrained_model_name_or_path"])
     return prepare(model, config)
 
 

@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch.strategies import Strategy
 
 from dsrl.config.schema import CheckpointConfig, TrainerConfig
+from dsrl.devices import device_type, precision_of
 from dsrl.parallel.data_parallel import DDP, SingleDevice
-from dsrl.parallel.devices import device_type, precision_of
 from dsrl.parallel.fsdp import FSDP2
 from dsrl.parallel.fsdp1 import FSDP1
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from dsrl.config.schema import ModelConfig
@@ -30,9 +31,7 @@ class FSDP2(LoopStrategy, ModelParallelStrategy):
             arguments: those of Lightning's `ModelParallelStrategy`.
         """
         super().__init__(**arguments)
-        self.mixed_precision = MixedPrecisionPolicy(
-            param_dtype=compute, reduce_dtype=torch.float32 if compute else None
-        )
+        self.mixed_precision = mixed_precision(compute)
         self.offload = CPUOffloadPolicy() if cpu_offload else OffloadPolicy()
 
     def models(self, config: ModelConfig, copies: int) -> list[Any]:
@@ -45,7 +44,16 @@ class FSDP2(LoopStrategy, ModelParallelStrategy):
 
     def place(self, model: nn.Module) -> nn.Module:
         """Shard the model in place."""
-        mesh = self.device_mesh["data_parallel"]
-        for module in (*blocks(model), model):
-            fully_shard(module, mesh=mesh, mp_policy=self.mixed_precision, offload_policy=self.offload)
-        return model
+        return shard(model, self.device_mesh["data_parallel"], self.mixed_precision, self.offload)
+
+
+def shard(model: nn.Module, mesh: DeviceMesh, precision: MixedPrecisionPolicy, offload: OffloadPolicy) -> nn.Module:
+    """Shard a model in place, in units: each transformer block, and the rest."""
+    for module in (*blocks(model), model):
+        fully_shard(module, mesh=mesh, mp_policy=precision, offload_policy=offload)
+    return model
+
+
+def mixed_precision(compute: torch.dtype | None) -> MixedPrecisionPolicy:
+    """Say how numbers are held: parts in the model's dtype; what is gathered, and the compute, in `compute`, if any."""
+    return MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32 if compute else None)

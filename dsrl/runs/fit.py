@@ -22,6 +22,7 @@ from dsrl.models.policy import Policy
 from dsrl.parallel.choose import lightning_precision, strategy_for
 from dsrl.parallel.watchdog import Watchdog
 from dsrl.phases.scheduler import PhaseScheduler
+from dsrl.planning.admission import SameBudget
 from dsrl.runs.checkpoints import Checkpoints
 from dsrl.runs.lightning_objects import callbacks_of, loggers_of, own_arguments
 from dsrl.runs.preemption import Preemption
@@ -101,6 +102,7 @@ def build_trainer(
         limit_val_batches=1.0 if validates else 0,
         callbacks=[
             Watchdog(config.trainer.timeout),
+            SameBudget(config.update.micro_batch_tokens),
             Preemption(),
             *callbacks_of(config),
             *callbacks,

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.progress import TaskID
 from rich.table import Table
 
+from dsrl.devices import precision_of
 from dsrl.loop.module import DSRLModule
-from dsrl.parallel.devices import precision_of
 from dsrl.parallel.sharding import parameter_count
 from dsrl.runs.terminal import progress_bar, terminal
 

@@ -28,6 +28,7 @@ MAY_CHANGE = (
     "update.share_prompts",
     "sampler.max_batch_total_tokens",
     "mismatch.every",
+    "plan",
 )
 """Keys, and everything below them, that may differ from the run that is resumed."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from dsrl.config.renamed import in_todays_words
 from dsrl.config.run_config import RunConfig
 from dsrl.errors import ConfigError
 
@@ -19,20 +20,24 @@ class Start(NamedTuple):
 def start_of(config: RunConfig) -> Start:
     """Find where a run starts, before anything of it is loaded or written.
 
-    `resume=HANDOFF objective=NAME` gives another objective to the phase that begins there, so that the configuration to
-    run is not always the one that was composed. Raises ConfigError where the run folder holds a run already, or where
-    the checkpoint cannot be continued.
+    `resume=HANDOFF objective=NAME` gives another objective to the phase that begins there, and a number takes the place
+    of `update.micro_batch_tokens=auto`, so that the configuration to run is not always the one that was composed.
+    Raises ConfigError where the run folder holds a run already, where the checkpoint cannot be continued, or where the
+    run cannot fit its device.
     """
-    from dsrl.runs.handoff import with_its_phases  # these load torch
+    from dsrl.planning.admission import refuse_what_cannot_fit, with_micro_batch_tokens  # these load torch
+    from dsrl.runs.handoff import with_its_phases
     from dsrl.runs.resume import check_continues, checkpoint_to_resume, read_to_resume
 
     check_run_dir(config)
     path = checkpoint_to_resume(config)
-    if path is None:
-        return Start(config, None)
-    checkpoint = read_to_resume(path)
-    config = with_its_phases(config, checkpoint)
-    check_continues(config, path, checkpoint)
+    checkpoint = None if path is None else read_to_resume(path)
+    if checkpoint is not None:
+        config = with_its_phases(config, checkpoint)
+    config = with_micro_batch_tokens(config, checkpoint and in_todays_words(checkpoint["dsrl"]["config"]))
+    if path is not None and checkpoint is not None:
+        check_continues(config, path, checkpoint)
+    refuse_what_cannot_fit(config)
     return Start(config, path)
 
 

@@ -51,6 +51,12 @@ class HFSampler(Sampler):
         if self.max_batch_total_tokens < 1:
             raise ConfigError(f"sampler.max_batch_total_tokens must be at least 1, not {self.max_batch_total_tokens}")
 
+    def rows_at_once(self, longest: int, prompts: int, responses: int) -> int:
+        """Count the responses that are decoded at once, if a prompt and its longest response have `longest` tokens."""
+        if responses * longest > self.max_batch_total_tokens:
+            return min(responses, max(1, self.max_batch_total_tokens // longest))
+        return min(prompts, self.max_batch_total_tokens // (responses * longest)) * responses
+
     def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
         """Take the policy; if its weights are sharded, make the full copy, in which every rank takes part."""
         super().setup(policy, encoder)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 import dsrl.evaluate
 import dsrl.export
+import dsrl.plan
 from dsrl.config.build import build_run_config
 from dsrl.config.command_line import search_path
 from dsrl.config.compose import check_command_line, compose
@@ -62,7 +63,14 @@ def commands_of(code: str) -> Iterator[Command]:
 
 def check_command(command: Command) -> None:
     """Check what a command asks for, without doing it. Raises ValueError for a command that no check is known for."""
-    _dispatch(command, train=_check_train, evaluate=_check_evaluate, export=_check_export, shell=_check_shell)
+    _dispatch(
+        command,
+        train=_check_train,
+        evaluate=_check_evaluate,
+        plan=_check_plan,
+        export=_check_export,
+        shell=_check_shell,
+    )
 
 
 def run_command(command: Command, overrides: list[str]) -> None:
@@ -71,6 +79,7 @@ def run_command(command: Command, overrides: list[str]) -> None:
         command,
         train=lambda words: _run_train(_merged(SMALL, words, overrides)),
         evaluate=lambda words: _run_evaluate(words if _compares(words) else _merged(words, overrides)),
+        plan=lambda words: dsrl.plan.run([*words, *overrides], Console(quiet=True)),
         export=dsrl.export.main,
         shell=_run_shell,
     )
@@ -81,6 +90,7 @@ def _dispatch(
     *,
     train: Callable[[list[str]], None],
     evaluate: Callable[[list[str]], None],
+    plan: Callable[[list[str]], None],
     export: Callable[[list[str]], None],
     shell: Callable[[Command], None],
 ) -> None:
@@ -94,6 +104,8 @@ def _dispatch(
             train(words[1:])
         elif words[:3] == ["python", "-m", "dsrl.evaluate"]:
             evaluate(words[3:])
+        elif words[:3] == ["python", "-m", "dsrl.plan"]:
+            plan(words[3:])
         elif words[:3] == ["python", "-m", "dsrl.export"]:
             export(words[3:])
         else:
@@ -131,6 +143,12 @@ def _check_evaluate(words: list[str]) -> None:
     overrides = [word for word in words if word not in ("--cfg", "job", "...")]
     _stand_in_files(overrides)
     compose_evaluation(overrides)
+
+
+def _check_plan(words: list[str]) -> None:
+    overrides = [word for word in words if not word.startswith("json=")]
+    _stand_in_files(overrides)
+    dsrl.plan.compose_to_plan(overrides)
 
 
 def _check_export(words: list[str]) -> None:

@@ -133,9 +133,9 @@ def test_adamw_is_fused_and_equals_the_plain_one(fit):
 def test_a_run_goes_on_with_another_implementation_of_adamw(fit, devices, monkeypatch, tmp_path):
     line = ("iterations=2", "validation.every=0", "optimizer.lr=1e-3", "sampling.max_new_tokens=16")
     whole = fit(*line, f"run_dir={tmp_path}/whole")
-    monkeypatch.setattr("dsrl.loop.module.FUSED_DEVICES", () if devices else ("cpu",))
+    monkeypatch.setattr("dsrl.loop.optimizer.FUSED_DEVICES", () if devices else ("cpu",))
     fit(*line, "iterations=1")
-    monkeypatch.setattr("dsrl.loop.module.FUSED_DEVICES", devices)
+    monkeypatch.setattr("dsrl.loop.optimizer.FUSED_DEVICES", devices)
     module = fit(*line, "resume=last")
     (group,) = module.optimizers().param_groups
     assert bool(group["fused"]) == bool(devices)

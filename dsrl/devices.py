@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from dsrl.config.schema import TrainerConfig
+if TYPE_CHECKING:
+    from dsrl.config.schema import TrainerConfig
 
 
 def device_type(accelerator: str) -> str:

@@ -7,8 +7,8 @@ import torch
 
 from dsrl.config.compose import compose
 from dsrl.config.schema import CheckpointConfig, TrainerConfig
+from dsrl.devices import device_type, precision_of
 from dsrl.parallel.choose import lightning_precision, strategy_for
-from dsrl.parallel.devices import device_type, precision_of
 from dsrl.runs.fit import fit as run
 from dsrl.samplers import HFSampler
 

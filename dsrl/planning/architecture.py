@@ -1,0 +1,115 @@
+"""Find a model's architecture without its weights."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from dsrl.config.schema import ModelConfig
+from dsrl.errors import ConfigError
+from dsrl.models.loading import from_pretrained, source_of
+from dsrl.models.sharded_loading import model_of_architecture
+
+BUILT_IN = Path(__file__).parent / "architectures.json"
+"""Arguments of the usual models' configurations, by their names on the hub."""
+
+VARIANT = re.compile(r"(-Base|-Instruct|-Thinking|-it|-pt)?(-2507)?$")
+"""The end of a name that says how a model was trained, and nothing of its shapes."""
+
+
+def architecture_of(model: ModelConfig) -> PreTrainedConfig:
+    """Find the configuration of a model's architecture.
+
+    It is the built-in one of a usual model, else the folder's config.json, else that on the hub. Raises ConfigError
+    where there is none.
+    """
+    known: dict[str, dict[str, Any]] = json.loads(BUILT_IN.read_text())
+    # The package's file would be read for seconds.
+    name = "HuggingFaceTB/SmolLM2-135M" if model.name == "smollm2" else VARIANT.sub("", model.name)
+    if name in known and not Path(model.name).expanduser().is_dir():
+        made: PreTrainedConfig = AutoConfig.for_model(**known[name])
+        return made
+    try:
+        found: PreTrainedConfig = from_pretrained(AutoConfig, model, **source_of(model))
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}\n  a plan takes a folder with a config.json alone, or one of {', '.join(known)}"
+        ) from error
+    return found
+
+
+def shaped_model(architecture: PreTrainedConfig, model: ModelConfig) -> PreTrainedModel:
+    """Build the model as a run would have it, on the meta device.
+
+    Attention kernels of other packages than torch need a GPU; torch's, which holds as much memory, stands in for them.
+    """
+    if model.attn_implementation not in ("sdpa", "eager"):
+        model = replace(model, attn_implementation="sdpa")
+    return model_of_architecture(architecture, model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """The sizes of a model that plans are made of.
+
+    Args:
+        parameters: their number.
+        trained: those that are trained.
+        products: those of matrices that each token is multiplied with, without the head.
+        trained_products: those of `products` that are trained.
+        vocabulary: V.
+        hidden: width of a hidden state.
+        layers: transformer blocks.
+        heads: of attention, in each layer.
+        key_heads: of keys and values, in each layer.
+        head_size: numbers of a head.
+        intermediate: width of the feed-forward layers.
+        largest: elements of the largest parameter.
+    """
+
+    parameters: int
+    trained: int
+    products: int
+    trained_products: int
+    vocabulary: int
+    hidden: int
+    layers: int
+    heads: int
+    key_heads: int
+    head_size: int
+    intermediate: int
+    largest: int
+
+    @classmethod
+    def of(cls, architecture: PreTrainedConfig, model: ModelConfig) -> Shapes:
+        """Read the shapes off the model itself, built without memory."""
+        made, text = shaped_model(architecture, model), architecture.get_text_config()
+        head, inputs = made.get_output_embeddings(), made.get_input_embeddings()  # type: ignore[no-untyped-call]
+        outside = {id(module.weight) for module in (head, inputs) if module is not None}
+        active = getattr(text, "num_experts_per_tok", 1) / (getattr(text, "num_experts", None) or 1)
+        products = trained_products = 0.0
+        for parameter in made.parameters():
+            if parameter.ndim >= 2 and id(parameter) not in outside:
+                used = parameter.numel() * (active if parameter.ndim == 3 else 1.0)  # experts of one layer are stacked
+                products += used
+                trained_products += used * parameter.requires_grad
+        heads = text.num_attention_heads
+        return cls(
+            parameters=sum(parameter.numel() for parameter in made.parameters()),
+            trained=sum(parameter.numel() for parameter in made.parameters() if parameter.requires_grad),
+            products=round(products),
+            trained_products=round(trained_products),
+            vocabulary=text.vocab_size,
+            hidden=text.hidden_size,
+            layers=text.num_hidden_layers,
+            heads=heads,
+            key_heads=getattr(text, "num_key_value_heads", None) or heads,
+            head_size=getattr(text, "head_dim", None) or text.hidden_size // heads,
+            intermediate=text.intermediate_size,
+            largest=max(parameter.numel() for parameter in made.parameters()),
+        )

@@ -1,0 +1,224 @@
+"""Run one iteration of rank 0 on fake tensors, with the code of a real one, and note the memory of each stage."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import OffloadPolicy
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from dsrl.config.run_config import RunConfig
+from dsrl.errors import DSRLError
+from dsrl.loop.optimizer import adamw
+from dsrl.models.policy import Policy
+from dsrl.parallel.fsdp import mixed_precision, shard
+from dsrl.parallel.sharding import clip_gradients
+from dsrl.planning.architecture import shaped_model
+from dsrl.planning.tracking import MemoryTracker, local_bytes
+from dsrl.planning.workload import Workload
+from dsrl.samplers.hf import HFSampler, draw_tokens
+from dsrl.types import SamplingParams
+
+FSDP = ("fsdp", "fsdp1")
+"""Strategies under which a rank holds a part of the weights. FSDP1 is planned as FSDP2: its units are the same."""
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16}
+"""Precisions of the trainer in which weights are cast for the compute, and to which dtype."""
+
+
+class NotPlannable(DSRLError):
+    """The model's code asks for numbers, which fake tensors do not have."""
+
+
+def fake_iteration(config: RunConfig, architecture: PreTrainedConfig, workload: Workload) -> dict[str, Counter[str]]:
+    """Run an iteration of rank 0 with everything as long as may be, and return each stage's peak: bytes by part.
+
+    Nothing is computed and nothing communicated. Call it where no process group is: it makes one of fake ranks, and
+    ends it.
+
+    Args:
+        config: the run.
+        architecture: the model's.
+        workload: sizes of the rank's share.
+
+    Raises:
+        NotPlannable: the model cannot run on fake tensors.
+    """
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    tracker = MemoryTracker(fake, vocabulary=architecture.get_text_config().vocab_size)
+    sharded = config.trainer.strategy in FSDP
+    copies = sharded and isinstance(config.sampler, HFSampler)  # every rank decodes with a full copy
+    models = _Models(
+        policy=shaped_model(architecture, config.model),
+        reference=shaped_model(architecture, config.model) if config.needs_reference else None,
+        sampler=shaped_model(architecture, config.model.plain()) if copies else None,
+    )
+    with _fake_ranks(workload.ranks, together=sharded), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of kernels that would be slow, and of collectives on fake tensors
+        try:
+            with fake, tracker:
+                _Iteration(config, models, workload, tracker).run()
+        except (RuntimeError, TypeError, NotImplementedError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise NotPlannable(f"model.name={config.model.name}: its memory cannot be planned: {reason}") from error
+    return tracker.peaks
+
+
+@dataclass
+class _Models:
+    """The models of a rank, on the meta device."""
+
+    policy: PreTrainedModel
+    reference: PreTrainedModel | None
+    sampler: PreTrainedModel | None
+
+
+@dataclass
+class _Iteration:
+    config: RunConfig
+    models: _Models
+    workload: Workload
+    tracker: MemoryTracker
+
+    def run(self) -> None:
+        config, tracker = self.config, self.tracker
+        with tracker.part("weights"):
+            policy = self._placed(self.models.policy)
+        tracker.assign([*policy.parameters()], "weights")
+        reference = None
+        if self.models.reference is not None:
+            with tracker.part("reference"):
+                reference = self._placed(self.models.reference).requires_grad_(False).eval()
+            tracker.assign([*reference.parameters()], "reference")
+        trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+
+        def note(parameter: Tensor) -> None:
+            assert parameter.grad is not None
+            tracker.assign([parameter.grad], "gradients")
+
+        for parameter in trained:
+            parameter.register_post_accumulate_grad_hook(note)  # type: ignore[no-untyped-call]
+        optimizer = adamw(trained, config.optimizer, config.phases[0].lr)
+        with tracker.part("moments"):  # they stand in for those that the first step makes
+            moments = [torch.empty_like(parameter) for parameter in (trained if self.workload.all_steps > 1 else ())]
+            moments += [torch.empty_like(moment) for moment in moments]
+        with tracker.part("communication"):  # DDP's buckets, which stay
+            buckets = [torch.empty_like(parameter) for parameter in trained] if self._buckets else []
+        with ExitStack() as stack:
+            if config.trainer.strategy not in FSDP and (dtype := AUTOCAST.get(config.trainer.precision)):
+                stack.enter_context(torch.autocast("cpu", dtype=dtype))
+            if isinstance(config.sampler, HFSampler):
+                self._sample(policy)
+            self._score(policy, reference)
+            self._update(policy, trained)
+        del moments
+        with tracker.stage("optimizer_step"), tracker.part("optimizer_step"):
+            clip_gradients(policy.model, config.update.clip_norm)
+            optimizer.step()
+        made = sum(local_bytes(state[name]) for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq"))
+        tracker.peaks["optimizer_step"].update({"moments": made, "optimizer_step": -made})
+        del buckets
+
+    @property
+    def _sharded(self) -> bool:
+        return self.config.trainer.strategy in FSDP
+
+    @property
+    def _buckets(self) -> bool:
+        return not self._sharded and (self.config.trainer.strategy == "ddp" or self.workload.ranks > 1)
+
+    def _placed(self, model: Any) -> Policy:
+        """The model as the trainer's strategy places it."""
+        _materialize(model)
+        if self._sharded:
+            mesh = init_device_mesh("cpu", (self.workload.ranks,))
+            compute = AUTOCAST.get(self.config.trainer.precision)
+            model = shard(model, mesh, mixed_precision(compute), OffloadPolicy())
+        return Policy(model)
+
+    @torch.no_grad()
+    def _sample(self, policy: Policy) -> None:
+        """Read prompts, and draw a token of each response; keys and values are counted apart."""
+        config, workload = self.config, self.workload
+        model: nn.Module = policy.model
+        if self.models.sampler is not None:
+            with self.tracker.part("sampler"):
+                _materialize(self.models.sampler)
+            model = self.models.sampler.requires_grad_(False)
+        assert isinstance(config.sampler, HFSampler)
+        rows = config.sampler.rows_at_once(workload.longest_row, workload.prompts, workload.responses)
+        prompts = max(1, rows // workload.responses)
+        params = SamplingParams(responses_per_prompt=1, max_new_tokens=1, seed=0)
+        with self.tracker.stage("sampling"):
+            ids = torch.zeros(prompts, workload.prompt_tokens, dtype=torch.long)
+            model(input_ids=ids, use_cache=False, logits_to_keep=1)
+            logits = model(input_ids=torch.zeros(rows, 1, dtype=torch.long), use_cache=False).logits[:, -1]
+            draw_tokens(logits, torch.rand(rows), params)
+
+    @torch.no_grad()
+    def _score(self, policy: Policy, reference: Policy | None) -> None:
+        """Run the passes without gradient: of the policy that sampled, of the reference."""
+        with self.tracker.stage("scoring"):
+            if self.config.steps_per_iteration > 1:
+                self._pass(policy, self.workload.prompt_tokens)
+            if reference is not None:
+                self._pass(reference, self.workload.prompt_tokens)
+
+    def _update(self, policy: Policy, trained: list[nn.Parameter]) -> None:
+        """Run a pass of the update. Where a step has several, the gradients of those before are there already."""
+        spaces = {str(term.space) for phase in self.config.phases for _, term in phase.objective.terms}
+        context = 1 if spaces == {"marginal"} else self.workload.prompt_tokens
+        if self.workload.micro_batches(context) > 1:
+            with self.tracker.part("gradients"):
+                for parameter in trained:
+                    parameter.grad = torch.zeros_like(parameter)
+        with self.tracker.stage("update"):
+            torch.autograd.backward(self._pass(policy, context).sum())
+            gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+            self.tracker.assign(gradients, "gradients")
+
+    def _pass(self, policy: Policy, context: int) -> Tensor:
+        rows, response = self.workload.rows(context)
+        # Contexts differ, as those of different prompts do.
+        contexts = [[row % 7] * context for row in range(rows)]
+        tokens = torch.zeros(rows, response, dtype=torch.long)
+        return policy.score(contexts, tokens, torch.ones(rows, response, dtype=torch.bool), 1.0).logprobs
+
+
+def _materialize(model: nn.Module) -> None:
+    """Give the parameters and buffers of a model on the meta device memory, as far as the tracker knows."""
+    made: dict[int, nn.Parameter] = {}  # a tied parameter has one memory
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in made:
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+                made[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+            module.register_parameter(name, made[id(parameter)])
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
+
+
+@contextmanager
+def _fake_ranks(count: int, *, together: bool) -> Iterator[None]:
+    """Be rank 0 of so many, as far as torch knows; `together` asks for a process group of one rank, too."""
+    if count == 1 and not together:
+        yield
+        return
+    if dist.is_initialized():
+        raise DSRLError("a plan of several ranks is made before the process group of a run, or in another process")
+    dist.init_process_group("fake", rank=0, world_size=count, store=FakeStore())
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
