@@ -83,3 +83,16 @@ def test_a_run_says_in_which_precision_it_computes(tmp_path, capsys):
     run(compose([*line, "iterations=3", "resume=last", "trainer.precision=bf16-mixed"]))
     shown = capsys.readouterr().out
     assert "it goes on in bf16-mixed; the checkpoint was written by a run in 32-true" in shown
+
+
+def test_a_run_in_bfloat16_alone(tmp_path):
+    """Its batches are prompts, which no precision may convert."""
+    line = (
+        "objective=grpo",
+        "iterations=1",
+        "prompts_per_iteration=4",
+        "sampling.max_new_tokens=8",
+        "validation.every=0",
+    )
+    run(compose([*line, "trainer.accelerator=cpu", "trainer.precision=bf16-true", f"run_dir={tmp_path}/run"]))
+    assert (tmp_path / "run" / "hf").is_dir()

@@ -11,6 +11,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+ROUND = 0.02
+"""What a further round costs by itself, as a part of a full micro-batch; the padding that it saves must be more."""
+
 
 class Row(NamedTuple):
     """A row of a pass: its tokens, and its cost in any unit that all rows share (floating point operations)."""
@@ -49,7 +52,7 @@ def work_of(rows: Sequence[Row], dealt: Sequence[Sequence[Sequence[int]]], *, pa
 
 
 def deal(rows: Sequence[Row], *, ranks: int, tokens: int, padded: bool) -> list[list[list[int]]]:
-    """Deal rows out to micro-batches, as many on each rank, and as few as the budget allows.
+    """Deal rows out to micro-batches, as many on each rank.
 
     Args:
         rows: of all ranks.
@@ -75,7 +78,7 @@ def deal(rows: Sequence[Row], *, ranks: int, tokens: int, padded: bool) -> list[
 
 
 def _cut(rows: Sequence[Row], order: list[int], ranks: int, tokens: int) -> tuple[list[list[int]], list[float]]:
-    """Cut rows, longest first, into rectangles, such that the heaviest is as light as their number allows."""
+    """Cut rows, longest first, into rectangles: more than the budget asks for, where that saves more padding."""
 
     def cut(limit: float) -> list[list[int]]:
         batches: list[list[int]] = []
@@ -94,47 +97,61 @@ def _cut(rows: Sequence[Row], order: list[int], ranks: int, tokens: int) -> tupl
     def weigh(batch: list[int]) -> float:
         return len(batch) * max((rows[number].cost for number in batch), default=0.0)
 
-    batches = cut(math.inf)
-    count = math.ceil(len(batches) / ranks) * ranks
-    low, high = 0.0, max(map(weigh, batches), default=0.0)
-    for _ in range(40):
-        middle = (low + high) / 2
-        found = cut(middle)
-        if len(found) <= count:
-            batches, high = found, middle
-        else:
-            low = middle
-    batches = batches + [[]] * (count - len(batches))
+    def evenly(count: int) -> list[list[int]]:
+        """Cut into at most so many rectangles, the heaviest as light as can be."""
+        low, high = 0.0, max(weigh(batch) for batch in fewest)
+        found = fewest
+        while high - low > 1e-3 * high:
+            middle = (low + high) / 2
+            tried = cut(middle)
+            if len(tried) <= count:
+                found, high = tried, middle
+            else:
+                low = middle
+        return found + [[]] * (-len(found) % ranks)
+
+    fewest = cut(math.inf)
+    if not fewest:
+        return [], []
+    rounds = math.ceil(len(fewest) / ranks)
+    full = tokens * max(row.cost / row.tokens for row in rows)
+
+    def seconds(batches: list[list[int]]) -> float:
+        """What the rounds take, in the unit of cost."""
+        weights = sorted(map(weigh, batches), reverse=True)
+        return sum(weights[::ranks]) + len(batches) / ranks * ROUND * full
+
+    tried = [evenly(ranks * math.ceil(rounds * times)) for times in (1, 1.5, 2, 3, 4)]
+    batches = min(tried, key=seconds)
     return batches, [weigh(batch) for batch in batches]
 
 
 def _pack(rows: Sequence[Row], order: list[int], ranks: int, tokens: int) -> tuple[list[list[int]], list[float]]:
     """Pack each row, longest first, into the lightest micro-batch that has room for it."""
-    count = math.ceil(sum(row.tokens for row in rows) / tokens / ranks) * ranks
-    while True:
-        batches: list[list[int]] = [[] for _ in range(count)]
-        held, lightest = [0] * count, [(0.0, number) for number in range(count)]
-        if all(_put(rows[number], number, batches, held, lightest, tokens) for number in order):
-            weight = [0.0] * count
-            for cost, number in lightest:
-                weight[number] = cost
-            return batches, weight
-        count += ranks
+    alone = sum(row.tokens > tokens / 2 for row in rows)  # no two of these fit into one
+    rounds = math.ceil(max(sum(row.tokens for row in rows) / tokens, alone) / ranks)
+    while (packed := _packed(rows, order, rounds * ranks, tokens)) is None:
+        rounds += max(1, rounds // 20)
+    return packed, [sum(rows[number].cost for number in batch) for batch in packed]
 
 
-def _put(
-    row: Row, number: int, batches: list[list[int]], held: list[int], lightest: list[tuple[float, int]], tokens: int
-) -> bool:
-    full = []
-    while lightest:
-        cost, batch = heapq.heappop(lightest)
-        if not batches[batch] or held[batch] + row.tokens <= tokens:
-            break
-        full.append((cost, batch))
-    else:
-        return False
-    batches[batch].append(number)
-    held[batch] += row.tokens
-    for entry in (*full, (cost + row.cost, batch)):
-        heapq.heappush(lightest, entry)
-    return True
+def _packed(rows: Sequence[Row], order: list[int], count: int, tokens: int) -> list[list[int]] | None:
+    """Pack rows into so many micro-batches; None where they do not fit."""
+    batches: list[list[int]] = [[] for _ in range(count)]
+    held, lightest = [0] * count, [(0.0, number) for number in range(count)]
+    shortest = rows[order[-1]].tokens if order else 0
+    for number in order:
+        row, full = rows[number], []
+        while lightest:
+            cost, batch = heapq.heappop(lightest)
+            if not batches[batch] or held[batch] + row.tokens <= tokens:
+                break
+            full.append((cost, batch))
+        else:
+            return None
+        batches[batch].append(number)
+        held[batch] += row.tokens
+        for entry in (*full, (cost + row.cost, batch)):
+            if held[entry[1]] + shortest <= tokens:
+                heapq.heappush(lightest, entry)
+    return batches

@@ -63,6 +63,8 @@ class DSRLModule(L.LightningModule):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
+        if config.update.micro_batch_tokens == "auto":
+            raise ConfigError("update.micro_batch_tokens=auto: dsrl.fit makes a number of it; here it must be one")
         self.automatic_optimization = False
         self.config, self.sampler, self.verifier = config, config.sampler, config.verifier
         self.phase: Phase = config.phases[0]

@@ -88,11 +88,13 @@ class Scorer:
         return experience
 
     def view(self, space: Any, batch: RolloutBatch) -> SpaceView:
-        """Put the responses into a space, with no terms yet. `space` is the spec of a registered one."""
+        """Put the responses into a space, with no terms yet. `space` is the spec of a registered one. A collective:
+        where one rank's responses were drawn after other contexts, none were `sampled_here`.
+        """
         rollouts, params = batch.rollouts, batch.params
         contexts = contexts_in(space, rollouts, self.encoder, seed=params.seed, iteration=params.iteration)
         drawn_in = all(tuple(context) == rollouts.prompt_of(row).token_ids for row, context in enumerate(contexts))
-        sampled_here = drawn_in and not params.restricted
+        sampled_here = not all_max(float(not drawn_in)) and not params.restricted
         return SpaceView.of(
             rollouts,
             contexts,
@@ -120,15 +122,15 @@ class Scorer:
         With gradient, of the policy, unless another model is given. Without `entropy`, that is 0.
         """
         view = micro_batch.view
-        tokens, mask = view.tokens.to(self.device), view.mask.to(self.device)
         return (policy or self.policy).score(
             view.contexts,
-            tokens,
-            mask,
+            view.tokens,
+            view.mask,
             view.temperature,
             together=micro_batch.together,
             packed=micro_batch.packed,
             entropy=entropy,
+            device=self.device,
         )
 
     @torch.no_grad()

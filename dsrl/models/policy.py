@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dsrl.models.head import TokenScores, score_hidden, score_in_chunks
 from dsrl.models.lora import merge_adapters
 from dsrl.models.rows import BY_BLOCKS, BY_MASK, BY_POSITIONS, RowCost, lay_out
+from dsrl.parallel.collectives import all_max
 from dsrl.parallel.sharding import full_parameters, is_sharded, parameter_count, unwrapped
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Policy(nn.Module):
         together: Sequence[Sequence[int]] | None = None,
         packed: bool = False,
         entropy: bool = True,
+        device: torch.device | None = None,
     ) -> TokenScores:
         """Compute log P(token | context, tokens before it) of every response token, and the entropy there.
 
@@ -65,12 +67,15 @@ class Policy(nn.Module):
                 is alone. Only for a model that `shares_contexts`.
             packed: all rows in one, without padding. Only for a model that `packs`.
             entropy: whether to compute it; else it is 0.
+            device: where the pass runs; by default where the tokens are.
 
         Returns:
             Both [N, T], 0 where the mask is false: float64 of a float64 model, otherwise float32.
         """
-        rows = lay_out(contexts, tokens.cpu(), mask.cpu(), together=together, packed=packed).to(tokens.device)
-        given = rows.arguments(self.model.config, next(self.model.parameters()).dtype) | {"use_cache": False}
+        device = device or tokens.device
+        rows = lay_out(contexts, tokens.cpu(), mask.cpu(), together=together, packed=packed).to(device)
+        given = rows.arguments(self.model.config, self._compute_dtype(device)) | {"use_cache": False}
+        tokens, mask = tokens.to(device), mask.to(device)
         of_head: dict[str, Any] = {"predicting": rows.predicting, "temperature": temperature, "entropy": entropy}
         if self.chunks:
             scores: TokenScores = self.model(**given, tokens=tokens, mask=mask, **of_head)
@@ -106,21 +111,41 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def _keeps_apart(self, **layout: Any) -> bool:
-        """Try a layout of rows on a few tokens: whether it changes log-probabilities far less than the context does."""
-        text = self.model.config.get_text_config()
-        if not set(getattr(text, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}:
+        """Try a layout of rows on a few tokens: whether it changes log-probabilities far less than the context does.
+
+        Sliding windows are three tokens wide meanwhile, so that they are tried, too. All ranks come to one verdict.
+        """
+        model, text = unwrapped(self.model), self.model.config.get_text_config()
+        kinds = set(getattr(text, "layer_types", None) or ())
+        if not kinds <= {"full_attention", "sliding_attention"} or not model._supports_attention_backend:
             return False
         tokens = torch.arange(4 * 6, device=self.device).view(4, 6) * 7 % text.vocab_size
         mask = torch.arange(6, device=self.device) < torch.tensor([6, 4, 5, 3], device=self.device)[:, None]
         one, other = [tokens[0, :3].tolist()] * 2, [tokens[1, :5].tolist()] * 2
-        expected = self(one + other, tokens, mask)
+        window, training = getattr(text, "sliding_window", None), self.training
+        self.eval()
         try:
-            found = self.score(one + other, tokens, mask, **layout).logprobs
-        except (ValueError, TypeError, RuntimeError, IndexError) as error:
-            logger.debug("%s takes no rows of several sequences: %s", type(unwrapped(self.model)).__name__, error)
-            return False
-        of_context = (self(other + one, tokens, mask) - expected).abs().max()
-        return bool((found - expected).abs().max() <= 0.05 * of_context)
+            if window is not None:
+                text.sliding_window = 3
+            expected = self(one + other, tokens, mask)
+            found = self.score(one + other, tokens, mask, **layout, entropy=False).logprobs
+            of_context = (self(other + one, tokens, mask) - expected).abs().max()
+            apart = bool((found - expected).abs().max() <= 0.05 * of_context)
+        except (ValueError, TypeError, RuntimeError, LookupError, AttributeError, AssertionError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            logger.debug("%s takes no rows of several sequences: %s", type(model).__name__, error)
+            apart = False
+        finally:
+            self.train(training)
+            if window is not None:
+                text.sliding_window = window
+        return not all_max(float(not apart))
+
+    def _compute_dtype(self, device: torch.device) -> torch.dtype:
+        if torch.is_autocast_enabled(device.type):
+            return torch.get_autocast_dtype(device.type)
+        return next(self.model.parameters()).dtype
 
     @cached_property
     def row_cost(self) -> RowCost:
@@ -155,5 +180,7 @@ def left_pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[
 def _turn_dropout_off(model: nn.Module) -> None:
     for module in model.modules():
         for name, value in list(vars(module).items()):
-            if isinstance(value, float) and ("dropout" in name or (name == "p" and isinstance(module, nn.Dropout))):
+            if isinstance(value, float) and (
+                "dropout" in name or "jitter" in name or (name == "p" and isinstance(module, nn.Dropout))
+            ):
                 setattr(module, name, 0.0)

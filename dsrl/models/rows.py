@@ -23,8 +23,8 @@ BY_POSITIONS = ("flash_attention_2", "flash_attention_3", "flash_attention_4")
 """Attention that keeps the sequences of a row apart by their positions, which begin at 0 with each."""
 BY_BLOCKS = ("flex_attention",)
 """Attention that takes any mask, and computes no block that it hides."""
-BY_MASK = ("sdpa", "eager")
-"""Attention that takes any mask, and computes what it hides."""
+BY_MASK = ("sdpa",)
+"""Attention that takes any mask, and computes what it hides. `eager` does, too, and keeps every score that it hides."""
 
 
 class RowCost(NamedTuple):
@@ -48,8 +48,9 @@ class RowCost(NamedTuple):
         active = parameters * _active_share(model)
         if not getattr(config, "tie_word_embeddings", False):
             active -= config.vocab_size * config.hidden_size  # the embeddings, which are looked up
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return cls(2.0 * active, 4.0 * config.num_hidden_layers * config.num_attention_heads * width)
+        heads = getattr(config, "num_attention_heads", None) or 0  # none in a model without attention
+        width = getattr(config, "head_dim", None) or config.hidden_size // max(1, heads)
+        return cls(2.0 * active, 4.0 * config.num_hidden_layers * heads * width)
 
     def of(self, context: int, responses: Sequence[int], *, hidden_too: bool) -> float:
         """Say what a context and responses [tokens each] cost in one row.
@@ -68,14 +69,19 @@ class RowCost(NamedTuple):
 
 def _active_share(model: PreTrainedModel) -> float:
     """The share of a model's parameters that a token passes: of experts, those that it is routed to."""
-    config = model.config.get_text_config()
-    experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
-    chosen = getattr(config, "num_experts_per_tok", None)
-    if not experts or not chosen:
-        return 1.0
+    chosen = share_of_experts(model.config.get_text_config())
     sizes = [(".experts." in name, parameter.numel()) for name, parameter in model.named_parameters()]
     routed = sum(size for is_routed, size in sizes if is_routed) / sum(size for _, size in sizes)
-    return float(1.0 - routed + routed * chosen / experts)
+    return 1.0 - routed + routed * chosen
+
+
+def share_of_experts(config: PreTrainedConfig) -> float:
+    """Give the share of a layer's experts that a token is routed to; 1 without experts."""
+    chosen = getattr(config, "num_experts_per_tok", None)
+    for name in ("num_experts", "num_local_experts", "n_routed_experts"):
+        if chosen and (experts := getattr(config, name, None)):
+            return float(chosen / experts)
+    return 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +114,7 @@ class Rows:
 
         Args:
             config: of the model.
-            dtype: of a mask that is added to scores.
+            dtype: of a mask, which is added to scores: that of the compute.
         """
         if self.positions is None:
             return {"input_ids": self.input_ids}
@@ -137,12 +143,13 @@ class Rows:
 
         (count, length), device = positions.shape, positions.device
         if config._attn_implementation in BY_BLOCKS:
-            return create_block_mask(seen, count, None, length, length, device=str(device))
+            # Not compiled, as on a CPU, it is made from all pairs of tokens.
+            compiled = device.type == "cuda"
+            return create_block_mask(seen, count, None, length, length, device=str(device), _compile=compiled)
         row, place = torch.arange(count, device=device), torch.arange(length, device=device)
         mask = seen(row[:, None, None], None, place[:, None], place)[:, None]
-        if config._attn_implementation == "eager":
-            return torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill(~mask, torch.finfo(dtype).min)
-        return mask
+        # Numbers, since of a mask of truths torch would make, and keep for the backward pass, numbers in each layer.
+        return torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
 def lay_out(

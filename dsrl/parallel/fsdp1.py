@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.pytorch.plugins.precision import FSDPPrecision
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions
@@ -24,11 +22,6 @@ class FSDP1(LoopStrategy, FSDPStrategy):
     def __init__(self, *, compute: torch.dtype | None, cpu_offload: bool, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.compute, self.cpu_offload_parts = compute, cpu_offload
-
-    def setup(self, trainer: L.Trainer) -> None:
-        """Set up as Lightning does, but leave batches of prompts alone: they hold no tensors to convert."""
-        self.precision_plugin = _LeavesBatches(self.precision_plugin.precision)  # type: ignore[arg-type]
-        super().setup(trainer)
 
     def place(self, model: nn.Module) -> nn.Module:
         """Shard the model in units: each block, and the rest."""
@@ -57,8 +50,3 @@ class FSDP1(LoopStrategy, FSDPStrategy):
         options = super().saving
         options.cpu_offload = options.cpu_offload and self.root_device.type != "cpu"
         return options
-
-
-class _LeavesBatches(FSDPPrecision):
-    def convert_input(self, data: Any) -> Any:
-        return data

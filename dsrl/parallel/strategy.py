@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.plugins.precision import HalfPrecision
 from lightning.pytorch.strategies import ParallelStrategy, SingleDeviceStrategy, Strategy
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
@@ -64,7 +65,14 @@ class LoopStrategy(Strategy):
             self._launcher = Launcher(environment, self.num_processes, self.num_nodes)  # type: ignore[attr-defined]
 
     def setup_environment(self) -> None:
-        """Set up as Lightning does, and choose the network between nodes."""
+        """Set up as Lightning does, and choose the network between nodes.
+
+        Batches are left as they are: they are prompts, and hold no tensors that a precision would convert. New tensors
+        of the loop, such as random numbers, are in float32, also where the weights are in a narrower type.
+        """
+        self.precision_plugin.convert_input = lambda data: data  # type: ignore[method-assign]
+        if isinstance(self.precision_plugin, HalfPrecision):
+            self.precision_plugin.forward_context = nullcontext  # type: ignore[assignment,method-assign]
         if isinstance(self, ParallelStrategy) and self.num_nodes > 1:  # type: ignore[attr-defined]
             assert self.cluster_environment is not None
             point_gloo_to(self.cluster_environment.main_address)

@@ -17,7 +17,6 @@ from dsrl.models.head import CHUNK_BYTES
 from dsrl.parallel.collectives import gather
 from dsrl.planning.architecture import Shapes, architecture_of
 from dsrl.planning.device import GIB, Device
-from dsrl.planning.fake_iteration import NotPlannable
 from dsrl.planning.memory import PROCESS_BYTES
 from dsrl.planning.plan import micro_batch_tokens, plan_of, positions_of
 from dsrl.planning.remedies import remedies_of
@@ -73,12 +72,14 @@ def refuse_what_cannot_fit(config: RunConfig) -> None:
         config, plan=dataclasses.replace(config.plan, prompt_tokens=config.plan.prompt_tokens or 1)
     )
     device = Device.of(config)
-    if device.gib is None or estimate_gib(config, device) < NEAR * device.gib:
-        return
     try:
+        if device.gib is None or estimate_gib(config, device) < NEAR * device.gib:
+            return
         plan = plan_of(config, device)
-    except NotPlannable as error:
-        logger.warning("%s; whether it fits is seen when it runs", error)
+    except ConfigError:
+        raise
+    except Exception as error:  # a plan that fails must not end a run that may not
+        logger.warning("the run's memory cannot be planned (%s); whether it fits is seen when it runs", error)
         return
     memory = plan.memory.without("keys_and_values")
     if memory.peak > device.gib * GIB:

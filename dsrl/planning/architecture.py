@@ -13,6 +13,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from dsrl.config.schema import ModelConfig
 from dsrl.errors import ConfigError
 from dsrl.models.loading import from_pretrained, source_of
+from dsrl.models.rows import share_of_experts
 from dsrl.models.sharded_loading import model_of_architecture
 
 BUILT_IN = Path(__file__).parent / "architectures.json"
@@ -33,6 +34,8 @@ def architecture_of(model: ModelConfig) -> PreTrainedConfig:
     name = "HuggingFaceTB/SmolLM2-135M" if model.name == "smollm2" else VARIANT.sub("", model.name)
     if name in known and not Path(model.name).expanduser().is_dir():
         made: PreTrainedConfig = AutoConfig.for_model(**known[name])
+        if model.name.endswith("-2507"):
+            made.max_position_embeddings = 262_144
         return made
     try:
         found: PreTrainedConfig = from_pretrained(AutoConfig, model, **source_of(model))
@@ -68,7 +71,7 @@ class Shapes:
         heads: of attention, in each layer.
         key_heads: of keys and values, in each layer.
         head_size: numbers of a head.
-        intermediate: width of the feed-forward layers.
+        intermediate: the widest side of a matrix of the blocks, of the feed-forward layers as a rule.
         largest: elements of the largest parameter.
     """
 
@@ -91,14 +94,15 @@ class Shapes:
         made, text = shaped_model(architecture, model), architecture.get_text_config()
         head, inputs = made.get_output_embeddings(), made.get_input_embeddings()  # type: ignore[no-untyped-call]
         outside = {id(module.weight) for module in (head, inputs) if module is not None}
-        active = getattr(text, "num_experts_per_tok", 1) / (getattr(text, "num_experts", None) or 1)
+        active = share_of_experts(text)
         products = trained_products = 0.0
         for parameter in made.parameters():
             if parameter.ndim >= 2 and id(parameter) not in outside:
                 used = parameter.numel() * (active if parameter.ndim == 3 else 1.0)  # experts of one layer are stacked
                 products += used
                 trained_products += used * parameter.requires_grad
-        heads = text.num_attention_heads
+        heads = getattr(text, "num_attention_heads", None) or 1  # a model without attention is taken to have one
+        inside = [parameter for parameter in made.parameters() if id(parameter) not in outside]
         return cls(
             parameters=sum(parameter.numel() for parameter in made.parameters()),
             trained=sum(parameter.numel() for parameter in made.parameters() if parameter.requires_grad),
@@ -110,6 +114,6 @@ class Shapes:
             heads=heads,
             key_heads=getattr(text, "num_key_value_heads", None) or heads,
             head_size=getattr(text, "head_dim", None) or text.hidden_size // heads,
-            intermediate=text.intermediate_size,
+            intermediate=max((max(p.shape[-2:]) for p in inside if p.ndim >= 2), default=text.hidden_size),
             largest=max(parameter.numel() for parameter in made.parameters()),
         )

@@ -14,6 +14,9 @@ from dsrl.devices import precision_of
 
 GIB = 2**30
 
+HALVED = {"bf16-true": "bfloat16", "16-true": "float16"}
+"""Precisions in which the trainer converts the weights, and to which dtype."""
+
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Files in which the system says how much memory a container may take."""
 
@@ -44,13 +47,15 @@ class Device:
 
 
 def with_precision(config: RunConfig, device: Device) -> RunConfig:
-    """Resolve `trainer.precision=auto` on a device that need not be here: a GPU is taken to have bfloat16."""
+    """Resolve what `trainer.precision` means on a device that need not be here: a GPU is taken to have bfloat16."""
     trainer = config.trainer
-    if trainer.precision != "auto":
-        return config
-    elsewhere = device.kind == "gpu" and not torch.cuda.is_available()
-    precision = "bf16-mixed" if elsewhere else precision_of(replace(trainer, accelerator=device.kind))
-    return replace(config, trainer=replace(trainer, precision=precision))
+    if trainer.precision == "auto":
+        elsewhere = device.kind == "gpu" and not torch.cuda.is_available()
+        precision = "bf16-mixed" if elsewhere else precision_of(replace(trainer, accelerator=device.kind))
+        return replace(config, trainer=replace(trainer, precision=precision))
+    if trainer.precision in HALVED:
+        return replace(config, model=replace(config.model, dtype=HALVED[trainer.precision]))
+    return config
 
 
 def machine_bytes() -> int:

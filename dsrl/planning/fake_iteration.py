@@ -20,8 +20,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from dsrl.config.run_config import RunConfig
 from dsrl.errors import DSRLError
+from dsrl.loop.micro_batches import RowLayout
 from dsrl.loop.optimizer import adamw
 from dsrl.models.policy import Policy
+from dsrl.models.rows import BY_MASK
 from dsrl.parallel.fsdp import mixed_precision, shard
 from dsrl.parallel.sharding import clip_gradients
 from dsrl.planning.architecture import shaped_model
@@ -184,16 +186,33 @@ class _Iteration:
                 for parameter in trained:
                     parameter.grad = torch.zeros_like(parameter)
         with self.tracker.stage("update"):
+            mask = self._mask(policy, context)
             torch.autograd.backward(self._pass(policy, context).sum())
             gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
             self.tracker.assign(gradients, "gradients")
+            del mask
 
     def _pass(self, policy: Policy, context: int) -> Tensor:
         rows, response = self.workload.rows(context)
         # Contexts differ, as those of different prompts do.
         contexts = [[row % 7] * context for row in range(rows)]
         tokens = torch.zeros(rows, response, dtype=torch.long)
+        self.mask = self._mask(policy, context)
         return policy.score(contexts, tokens, torch.ones(rows, response, dtype=torch.bool), 1.0).logprobs
+
+    def _mask(self, policy: Policy, context: int) -> Tensor:
+        """The mask of a micro-batch of rows in which responses share a context, if the longest ones do."""
+        workload, attention = self.workload, self.config.model.attn_implementation
+        layout = RowLayout(
+            tokens=workload.micro_batch_tokens,
+            shared=self.config.update.share_prompts and attention in BY_MASK,
+            cost=policy.row_cost,
+        )
+        lengths = [workload.response_tokens] * workload.responses
+        together = layout.together([(0,) * context] * len(lengths), lengths, range(len(lengths)), layout.tokens)
+        longest = layout.row(context, lengths[: max(map(len, together))]).tokens if len(together) < len(lengths) else 0
+        rows = max(1, layout.tokens // max(1, longest))
+        return torch.empty(rows, longest, longest, dtype=AUTOCAST.get(self.config.trainer.precision))
 
 
 def _materialize(model: nn.Module) -> None:

@@ -24,7 +24,8 @@ class PhaseWork:
     Args:
         number: of the phase, from 1.
         objective: its registered name.
-        tokens: of `sampling`, `scoring` and `update`; a token that is scored twice counts twice.
+        tokens: of `sampling`, `scoring` and `update`; a token that is scored twice counts twice, and a prompt that
+            responses share for each of them.
         flops: of the same stages. A multiplication and an addition are two.
         balance: of the pass of the update, with its padding and its slowest ranks, in a step; of the longest contexts.
     """

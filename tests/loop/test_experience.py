@@ -620,7 +620,7 @@ def test_micro_batches_hold_the_budget_and_every_chosen_row_once(seed):
     contexts = [[0] * rng.randint(1, 20) for _ in range(count)]
     view = SpaceView(contexts=contexts, tokens=mask.long(), mask=mask, sampled_logprobs=mask.float())
     rows = torch.tensor([rng.random() < 0.7 for _ in range(count)])
-    max_tokens = rng.choice([1, 20, 100, 400, 10_000])
+    max_tokens = rng.choice([1, 20, 100, 400, 100_000])
     shared = rng.random() < 0.5
     found, work = cut(view, rows, RowLayout(tokens=max_tokens, shared=shared))
     numbers = [[number for _, numbers in micro_batch.home for number in numbers] for micro_batch in found]
@@ -634,7 +634,7 @@ def test_micro_batches_hold_the_budget_and_every_chosen_row_once(seed):
         assert len(micro_batch.together) == 1 or padded[-1] <= max_tokens
     assert work.real <= work.computed == work.slowest == sum(padded)
     assert padded == sorted(padded, reverse=True)  # the largest first: memory runs out at once or never
-    if max_tokens == 10_000:
+    if max_tokens == 100_000:
         assert len(found) == (1 if rows.any() else 0)
 
 

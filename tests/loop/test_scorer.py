@@ -165,3 +165,13 @@ def test_a_policy_that_gives_no_number_differs_from_everything(policy, batch):
     broken.model.lm_head.weight.data.fill_(float("nan"))
     scorer = Scorer(policy=policy, encoder=ENCODER, reference=broken)
     assert scorer.max_logprob_difference(batch.rollouts.prompts) == float("inf")
+
+
+def test_where_one_rank_drew_after_other_contexts_no_rank_corrects(policy, batch, monkeypatch):
+    """Rows move between ranks, and would take the weights of the rank that scores them."""
+    correction = Correction(level="token", mode="truncate", cap=2.0)
+    scorer = Scorer(policy=policy, encoder=ENCODER, correction=correction)
+    assert scorer.view("conditional", batch).sampled_here
+    monkeypatch.setattr("dsrl.loop.scorer.all_max", lambda value: 1.0)
+    view = scorer.view("conditional", batch)
+    assert not view.sampled_here and view.correction is None

@@ -78,6 +78,24 @@ def test_these_families_share_contexts(kind):
     assert not policy.packs  # sdpa would compute attention between the sequences
 
 
+def test_a_window_in_the_configuration_that_the_model_ignores_is_found_out():
+    """Masks would have it, and the model's own way would not: as in weights that were converted from another family."""
+    config = transformers.LlamaConfig(**SIZE, sliding_window=32)
+    policy = Policy(transformers.AutoModelForCausalLM.from_config(config))
+    assert not policy.shares_contexts
+    assert config.sliding_window == policy.model.config.sliding_window == 32
+
+
+def test_the_trial_leaves_the_model_as_it_was():
+    policy = policy_of("gemma3")
+    assert policy.shares_contexts and policy.training and policy.model.training
+    assert policy.model.config.sliding_window == 3
+
+
+def test_eager_attention_shares_nothing():
+    assert not policy_of("llama", "eager").shares_contexts  # it would keep every score that the mask hides
+
+
 RECURRENT = {
     "MambaConfig": {"state_size": 4},
     "RwkvConfig": {"attention_hidden_size": 16, "context_length": 64},
@@ -101,6 +119,7 @@ def test_models_with_a_state_or_with_positions_of_their_own_do_not(name):
     config = getattr(transformers, name)(**size)
     policy = Policy(transformers.AutoModelForCausalLM.from_config(config))
     assert not policy.shares_contexts and not policy.packs
+    assert policy.row_cost.token > 0
     torch.testing.assert_close(policy(CONTEXTS, TOKENS, MASK), single(policy), atol=1e-5, rtol=0)
 
 
@@ -126,7 +145,7 @@ def test_blocks_hide_what_a_mask_hides():
     length = rows.input_ids.shape[1]
     place = torch.arange(length)
     seen = blocks.mask_mod(torch.tensor(0), torch.tensor(0), place[:, None], place)
-    assert torch.equal(seen, dense[0, 0])
+    assert torch.equal(seen, dense[0, 0] == 0)
 
 
 def test_what_a_token_costs():

@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+import transformers
 import yaml
 
 from dsrl.config.compose import compose
 from dsrl.errors import ConfigError
+from dsrl.loop.module import DSRLModule
 from dsrl.planning import admission
 from dsrl.planning.budget import largest_budget
+from dsrl.planning.fake_iteration import NotPlannable
 from dsrl.planning.memory import Memory
 from dsrl.planning.plan import plan_of
 from dsrl.planning.workload import Workload
@@ -70,11 +73,11 @@ def test_keys_and_values_alone_refuse_nothing():
 
 def test_a_model_that_cannot_be_planned_runs(monkeypatch, caplog):
     def fails(*_):
-        raise admission.NotPlannable("its memory cannot be planned")
+        raise NotPlannable("its memory cannot be planned")
 
     monkeypatch.setattr(admission, "plan_of", fails)
     admission.refuse_what_cannot_fit(compose([*LARGE, "plan.device_gib=1"]))
-    assert "its memory cannot be planned; whether it fits is seen when it runs" in caplog.text
+    assert "(its memory cannot be planned); whether it fits is seen when it runs" in caplog.text
 
 
 def test_auto_is_a_number_that_the_run_folder_and_a_resumed_run_have(tmp_path):
@@ -142,3 +145,29 @@ def test_ranks_that_came_to_different_numbers(monkeypatch):
 def test_nothing_is_left_of_a_plan_of_several_ranks():
     plan_of(compose([*TINY, "trainer=fsdp", "trainer.devices=2"]))
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        ("GPT2Config", {"n_embd": 16, "n_layer": 2, "n_head": 2}),
+        ("OPTConfig", {"hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 2, "num_attention_heads": 2}),
+    ],
+)
+def test_models_of_other_shapes_are_let_through(kind, size, tmp_path, caplog):
+    getattr(transformers, kind)(vocab_size=64, **size, architectures=["x"]).save_pretrained(tmp_path)
+    config = compose([*TINY, "model=hf", f"model.name={tmp_path}", "plan.device_gib=4"])
+    admission.refuse_what_cannot_fit(config)
+    assert "cannot be planned" not in caplog.text
+    assert plan_of(config).peak_gib < 1
+
+
+def test_a_plan_that_fails_ends_no_run(monkeypatch, caplog):
+    monkeypatch.setattr(admission, "estimate_gib", lambda *_: 1 / 0)
+    admission.refuse_what_cannot_fit(compose([*TINY]))
+    assert "cannot be planned (division by zero)" in caplog.text
+
+
+def test_auto_is_no_number_outside_of_fit():
+    with pytest.raises(ConfigError, match="micro_batch_tokens=auto"):
+        DSRLModule(compose([*TINY, "update.micro_batch_tokens=auto"]))

@@ -51,7 +51,6 @@ def test_parameters_are_those_that_were_published(name):
 @pytest.mark.parametrize(
     ("name", "like"),
     [
-        ("Qwen/Qwen3-4B-Instruct-2507", "Qwen/Qwen3-4B"),
         ("Qwen/Qwen3-1.7B-Base", "Qwen/Qwen3-1.7B"),
         ("Qwen/Qwen2.5-0.5B-Instruct", "Qwen/Qwen2.5-0.5B"),
         ("google/gemma-3-1b-it", "google/gemma-3-1b"),
@@ -60,6 +59,12 @@ def test_parameters_are_those_that_were_published(name):
 )
 def test_how_a_model_was_trained_is_nothing_of_its_shape(name, like):
     assert architecture_of(ModelConfig(name=name)).to_dict() == architecture_of(ModelConfig(name=like)).to_dict()
+
+
+def test_later_models_have_more_positions():
+    found, other = (architecture_of(ModelConfig(name=f"Qwen/Qwen3-4B{end}")) for end in ("-Instruct-2507", ""))
+    assert (found.max_position_embeddings, other.max_position_embeddings) == (262_144, 40_960)
+    assert found.num_hidden_layers == other.num_hidden_layers
 
 
 def test_a_folder_with_a_configuration_alone(tmp_path):
