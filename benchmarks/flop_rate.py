@@ -27,6 +27,8 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from dsrl.config.schema import OptimizerConfig
+from dsrl.loop.optimizer import adamw
 from dsrl.models import Policy, load_model
 
 CPU_ATTENTION = {
@@ -69,7 +71,7 @@ class Update:
     def __init__(self, name: str, dtype: torch.dtype, rows: int, tokens: int, square: int) -> None:
         self.dtype, model = dtype, load_model(name)
         self.policy = Policy(model)
-        self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=1e-6)
+        self.optimizer = adamw(self.policy.parameters(), OptimizerConfig(lr=1e-6), 1e-6)
         generator = torch.Generator().manual_seed(0)
         self.tokens = torch.randint(model.config.vocab_size, (rows, tokens), generator=generator)
         self.mask, self.contexts = torch.ones_like(self.tokens, dtype=torch.bool), [[row + 1] for row in range(rows)]
@@ -132,7 +134,7 @@ def rate(products: list[Product]) -> float:
     """Measure the FLOP/s of some products, each run for a while and counted as often as it counts."""
     flops = total = 0.0
     for product in products:
-        repeats = max(1, round(2e10 / product.flops))
+        repeats = min(1000, max(1, round(2e10 / product.flops)))
         product()
         took = seconds(lambda: [product() for _ in range(repeats)]) / repeats  # noqa: B023  (called at once)
         flops, total = flops + product.count * product.flops, total + product.count * took

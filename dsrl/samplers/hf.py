@@ -90,7 +90,12 @@ class HFSampler(Sampler):
         stop = self._stop_token_ids(params)
 
         budget, prompt_lengths = self.max_batch_total_tokens, [len(prompt.token_ids) for prompt in prompts]
-        with in_eval_mode(self.model), decoding_attention(self.model), torch.compiler.set_stance("force_eager"):
+        with (
+            in_eval_mode(self.model),
+            decoding_attention(self.model),
+            torch.compiler.set_stance("force_eager"),
+            casting_once(self.model.device.type),
+        ):
             for chosen in batches_within(budget, prompt_lengths, responses=count, longest=size):
                 longest = prompt_lengths[chosen[-1]] + size
                 read = read_prompts(self.model, [prompts[b] for b in chosen], longest)
@@ -215,6 +220,22 @@ def _empty_copy(model: PreTrainedModel) -> PreTrainedModel:
     made.requires_grad_(False)
     made.train(False)
     return made
+
+
+@contextmanager
+def casting_once(device_type: str) -> Iterator[None]:
+    """Let autocast, where it is on, keep the weights that it has cast: meanwhile they must not change.
+
+    The trainer's autocast keeps none, since its weights do; each token would then cast all of them again.
+    """
+    if not torch.is_autocast_enabled(device_type):
+        yield
+        return
+    try:
+        with torch.autocast(device_type, dtype=torch.get_autocast_dtype(device_type), cache_enabled=True):
+            yield
+    finally:
+        torch.clear_autocast_cache()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from dsrl.data import PromptEncoder
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.models.policy import Policy
-from dsrl.samplers.hf import HFSampler, batches_within, draw_tokens
+from dsrl.samplers.hf import HFSampler, batches_within, casting_once, draw_tokens
 from dsrl.seeding import uniforms
 from dsrl.types import Prompt, SamplingParams
 
@@ -307,3 +307,16 @@ def test_log_probabilities_are_those_before_top_k_and_of_temperature_one_when_gr
         token, logprob = draw_tokens(LOGITS[None], torch.tensor([0.3]), params_of(**changes))
         assert token.item() == 2
         assert logprob.item() == pytest.approx(logits.log_softmax(-1)[2].item())
+
+
+def test_under_autocast_weights_are_cast_once_and_those_of_the_next_batch_anew():
+    layer, seen = torch.nn.Linear(4, 4), torch.ones(1, 4)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        with casting_once("cpu"):
+            before = layer(seen)
+        layer.weight.add_(1.0)
+        with casting_once("cpu"):
+            after = layer(seen)
+    assert after.dtype == torch.bfloat16 and (after - before).min() > 3
+    with casting_once("cpu"):
+        assert layer(seen).dtype == torch.float32
