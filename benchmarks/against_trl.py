@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from measuring.memory import held
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -189,8 +190,8 @@ class Comparison:
             )
             while process.poll() is None:
                 if done < iterations:
-                    held = memory(process.pid)
-                    peak, first = max(peak, sum(held)), max([first, *held[:1]])
+                    sizes = [*held(process.pid, ("RssAnon", "RssShmem")).values()]
+                    peak, first = max(peak, sum(sizes)), max([first, *sizes[:1]])
                 done = metrics.read_text().count("\n") if metrics.exists() else 0
                 time.sleep(0.1)
         if process.returncode or done < iterations:
@@ -304,21 +305,6 @@ def write_endless_model(name: str, folder: Path) -> Any:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return tokenizer
-
-
-def memory(process: int) -> list[int]:
-    """Measure what a process, and each that it started, hold in memory beside mapped files, in bytes."""
-    found, waiting = [], [process]
-    while waiting:
-        folder = Path("/proc", str(waiting.pop()))
-        try:
-            status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-            children = [file.read_text() for file in folder.glob("task/*/children")]
-        except OSError:
-            continue  # it has ended
-        found.append(sum(int(status[name].split()[0]) for name in ("RssAnon", "RssShmem") if name in status) * 1024)
-        waiting += map(int, " ".join(children).split())
-    return found
 
 
 def spread(ratios: list[float]) -> str:

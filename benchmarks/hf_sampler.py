@@ -20,7 +20,7 @@ from rich.console import Console
 from dsrl import build
 from dsrl.data import PromptEncoder, prompts_of
 from dsrl.models import Policy, load_model, load_tokenizer
-from dsrl.models.policy import left_pad
+from dsrl.samplers.decoding import left_pad
 from dsrl.types import SamplingParams
 
 QUESTIONS = (

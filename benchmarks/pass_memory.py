@@ -16,23 +16,20 @@ import argparse
 import multiprocessing
 import os
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any
 
 import torch
+from measuring.memory import GIVING_BACK, held
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from dsrl.models import Policy
+from dsrl.planning.tracking import MemoryTracker
 
 MIB = 2**20
 
@@ -100,12 +97,15 @@ WAYS = {"ours": ours, "whole logits": whole_logits}
 
 def fake_peak(way: str, vocabulary: int, length: int, tokens: int, hidden: int) -> int:
     """Find the bytes that a pass holds at its peak, beside weights and gradients, without computing."""
-    with FakeTensorMode() as fake:
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake:
         model = llama(vocabulary, length, hidden)
     score = WAYS[way](model, torch.ones(tokens // length, length, dtype=torch.long))
-    with LiveTensors(fake) as live:
-        score().sum().backward()  # type: ignore[no-untyped-call]
-    return live.peak
+    with fake, MemoryTracker(fake, vocabulary) as tracker:
+        tracker.assign([held for weight in model.parameters() for held in (weight, weight.grad)], "weights")
+        with tracker.stage("pass"):
+            score().sum().backward()  # type: ignore[no-untyped-call]
+    return tracker.peaks["pass"].total() - tracker.peaks["pass"]["weights"]
 
 
 def llama(vocabulary: int, length: int, hidden: int) -> LlamaForCausalLM:
@@ -126,65 +126,12 @@ def llama(vocabulary: int, length: int, hidden: int) -> LlamaForCausalLM:
     return model
 
 
-class LiveTensors(TorchDispatchMode):
-    """Compute with fake floating-point tensors and real integers, and count the bytes that operations make and hold."""
-
-    def __init__(self, fake: FakeTensorMode) -> None:
-        super().__init__()
-        self.fake, self.live, self.peak = fake, 0, 0
-        self.sizes: dict[int, int] = {}
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        if any(isinstance(x, FakeTensor) or x.is_floating_point() for x in given):
-            if function is torch.ops.aten.index.Tensor:  # a mask chooses places that are known
-                args = (args[0], [place for index in args[1] for place in places(index)])
-            with self.fake:
-                args, kwargs = tree_map_only(Tensor, self.as_fake, (args, kwargs))
-                result = function(*args, **kwargs)
-        else:
-            result = tree_map_only(Tensor, self.fake_float, function(*args, **kwargs))
-        before = {x.untyped_storage()._cdata for x in given}
-        for made in tree_leaves(result):
-            if isinstance(made, Tensor) and made.untyped_storage()._cdata not in before:
-                self.add(made)
-        self.peak = max(self.peak, self.live)
-        return result
-
-    def as_fake(self, tensor: Tensor) -> Tensor:
-        """Stand in for a real tensor."""
-        return tensor if isinstance(tensor, FakeTensor) else self.fake.from_tensor(tensor)
-
-    def fake_float(self, tensor: Tensor) -> Tensor:
-        """Keep integers as they are."""
-        return self.as_fake(tensor) if tensor.is_floating_point() else tensor
-
-    def add(self, tensor: Tensor) -> None:
-        """Count a storage until it is freed."""
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key not in self.sizes:
-            self.sizes[key] = storage.nbytes()
-            self.live += self.sizes[key]
-            weakref.finalize(storage, self.free, key)
-
-    def free(self, key: int) -> None:
-        """Count it no more."""
-        self.live -= self.sizes.pop(key)
-
-
-def places(index: Tensor | None) -> list[Tensor | None]:
-    """Turn a mask into the indices of its true places, one tensor for each of its dimensions."""
-    return list(index.nonzero().unbind(1)) if index is not None and index.dtype == torch.bool else [index]
-
-
 def real_peak(way: str, vocabulary: int, length: int, tokens: int, hidden: int) -> int:
     """Find by how many bytes the memory of a process grows while it computes a pass.
 
     glibc is told to give freed memory back, which it reads at the start of a process.
     """
-    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "1"}
+    os.environ |= GIVING_BACK
     context = multiprocessing.get_context("spawn")
     ours_end, theirs_end = context.Pipe()
     process = context.Process(target=compute, args=(theirs_end, way, vocabulary, length, tokens, hidden))
@@ -198,11 +145,11 @@ def real_peak(way: str, vocabulary: int, length: int, tokens: int, hidden: int) 
 def compute(connection: Connection, way: str, vocabulary: int, length: int, tokens: int, hidden: int) -> None:
     """Compute a pass and send the growth of memory: the program of a process of its own."""
     score = WAYS[way](llama(vocabulary, length, hidden), torch.ones(tokens // length, length, dtype=torch.long))
-    ended, seen = threading.Event(), [anonymous()]
+    ended, seen = threading.Event(), [held(os.getpid())[os.getpid()]]
 
     def watch() -> None:
         while not ended.wait(0.002):
-            seen.append(anonymous())
+            seen.append(held(os.getpid())[os.getpid()])
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -210,12 +157,6 @@ def compute(connection: Connection, way: str, vocabulary: int, length: int, toke
     ended.set()
     watcher.join()
     connection.send(max(seen) - seen[0])
-
-
-def anonymous() -> int:
-    """Measure this process's memory beside mapped files, in bytes (Linux)."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-    return int(line.split()[1]) * 1024
 
 
 def numbers(text: str) -> list[int]:

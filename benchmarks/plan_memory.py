@@ -9,12 +9,12 @@ told to give freed memory back. Words are added to both command lines.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from measuring.memory import peaks_gib
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,23 +43,7 @@ def planned(words: list[str]) -> dict:
 
 def used_gib(words: list[str], folder: Path) -> float:
     """Run a command line, and measure the peak of the process that takes most, in GiB."""
-    give_back = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "1"}
-    command = [sys.executable, str(ROOT / "train.py"), *words, f"run_dir={folder}"]
-    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=give_back)
-    highest = 0.0
-    while run.poll() is None:
-        children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
-        for process in (run.pid, *map(int, children.read_text().split() if children.exists() else ())):
-            try:
-                status = Path(f"/proc/{process}/status").read_text()
-            except OSError:
-                continue
-            if "RssAnon" in status:
-                highest = max(highest, int(status.split("RssAnon:")[1].split()[0]) / 2**20)
-        time.sleep(0.02)
-    if run.returncode:
-        sys.exit(run.stderr.read().decode())
-    return highest
+    return max(peaks_gib([sys.executable, str(ROOT / "train.py"), *words, f"run_dir={folder}"]))
 
 
 def main() -> None:

@@ -10,12 +10,11 @@ blocks took.
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from measuring.memory import peaks_gib
 
 from dsrl.models import load_model, load_tokenizer
 
@@ -38,24 +37,8 @@ def peaks(model: Path, folder: Path, *overrides: str) -> list[float]:
         "trainer.accelerator=cpu",
         "objective.advantage=signed",
     ]
-    give_back = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "1"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": give_back}
-    run = subprocess.Popen([*command, *sizes, *rest, "objective.advantage=signed", *overrides], **quiet)
-    highest: dict[int, float] = {}
-    while run.poll() is None:
-        children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
-        for process in (run.pid, *map(int, children.read_text().split() if children.exists() else ())):
-            try:
-                status = Path(f"/proc/{process}/status").read_text()
-            except OSError:
-                continue
-            if "RssAnon" in status:
-                memory = int(status.split("RssAnon:")[1].split()[0]) / 2**20
-                highest[process] = max(memory, highest.get(process, 0.0))
-        time.sleep(0.02)
-    if run.returncode:
-        sys.exit(run.stderr.read().decode())
-    return [peak for peak in highest.values() if peak > 0.3]
+    words = [*command, *sizes, *rest, *overrides]
+    return [peak for peak in peaks_gib(words) if peak > 0.3]
 
 
 def main() -> None:

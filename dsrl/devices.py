@@ -16,9 +16,18 @@ def device_type(accelerator: str) -> str:
     return "cpu" if accelerator == "cpu" or found is None else found.type
 
 
+SHARDED = ("fsdp", "fsdp1")
+"""Values of `trainer.strategy` under which a rank holds a part of the weights."""
+
+
 def precision_of(trainer: TrainerConfig) -> str:
     """Resolve `trainer.precision`: auto is bf16-mixed on a GPU whose hardware has bfloat16, elsewhere 32-true."""
     if trainer.precision != "auto":
         return trainer.precision
     on_gpu = device_type(trainer.accelerator) == "cuda"
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def cast_dtype(precision: str) -> torch.dtype | None:
+    """Give the type to which weights are cast for the compute, in a resolved precision; None where they are not."""
+    return torch.bfloat16 if precision == "bf16-mixed" else None

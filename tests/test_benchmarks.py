@@ -17,6 +17,7 @@ FILES = sorted(file.stem for file in BENCHMARKS.glob("*.py"))
 def run(name: str, *arguments: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [name, *arguments])
+        patch.syspath_prepend(BENCHMARKS)  # where Python finds what a script imports when it is run
         runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name="__main__")
 
 

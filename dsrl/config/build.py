@@ -12,7 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dsrl.config.checks import config_problems
 from dsrl.config.run_config import RunConfig
-from dsrl.config.schema import PhaseConfig, SamplingConfig, Settled, TrainSchema
+from dsrl.config.schema import PhaseConfig, SamplingConfig, TrainSchema
+from dsrl.config.settled import Settled
 from dsrl.config.store import LATER_PHASES
 from dsrl.errors import ConfigError, nearest
 from dsrl.phases.conditions import Condition

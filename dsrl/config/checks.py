@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dsrl.config.schema import ModelConfig, SamplingConfig, TrainerConfig
-from dsrl.devices import device_type
+from dsrl.config.schema import ModelConfig, SamplingConfig
+from dsrl.config.trainer_checks import trainer_problems
 from dsrl.errors import ConfigError, nearest
 from dsrl.models.loading import missing_model
 from dsrl.objectives import Objective
@@ -43,8 +41,7 @@ def config_problems(config: RunConfig) -> list[str]:
         *not_finite(config.resolved),
         *_sizes(config),
         *_choices(config),
-        *_ranks(config),
-        *_compiles(config.trainer),
+        *trainer_problems(config),
         *_phases(config),
         *model_problems(config.model),
         *_paths(config),
@@ -160,39 +157,6 @@ def model_problems(model: ModelConfig) -> Iterator[str]:
         yield "model.name is empty: tiny, smollm2, a folder, or a name on the Hugging Face hub"
     elif problem := missing_model(model):
         yield problem
-
-
-def _ranks(config: RunConfig) -> Iterator[str]:
-    trainer = config.trainer
-    ranks = trainer.devices * trainer.num_nodes
-    given = f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}"
-    if config.prompts_per_iteration < ranks:
-        yield (
-            f"prompts_per_iteration={config.prompts_per_iteration}: at least one for each of the {ranks} ranks "
-            f"({given}), since the responses of a prompt stay on one rank"
-        )
-    if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) != ranks:
-        yield f"{given}: torchrun started {os.environ['WORLD_SIZE']} processes"
-    if trainer.timeout <= 0:
-        yield f"trainer.timeout={trainer.timeout:g}: must be above 0 (seconds)"
-    if trainer.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", trainer.max_time):
-        yield f"trainer.max_time={trainer.max_time}: must be days:hours:minutes:seconds, such as '00:03:30:00'"
-    if trainer.cpu_offload and trainer.strategy not in ("fsdp", "fsdp1"):
-        yield f"trainer.cpu_offload=true: only with trainer=fsdp or fsdp1, not {trainer.strategy}"
-    if trainer.cpu_offload and (trainer.accelerator == "cpu" or not torch.accelerator.is_available()):
-        yield "trainer.cpu_offload=true: there is no accelerator whose memory it could spare"
-    if trainer.accelerator == "mps" and (ranks > 1 or trainer.strategy not in ("auto", "ddp")):
-        yield f"trainer.accelerator=mps: one process with trainer=auto, not {trainer.strategy} with {given}"
-
-
-def _compiles(trainer: TrainerConfig) -> Iterator[str]:
-    if not trainer.compile:
-        return
-    device, compiler = device_type(trainer.accelerator), os.environ.get("CXX", "g++")
-    if device not in ("cpu", "cuda"):
-        yield f"trainer.compile=true: on a CPU or a CUDA GPU, not on {device}"
-    if device == "cpu" and shutil.which(compiler) is None:
-        yield f"trainer.compile=true: on a CPU it needs a C++ compiler, and there is no {compiler} (CXX names another)"
 
 
 def _phases(config: RunConfig) -> Iterator[str]:

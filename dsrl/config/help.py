@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dsrl.config.compose import compose_tree, composing
 from dsrl.config.explain import OPEN, options
-from dsrl.config.schema import Settled
+from dsrl.config.settled import Settled
 from dsrl.config.store import GROUPS, LATER_PHASES
 from dsrl.registry import KINDS, find, names
 

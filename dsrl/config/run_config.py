@@ -13,11 +13,11 @@ from dsrl.config.schema import (
     ModelConfig,
     OptimizerConfig,
     PlanConfig,
-    Settled,
     TrainerConfig,
     UpdateConfig,
     ValidationConfig,
 )
+from dsrl.config.settled import Settled
 from dsrl.data.source import DataSource
 from dsrl.devices import precision_of
 from dsrl.phases.phase import Phase

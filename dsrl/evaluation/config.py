@@ -25,7 +25,8 @@ from dsrl.config.checks import (
 from dsrl.config.compose import compose_tree, composing
 from dsrl.config.explain import options
 from dsrl.config.renamed import in_todays_words
-from dsrl.config.schema import ModelConfig, SamplingConfig, Settled
+from dsrl.config.schema import ModelConfig, SamplingConfig
+from dsrl.config.settled import Settled
 from dsrl.data.source import DataSource
 from dsrl.errors import ConfigError
 from dsrl.evaluation.evaluated_model import spelled_for_evaluation

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from dsrl.config.checks import AUTO
 from dsrl.config.run_config import RunConfig
 from dsrl.data.datamodule import PromptData
 from dsrl.data.encoding import PromptEncoder
@@ -63,8 +64,8 @@ class DSRLModule(L.LightningModule):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
-        if config.update.micro_batch_tokens == "auto":
-            raise ConfigError("update.micro_batch_tokens=auto: dsrl.fit makes a number of it; here it must be one")
+        if config.update.micro_batch_tokens == AUTO:
+            raise ConfigError(f"update.micro_batch_tokens={AUTO}: dsrl.fit makes a number of it; here it must be one")
         self.automatic_optimization = False
         self.config, self.sampler, self.verifier = config, config.sampler, config.verifier
         self.phase: Phase = config.phases[0]
@@ -93,13 +94,8 @@ class DSRLModule(L.LightningModule):
         with self.clock("score"):
             experience = self.scorer.score(batch, self.phase.objective)
         with self.clock("update"):
-            settings = self.config.update
-            steps = optimizer_steps(
-                experience,
-                minibatches=settings.minibatches,
-                epochs=settings.epochs,
-                layout=self.scorer.layout,
-            )
+            update, layout = self.config.update, self.scorer.layout
+            steps = optimizer_steps(experience, minibatches=update.minibatches, epochs=update.epochs, layout=layout)
             updates = [self.update_policy(step) for step in steps]
         with self.clock("sync"):
             self.sampler.sync(self.policy.named_tensors())

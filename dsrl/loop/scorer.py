@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from dsrl.data.encoding import PromptEncoder
 from dsrl.loop.collector import RolloutBatch
@@ -17,7 +18,7 @@ from dsrl.loop.metrics import add_metrics
 from dsrl.loop.micro_batches import MicroBatch, RowLayout, cut, send_home
 from dsrl.loop.mismatch import Correction, mismatch_metrics
 from dsrl.models.head import TokenScores
-from dsrl.models.policy import Policy, left_pad
+from dsrl.models.policy import Policy
 from dsrl.objectives import KL, KLPenalty, Objective
 from dsrl.objectives.kl import k1
 from dsrl.parallel.collectives import all_max
@@ -162,7 +163,9 @@ class Scorer:
         """
         assert self.reference is not None
         rows = [prompt.token_ids[:length] for prompt in prompts[:8]]
-        tokens, mask = (side.flip(1) for side in left_pad([row[::-1] for row in rows], self.device))
+        tokens = pad_sequence([torch.tensor(row, device=self.device) for row in rows], batch_first=True)
+        lengths = torch.tensor([len(row) for row in rows], device=self.device)
+        mask = torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]
         contexts = [[self.encoder.start_token_id]] * len(rows)
         one, other = (model(contexts, tokens, mask) for model in (self.policy, self.reference))
         return all_max(float((one - other).abs().nan_to_num(math.inf).max()))

@@ -169,14 +169,6 @@ class Policy(nn.Module):
         return self.model.device
 
 
-def left_pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Pad N sequences of token ids on the left with 0. Returns ids [N, P] long and their mask [N, P] bool."""
-    width = max(map(len, sequences))
-    ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in sequences], device=device)
-    lengths = torch.tensor([len(row) for row in sequences], device=device)
-    return ids, torch.arange(width, device=device) >= (width - lengths)[:, None]
-
-
 def _turn_dropout_off(model: nn.Module) -> None:
     for module in model.modules():
         for name, value in list(vars(module).items()):

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.strategies import Strategy
 
 from dsrl.config.schema import CheckpointConfig, TrainerConfig
-from dsrl.devices import device_type, precision_of
+from dsrl.devices import SHARDED, cast_dtype, device_type, precision_of
 from dsrl.parallel.data_parallel import DDP, SingleDevice
 from dsrl.parallel.fsdp import FSDP2
 from dsrl.parallel.fsdp1 import FSDP1
@@ -18,7 +18,7 @@ def strategy_for(trainer: TrainerConfig, checkpoint: CheckpointConfig) -> Strate
     """Build the strategy of a run. `auto` is one process, or DDP if there are several."""
     timeout = timedelta(seconds=trainer.timeout)
     ranks = trainer.devices * trainer.num_nodes
-    compute = torch.bfloat16 if precision_of(trainer) == "bf16-mixed" else None
+    compute = cast_dtype(precision_of(trainer))
     strategy: DDP | SingleDevice | FSDP2 | FSDP1
     if trainer.strategy == "fsdp":
         strategy = FSDP2(
@@ -41,7 +41,7 @@ def strategy_for(trainer: TrainerConfig, checkpoint: CheckpointConfig) -> Strate
 def lightning_precision(trainer: TrainerConfig) -> str:
     """Give Lightning's name of the precision; under FSDP, which casts by itself, that is never a mixed one."""
     precision = precision_of(trainer)
-    return "32-true" if precision == "bf16-mixed" and trainer.strategy in ("fsdp", "fsdp1") else precision
+    return "32-true" if cast_dtype(precision) and trainer.strategy in SHARDED else precision
 
 
 def _single_device(accelerator: str) -> torch.device:

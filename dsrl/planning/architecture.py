@@ -13,7 +13,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from dsrl.config.schema import ModelConfig
 from dsrl.errors import ConfigError
 from dsrl.models.loading import from_pretrained, source_of
-from dsrl.models.rows import share_of_experts
+from dsrl.models.rows import RowCost, share_of_experts
 from dsrl.models.sharded_loading import model_of_architecture
 
 BUILT_IN = Path(__file__).parent / "architectures.json"
@@ -73,6 +73,7 @@ class Shapes:
         head_size: numbers of a head.
         intermediate: the widest side of a matrix of the blocks, of the feed-forward layers as a rule.
         largest: elements of the largest parameter.
+        cost: of a row in a forward, as a run deals rows out by it.
     """
 
     parameters: int
@@ -87,6 +88,7 @@ class Shapes:
     head_size: int
     intermediate: int
     largest: int
+    cost: RowCost
 
     @classmethod
     def of(cls, architecture: PreTrainedConfig, model: ModelConfig) -> Shapes:
@@ -102,9 +104,10 @@ class Shapes:
                 products += used
                 trained_products += used * parameter.requires_grad
         heads = getattr(text, "num_attention_heads", None) or 1  # a model without attention is taken to have one
+        parameters = sum(parameter.numel() for parameter in made.parameters())
         inside = [parameter for parameter in made.parameters() if id(parameter) not in outside]
         return cls(
-            parameters=sum(parameter.numel() for parameter in made.parameters()),
+            parameters=parameters,
             trained=sum(parameter.numel() for parameter in made.parameters() if parameter.requires_grad),
             products=round(products),
             trained_products=round(trained_products),
@@ -116,4 +119,5 @@ class Shapes:
             head_size=getattr(text, "head_dim", None) or text.hidden_size // heads,
             intermediate=max((max(p.shape[-2:]) for p in inside if p.ndim >= 2), default=text.hidden_size),
             largest=max(parameter.numel() for parameter in made.parameters()),
+            cost=RowCost.of_model(made, parameters),
         )

@@ -13,6 +13,17 @@ from dsrl.planning.architecture import Shapes
 from dsrl.planning.workload import Workload
 
 
+def layout_of(config: RunConfig, cost: RowCost, workload: Workload) -> RowLayout:
+    """Say how a run lays its rows out, if its model can do what its kind of attention can."""
+    attention = config.model.attn_implementation
+    return RowLayout(
+        tokens=workload.micro_batch_tokens,
+        shared=config.update.share_prompts and attention in (*BY_MASK, *BY_BLOCKS),
+        packed=attention in (*BY_POSITIONS, *BY_BLOCKS),
+        cost=cost,
+    )
+
+
 def balance_of(config: RunConfig, shapes: Shapes, workload: Workload, *, context: int, response: int) -> Work:
     """Deal out the rows of an optimizer step in one space, as a run would, with all responses kept.
 
@@ -26,16 +37,7 @@ def balance_of(config: RunConfig, shapes: Shapes, workload: Workload, *, context
         context: tokens of each context.
         response: tokens of the longest response.
     """
-    attention, ranks = config.model.attn_implementation, workload.ranks
-    layout = RowLayout(
-        tokens=workload.micro_batch_tokens,
-        shared=config.update.share_prompts and attention in (*BY_MASK, *BY_BLOCKS),
-        packed=attention in (*BY_POSITIONS, *BY_BLOCKS),
-        cost=RowCost(
-            token=2.0 * (shapes.products + shapes.vocabulary * shapes.hidden),
-            pair=4.0 * shapes.layers * shapes.heads * shapes.head_size,
-        ),
-    )
+    layout, ranks = layout_of(config, shapes.cost, workload), workload.ranks
     prompts = math.ceil(config.prompts_per_iteration / config.update.minibatches)
     contexts = [(prompt,) * context for prompt in range(prompts) for _ in range(workload.responses)]
     lengths = _lengths(len(contexts), config.plan.response_tokens, config.plan.response_spread, response)

@@ -19,24 +19,18 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from dsrl.config.run_config import RunConfig
+from dsrl.devices import SHARDED, cast_dtype
 from dsrl.errors import DSRLError
-from dsrl.loop.micro_batches import RowLayout
 from dsrl.loop.optimizer import adamw
 from dsrl.models.policy import Policy
-from dsrl.models.rows import BY_MASK
 from dsrl.parallel.fsdp import mixed_precision, shard
 from dsrl.parallel.sharding import clip_gradients
 from dsrl.planning.architecture import shaped_model
+from dsrl.planning.balance import layout_of
 from dsrl.planning.tracking import MemoryTracker, local_bytes
 from dsrl.planning.workload import Workload
 from dsrl.samplers.hf import HFSampler, draw_tokens
 from dsrl.types import SamplingParams
-
-FSDP = ("fsdp", "fsdp1")
-"""Strategies under which a rank holds a part of the weights. FSDP1 is planned as FSDP2: its units are the same."""
-
-AUTOCAST = {"bf16-mixed": torch.bfloat16}
-"""Precisions of the trainer in which weights are cast for the compute, and to which dtype."""
 
 
 class NotPlannable(DSRLError):
@@ -59,7 +53,7 @@ def fake_iteration(config: RunConfig, architecture: PreTrainedConfig, workload: 
     """
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     tracker = MemoryTracker(fake, vocabulary=architecture.get_text_config().vocab_size)
-    sharded = config.trainer.strategy in FSDP
+    sharded = config.trainer.strategy in SHARDED
     copies = sharded and isinstance(config.sampler, HFSampler)  # every rank decodes with a full copy
     models = _Models(
         policy=shaped_model(architecture, config.model),
@@ -118,7 +112,7 @@ class _Iteration:
         with tracker.part("communication"):  # DDP's buckets, which stay
             buckets = [torch.empty_like(parameter) for parameter in trained] if self._buckets else []
         with ExitStack() as stack:
-            if config.trainer.strategy not in FSDP and (dtype := AUTOCAST.get(config.trainer.precision)):
+            if config.trainer.strategy not in SHARDED and (dtype := cast_dtype(config.trainer.precision)):
                 stack.enter_context(torch.autocast("cpu", dtype=dtype))
             if isinstance(config.sampler, HFSampler):
                 self._sample(policy)
@@ -134,7 +128,7 @@ class _Iteration:
 
     @property
     def _sharded(self) -> bool:
-        return self.config.trainer.strategy in FSDP
+        return self.config.trainer.strategy in SHARDED
 
     @property
     def _buckets(self) -> bool:
@@ -145,7 +139,7 @@ class _Iteration:
         _materialize(model)
         if self._sharded:
             mesh = init_device_mesh("cpu", (self.workload.ranks,))
-            compute = AUTOCAST.get(self.config.trainer.precision)
+            compute = cast_dtype(self.config.trainer.precision)
             model = shard(model, mesh, mixed_precision(compute), OffloadPolicy())
         return Policy(model)
 
@@ -202,17 +196,14 @@ class _Iteration:
 
     def _mask(self, policy: Policy, context: int) -> Tensor:
         """The mask of a micro-batch of rows in which responses share a context, if the longest ones do."""
-        workload, attention = self.workload, self.config.model.attn_implementation
-        layout = RowLayout(
-            tokens=workload.micro_batch_tokens,
-            shared=self.config.update.share_prompts and attention in BY_MASK,
-            cost=policy.row_cost,
-        )
+        workload, layout = self.workload, layout_of(self.config, policy.row_cost, self.workload)
         lengths = [workload.response_tokens] * workload.responses
         together = layout.together([(0,) * context] * len(lengths), lengths, range(len(lengths)), layout.tokens)
-        longest = layout.row(context, lengths[: max(map(len, together))]).tokens if len(together) < len(lengths) else 0
+        largest = max(map(len, together))
+        masked = largest > 1 and not layout.packed
+        longest = layout.row(context, lengths[:largest]).tokens if masked else 0
         rows = max(1, layout.tokens // max(1, longest))
-        return torch.empty(rows, longest, longest, dtype=AUTOCAST.get(self.config.trainer.precision))
+        return torch.empty(rows, longest, longest, dtype=cast_dtype(self.config.trainer.precision))
 
 
 def _materialize(model: nn.Module) -> None:

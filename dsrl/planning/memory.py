@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from transformers import PreTrainedConfig
 
 from dsrl.config.run_config import RunConfig
+from dsrl.devices import SHARDED, cast_dtype
 from dsrl.planning.architecture import Shapes
 from dsrl.planning.device import GIB, Device
-from dsrl.planning.fake_iteration import AUTOCAST, FSDP, fake_iteration
+from dsrl.planning.fake_iteration import fake_iteration
 from dsrl.planning.workload import Workload
 from dsrl.samplers.hf import HFSampler
 from dsrl.samplers.vllm.sampler import VLLMSampler
@@ -45,7 +47,11 @@ workspaces, NCCL's buffers."""
 ENGINE_BYTES = int(0.6 * GIB)
 """What an engine's process takes on a CPU beside weights, keys and values."""
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+
+def bytes_of(dtype: str) -> int:
+    """Count the bytes of a number of a type of torch, given by name."""
+    found: torch.dtype = getattr(torch, dtype)
+    return found.itemsize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +127,11 @@ class _Model:
 
     @property
     def _sharded(self) -> bool:
-        return self.config.trainer.strategy in FSDP
+        return self.config.trainer.strategy in SHARDED
 
     @property
     def _weight_bytes(self) -> int:
-        return BYTES[self.config.model.dtype]
+        return bytes_of(self.config.model.dtype)
 
     def _keys_and_values(self) -> int:
         """Bytes of the caches in which sampler hf decodes, at their largest."""
@@ -134,7 +140,7 @@ class _Model:
             return 0
         tokens = self.workload.longest_row
         rows = sampler.rows_at_once(tokens, self.workload.prompts, self.workload.responses)
-        computes = AUTOCAST.get(self.config.trainer.precision)
+        computes = cast_dtype(self.config.trainer.precision)
         size = self._weight_bytes if computes is None or self._sharded else computes.itemsize
         layer = 2 * rows * self.shapes.key_heads * self.shapes.head_size * size
         growing = layer // 2 * tokens  # while a buffer moves to a larger one, both are there
@@ -150,7 +156,7 @@ class _Model:
             share = sampler.gpu_memory_utilization * (self.device.gib or 0.0)
             return 0 if asleep and sleeps else int(share * GIB)
         room = 2.0 if sampler.kv_cache_gib is None else sampler.kv_cache_gib
-        weights = self.shapes.parameters * BYTES[sampler.dtype]
+        weights = self.shapes.parameters * bytes_of(sampler.dtype)
         return int((weights + room * GIB) / sampler.tensor_parallel_size) + ENGINE_BYTES
 
     def _sync_buffers(self) -> int:
@@ -158,7 +164,7 @@ class _Model:
         sampler, largest = self.config.sampler, self.shapes.largest
         gathered = largest * self._weight_bytes if self._sharded else 0
         if isinstance(sampler, VLLMSampler):
-            return gathered + 2 * max(CHUNK_BYTES, largest * BYTES[sampler.dtype])
+            return gathered + 2 * max(CHUNK_BYTES, largest * bytes_of(sampler.dtype))
         return gathered
 
     def _checkpoint_buffers(self) -> int:

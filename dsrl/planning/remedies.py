@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dsrl.config.run_config import RunConfig
+from dsrl.devices import SHARDED, cast_dtype
 from dsrl.planning.architecture import Shapes
 from dsrl.planning.device import GIB
-from dsrl.planning.fake_iteration import AUTOCAST, FSDP
-from dsrl.planning.memory import BYTES, Memory
+from dsrl.planning.memory import Memory, bytes_of
 from dsrl.planning.workload import Workload
 from dsrl.samplers.hf import HFSampler
 
@@ -47,8 +47,8 @@ def _changes(
     config: RunConfig, shapes: Shapes, workload: Workload, memory: Memory
 ) -> Iterator[tuple[str, Mapping[str, float], int]]:
     trainer, model = config.trainer, config.model
-    copy = shapes.parameters * BYTES[model.dtype] if isinstance(config.sampler, HFSampler) else 0
-    if trainer.strategy in FSDP:
+    copy = shapes.parameters * bytes_of(model.dtype) if isinstance(config.sampler, HFSampler) else 0
+    if trainer.strategy in SHARDED:
         devices, nodes = trainer.devices, trainer.num_nodes
         ranks = f"trainer.devices={2 * devices}" if nodes == 1 and devices < 8 else f"trainer.num_nodes={2 * nodes}"
         if 2 * workload.ranks <= config.prompts_per_iteration:
@@ -93,8 +93,8 @@ def _in_sampling(memory: Memory, factors: Mapping[str, float]) -> Mapping[str, f
 
 def _kept_share(config: RunConfig, shapes: Shapes, workload: Workload, memory: Memory) -> float:
     """The share of the activations that stays with gradient checkpointing: each block's input, and one block's all."""
-    compute = AUTOCAST.get(config.trainer.precision)
-    size = BYTES[config.model.dtype] if compute is None else compute.itemsize
+    compute = cast_dtype(config.trainer.precision)
+    size = bytes_of(config.model.dtype) if compute is None else compute.itemsize
     tokens = max(workload.micro_batch_tokens, workload.longest_row)
     inputs = shapes.layers * tokens * shapes.hidden * size
     return min(1.0, 1 / shapes.layers + inputs / max(1, memory.stages["update"]["activations"]))

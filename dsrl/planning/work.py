@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsrl.config.run_config import RunConfig
+from dsrl.devices import SHARDED
 from dsrl.loop.balance import Work
 from dsrl.loop.experience import space_key
 from dsrl.models.head import CHUNK_BYTES
 from dsrl.phases.phase import Phase
 from dsrl.planning.architecture import Shapes
 from dsrl.planning.balance import balance_of
-from dsrl.planning.memory import BYTES
+from dsrl.planning.memory import bytes_of
 from dsrl.planning.workload import Workload
 from dsrl.samplers.vllm.sampler import VLLMSampler
 
@@ -57,16 +58,16 @@ def forward_flops(shapes: Shapes, length: int, scored: int, *, causal: float = 0
 
 def sync_bytes(config: RunConfig, shapes: Shapes) -> int:
     """Count the bytes that a rank receives when the sampler gets new weights: none where the policy itself samples."""
-    sharded = config.trainer.strategy in ("fsdp", "fsdp1")
+    sharded = config.trainer.strategy in SHARDED
     if isinstance(config.sampler, VLLMSampler):
-        return shapes.parameters * BYTES[config.model.dtype if sharded else config.sampler.dtype]
-    return shapes.parameters * BYTES[config.model.dtype] if sharded else 0
+        return shapes.parameters * bytes_of(config.model.dtype if sharded else config.sampler.dtype)
+    return shapes.parameters * bytes_of(config.model.dtype) if sharded else 0
 
 
 def checkpoint_bytes(config: RunConfig, shapes: Shapes) -> int:
     """Count the bytes of a checkpoint: weights, moments, and the reference where there is one."""
     models = 2 if config.needs_reference else 1
-    return (models * shapes.parameters + 2 * shapes.trained) * BYTES[config.model.dtype]
+    return (models * shapes.parameters + 2 * shapes.trained) * bytes_of(config.model.dtype)
 
 
 @dataclass(frozen=True)

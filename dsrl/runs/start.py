@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dsrl.config.renamed import in_todays_words
 from dsrl.config.run_config import RunConfig
@@ -31,12 +31,13 @@ def start_of(config: RunConfig) -> Start:
 
     check_run_dir(config)
     path = checkpoint_to_resume(config)
-    checkpoint = None if path is None else read_to_resume(path)
-    if checkpoint is not None:
+    saved: dict[str, Any] | None = None
+    if path is not None:
+        checkpoint = read_to_resume(path)
         config = with_its_phases(config, checkpoint)
-    config = with_micro_batch_tokens(config, checkpoint and in_todays_words(checkpoint["dsrl"]["config"]))
-    if path is not None and checkpoint is not None:
         check_continues(config, path, checkpoint)
+        saved = in_todays_words(checkpoint["dsrl"]["config"])
+    config = with_micro_batch_tokens(config, saved)
     refuse_what_cannot_fit(config)
     return Start(config, path)
 

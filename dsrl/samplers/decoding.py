@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,6 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
-from dsrl.models.policy import left_pad
 from dsrl.types import Prompt
 
 ATTENTION = "dsrl_decoding"
@@ -110,6 +109,14 @@ class ReadPrompts:
     """[B, P] bool, true on tokens of prompts, false on padding."""
     position: Tensor
     """[B, 1] long, of each prompt's last token."""
+
+
+def left_pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pad N sequences of token ids on the left with 0. Returns ids [N, P] long and their mask [N, P] bool."""
+    width = max(map(len, sequences))
+    ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in sequences], device=device)
+    lengths = torch.tensor([len(row) for row in sequences], device=device)
+    return ids, torch.arange(width, device=device) >= (width - lengths)[:, None]
 
 
 def read_prompts(model: PreTrainedModel, prompts: list[Prompt], longest: int) -> ReadPrompts:

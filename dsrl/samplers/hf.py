@@ -99,7 +99,7 @@ class HFSampler(Sampler):
             for chosen in batches_within(budget, prompt_lengths, responses=count, longest=size):
                 longest = prompt_lengths[chosen[-1]] + size
                 read = read_prompts(self.model, [prompts[b] for b in chosen], longest)
-                part = min(count, max(1, budget // longest))  # fewer than all of a single prompt only
+                part = self.rows_at_once(longest, 1, count)  # fewer than all of a single prompt only
                 for first in range(0, count, part):
                     numbers = range(first, min(first + part, count))
                     decoded = self._decode(copy.deepcopy(read) if part < count else read, numbers, params, stop)

@@ -6,7 +6,8 @@ import typing
 import pytest
 
 from dsrl.config.help import attribute_docs, help_text
-from dsrl.config.schema import Settled, TrainSchema
+from dsrl.config.schema import TrainSchema
+from dsrl.config.settled import Settled
 from dsrl.evaluation.schema import EvaluationSchema
 
 SPECS = ("objective", "data", "sampler", "verifier", "phase2", "phase3", "phase4", "phase5")

@@ -8,7 +8,8 @@ import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dsrl.models import head
-from dsrl.models.policy import Policy, left_pad
+from dsrl.models.policy import Policy
+from dsrl.samplers.decoding import left_pad
 
 V, N = 37, 4
 SIZE = {

@@ -8,7 +8,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from dsrl.loop.experience import contexts_in
-from dsrl.models.policy import Policy, left_pad
+from dsrl.models.policy import Policy
 from dsrl.types import Prompt, Rollouts
 
 torch.set_num_threads(1)
@@ -232,9 +232,3 @@ def test_tied_weights_come_once():
     assert "lm_head.weight" in names["untied"] and "lm_head.weight" not in names["tied"]
     assert names["untied"] == [*names["tied"], "lm_head.weight"]
     assert names["tied"][0] == "model.embed_tokens.weight"
-
-
-def test_left_pad():
-    ids, mask = left_pad([(1, 2, 3), (4,)], torch.device("cpu"))
-    assert ids.tolist() == [[1, 2, 3], [0, 0, 4]]
-    assert mask.tolist() == [[True, True, True], [False, False, True]]

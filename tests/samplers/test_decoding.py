@@ -9,7 +9,7 @@ from dsrl.data import PromptEncoder
 from dsrl.models.loading import load_tokenizer
 from dsrl.models.policy import Policy
 from dsrl.samplers import HFSampler
-from dsrl.samplers.decoding import BufferedLayer, DecodingCache, decoding_attention
+from dsrl.samplers.decoding import BufferedLayer, DecodingCache, decoding_attention, left_pad
 from dsrl.types import Prompt, SamplingParams
 
 torch.set_num_threads(1)
@@ -112,3 +112,9 @@ def test_long_responses_to_ragged_prompts_are_those_of_one_at_a_time(kind):
         assert torch.equal(together.tokens[rows, :width], alone.tokens)
         scored = sampler.policy([prompt.token_ids] * 4, alone.tokens, alone.mask)
         torch.testing.assert_close(together.logprobs[rows, :width], scored, atol=1e-4, rtol=1e-4)
+
+
+def test_left_pad():
+    ids, mask = left_pad([(1, 2, 3), (4,)], torch.device("cpu"))
+    assert ids.tolist() == [[1, 2, 3], [0, 0, 4]]
+    assert mask.tolist() == [[True, True, True], [False, False, True]]
