@@ -40,6 +40,8 @@ class ModelConfig(Settled):
     """Attention kernel: sdpa, eager, flash_attention_2, flash_attention_3, flex_attention."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass, to save memory."""
+    activation_offloading: bool = False
+    """Keep what gradient checkpointing saves, the inputs of blocks, in the CPU's memory."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     chat: bool = True
     """Ask with the tokenizer's chat template, where it has one."""
@@ -58,7 +60,7 @@ class ModelConfig(Settled):
 
     def plain(self) -> ModelConfig:
         """Return the same model without adapters and what training alone needs."""
-        return replace(self, lora=LoraConfig(), gradient_checkpointing=False)
+        return replace(self, lora=LoraConfig(), gradient_checkpointing=False, activation_offloading=False)
 
 
 @dataclass(kw_only=True)

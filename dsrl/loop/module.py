@@ -27,6 +27,7 @@ from dsrl.loop.mismatch import correction_of
 from dsrl.loop.optimizer import adamw
 from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
+from dsrl.models.offloading import saving_of
 from dsrl.models.policy import Policy
 from dsrl.parallel.collectives import world_size
 from dsrl.parallel.sharding import clip_gradients, copy_weights
@@ -223,7 +224,7 @@ class DSRLModule(L.LightningModule):
         config, strategy = self.config, self.trainer.strategy
         copies = 2 if config.needs_reference else 1
         models = place_models(strategy, config.model, copies, compiled=config.trainer.compile)
-        self.policy = Policy(models[0])
+        self.policy = Policy(models[0], saving_of(config.model))
         if config.needs_reference:
             self.reference = Policy(models[1]).requires_grad_(False).eval()
         longest = max(phase.sampling.max_new_tokens for phase in config.phases)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,15 @@ class Policy(nn.Module):
     Dropout is turned off for good: the model that is scored must be the model that sampled.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, saving: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
+        """Wrap a model.
+
+        Args:
+            model: the model, as the strategy placed it.
+            saving: makes the context of a pass, which says where its tensors wait for the backward pass.
+        """
         super().__init__()
-        self.model = model
+        self.model, self.saving = model, saving
         _turn_dropout_off(model)
         self.chunks = score_in_chunks(unwrapped(model))
         if not self.chunks:
@@ -77,11 +84,12 @@ class Policy(nn.Module):
         given = rows.arguments(self.model.config, self._compute_dtype(device)) | {"use_cache": False}
         tokens, mask = tokens.to(device), mask.to(device)
         of_head: dict[str, Any] = {"predicting": rows.predicting, "temperature": temperature, "entropy": entropy}
-        if self.chunks:
-            scores: TokenScores = self.model(**given, tokens=tokens, mask=mask, **of_head)
-            return scores
-        logits = self.model(**given).logits.flatten(0, 1)
-        return score_hidden(lambda part: part, logits, tokens=tokens, mask=mask, **of_head)
+        with self.saving():
+            if self.chunks:
+                scores: TokenScores = self.model(**given, tokens=tokens, mask=mask, **of_head)
+                return scores
+            logits = self.model(**given).logits.flatten(0, 1)
+            return score_hidden(lambda part: part, logits, tokens=tokens, mask=mask, **of_head)
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the model's full parameters by their Hugging Face names, adapters merged, one at a time.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,12 +23,13 @@ from dsrl.config.run_config import RunConfig
 from dsrl.devices import SHARDED, cast_dtype
 from dsrl.errors import DSRLError
 from dsrl.loop.optimizer import adamw
+from dsrl.models.offloading import saved_on_host
 from dsrl.models.policy import Policy
 from dsrl.parallel.fsdp import mixed_precision, shard
 from dsrl.parallel.sharding import clip_gradients
 from dsrl.planning.architecture import shaped_model
 from dsrl.planning.balance import layout_of
-from dsrl.planning.tracking import MemoryTracker, local_bytes
+from dsrl.planning.tracking import HOST, MemoryTracker, local_bytes
 from dsrl.planning.workload import Workload
 from dsrl.samplers.hf import HFSampler, draw_tokens
 from dsrl.types import SamplingParams
@@ -37,7 +39,9 @@ class NotPlannable(DSRLError):
     """The model's code asks for numbers, which fake tensors do not have."""
 
 
-def fake_iteration(config: RunConfig, architecture: PreTrainedConfig, workload: Workload) -> dict[str, Counter[str]]:
+def fake_iteration(
+    config: RunConfig, architecture: PreTrainedConfig, workload: Workload, *, offloads: bool = False
+) -> dict[str, Counter[str]]:
     """Run an iteration of rank 0 with everything as long as may be, and return each stage's peak: bytes by part.
 
     Nothing is computed and nothing communicated. Call it where no process group is: it makes one of fake ranks, and
@@ -47,6 +51,7 @@ def fake_iteration(config: RunConfig, architecture: PreTrainedConfig, workload: 
         config: the run.
         architecture: the model's.
         workload: sizes of the rank's share.
+        offloads: whether tensors that wait for the backward pass lie in another memory.
 
     Raises:
         NotPlannable: the model cannot run on fake tensors.
@@ -64,7 +69,7 @@ def fake_iteration(config: RunConfig, architecture: PreTrainedConfig, workload: 
         warnings.simplefilter("ignore")  # of kernels that would be slow, and of collectives on fake tensors
         try:
             with fake, tracker:
-                _Iteration(config, models, workload, tracker).run()
+                _Iteration(config, models, workload, tracker, offloads).run()
         except (RuntimeError, TypeError, NotImplementedError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise NotPlannable(f"model.name={config.model.name}: its memory cannot be planned: {reason}") from error
@@ -86,6 +91,7 @@ class _Iteration:
     models: _Models
     workload: Workload
     tracker: MemoryTracker
+    offloads: bool
 
     def run(self) -> None:
         config, tracker = self.config, self.tracker
@@ -141,7 +147,11 @@ class _Iteration:
             mesh = init_device_mesh("cpu", (self.workload.ranks,))
             compute = cast_dtype(self.config.trainer.precision)
             model = shard(model, mesh, mixed_precision(compute), OffloadPolicy())
-        return Policy(model)
+        return Policy(model, partial(saved_on_host, self._to_host) if self.offloads else nullcontext)
+
+    def _to_host(self, tensor: Tensor) -> Tensor:
+        with self.tracker.part(HOST):
+            return tensor.clone()
 
     @torch.no_grad()
     def _sample(self, policy: Policy) -> None:

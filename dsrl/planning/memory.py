@@ -88,7 +88,9 @@ def memory_of(
     config: RunConfig, architecture: PreTrainedConfig, shapes: Shapes, workload: Workload, device: Device
 ) -> Memory:
     """Compute the memory of a run's rank 0, on which most is held. Raises NotPlannable."""
-    return _Model(config, shapes, workload, device).memory(fake_iteration(config, architecture, workload))
+    offloads = config.model.activation_offloading and device.kind == "gpu"
+    peaks = fake_iteration(config, architecture, workload, offloads=offloads)
+    return _Model(config, shapes, workload, device).memory(peaks)
 
 
 @dataclass(frozen=True)

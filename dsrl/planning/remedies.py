@@ -64,6 +64,9 @@ def _changes(
         yield f"trainer=fsdp{ranks}", {**dict.fromkeys(STATE, share), "communication": 0.0}, copy
     if not model.gradient_checkpointing:
         yield "model.gradient_checkpointing=true", {"activations": _kept_share(config, shapes, workload, memory)}, 0
+    elif not model.activation_offloading:
+        inputs = _block_inputs(config, shapes, workload) / max(1, memory.stages["update"]["activations"])
+        yield "model.activation_offloading=true, on a GPU", {"activations": max(0.0, 1.0 - inputs)}, 0
     if workload.micro_batch_tokens >= 2 * workload.longest_row:
         half = workload.micro_batch_tokens // 2
         yield f"update.micro_batch_tokens={half}", {"activations": 0.5, "head": 0.75}, 0
@@ -93,8 +96,12 @@ def _in_sampling(memory: Memory, factors: Mapping[str, float]) -> Mapping[str, f
 
 def _kept_share(config: RunConfig, shapes: Shapes, workload: Workload, memory: Memory) -> float:
     """The share of the activations that stays with gradient checkpointing: each block's input, and one block's all."""
+    inputs = _block_inputs(config, shapes, workload)
+    return min(1.0, 1 / shapes.layers + inputs / max(1, memory.stages["update"]["activations"]))
+
+
+def _block_inputs(config: RunConfig, shapes: Shapes, workload: Workload) -> int:
+    """The bytes of the inputs of all blocks in a micro-batch."""
     compute = cast_dtype(config.trainer.precision)
     size = bytes_of(config.model.dtype) if compute is None else compute.itemsize
-    tokens = max(workload.micro_batch_tokens, workload.longest_row)
-    inputs = shapes.layers * tokens * shapes.hidden * size
-    return min(1.0, 1 / shapes.layers + inputs / max(1, memory.stages["update"]["activations"]))
+    return shapes.layers * max(workload.micro_batch_tokens, workload.longest_row) * shapes.hidden * size

@@ -28,6 +28,10 @@ COLLECTIVES = ("c10d", "_c10d_functional", "fsdp")
 """Namespaces of operators whose tensors are buffers of a collective."""
 
 
+HOST = "host"
+"""The part of what lies in the CPU's memory, and takes none of the device's."""
+
+
 class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Attribute the storage of every tensor that lives to a part, and remember the peak.
 
@@ -114,7 +118,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _count(self, tensor: Tensor, part: str) -> None:
         storage = _local(tensor).untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
+        key, size = storage._cdata, 0 if part == HOST else storage.nbytes()
         if key in self._known:
             self._forget(key)
         else:

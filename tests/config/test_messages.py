@@ -158,6 +158,7 @@ VALUES = [
     ("optimizer.lr=nan", "optimizer.lr=nan: must be a finite number"),
     ("objective.coefficient=inf", "objective.coefficient=inf: must be a finite number"),
     ("optimizer.schedule=cosin", "optimizer.schedule=cosin: allowed are constant, linear, cosine.", "'cosine'?"),
+    ("model.activation_offloading=true", "add model.gradient_checkpointing=true"),
     ("trainer.precision=bf16", "trainer.precision=bf16: allowed are auto, 32-true, bf16-mixed, bf16-true, 16-true"),
     ("trainer.strategy=ddpp", "trainer.strategy=ddpp: allowed are"),
     ("model.attn_implementation=sdpaa", "model.attn_implementation=sdpaa: allowed are", "Did you mean 'sdpa'?"),

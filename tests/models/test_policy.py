@@ -1,6 +1,8 @@
 """Log-probabilities of responses equal those of one plain forward a sequence, in every space and batch."""
 
 import random
+from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from dsrl.loop.experience import contexts_in
+from dsrl.models.offloading import saved_on_host
 from dsrl.models.policy import Policy
 from dsrl.types import Prompt, Rollouts
 
@@ -225,6 +228,26 @@ def test_gradient_checkpointing_changes_no_gradient():
         policy(PROMPTS, *pad(RESPONSES)).sum().backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in policy.parameters()]))
     torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
+
+
+def test_activation_offloading_changes_no_gradient_and_moves_the_inputs_of_blocks(monkeypatch):
+    monkeypatch.setattr("dsrl.models.offloading.SMALLEST", 1)
+    gradients, moved = [], []
+
+    def to_host(tensor):
+        moved.append(tuple(tensor.shape))
+        return tensor.clone()
+
+    for saving in (nullcontext, partial(saved_on_host, to_host)):
+        policy = Policy(build_model("tied", torch.float64), saving)
+        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        policy(PROMPTS, *pad(RESPONSES)).sum().backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in policy.parameters()]))
+    torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
+    config = policy.model.config
+    inputs = [shape for shape in moved if len(shape) == 3 and shape[-1] == config.hidden_size]
+    assert len(inputs) >= config.num_hidden_layers
+    assert not {tuple(weight.shape) for weight in policy.parameters() if weight.ndim == 2} & set(moved)
 
 
 def test_tied_weights_come_once():

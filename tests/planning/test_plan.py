@@ -11,6 +11,7 @@ from rich.console import Console
 import dsrl.plan
 from dsrl.config.compose import compose
 from dsrl.errors import ConfigError
+from dsrl.planning.device import Device
 from dsrl.planning.plan import plan_of
 
 ROOT = Path(__file__).parents[2]
@@ -66,10 +67,24 @@ def test_checkpointing_and_smaller_passes_take_less():
     assert fewer.memory.stages["update"]["activations"] == pytest.approx(whole / 2, rel=0.05)
 
 
+def test_offloaded_inputs_of_blocks_take_nothing_of_a_gpu(monkeypatch):
+    monkeypatch.setattr("dsrl.models.offloading.SMALLEST", 1)
+    long = ["sampling.max_new_tokens=240", "update.micro_batch_tokens=2048", "model.gradient_checkpointing=true"]
+    sizes = [*SIZES, *long, "trainer.precision=32-true"]
+    offloaded = [*sizes, "model.activation_offloading=true"]
+    plans = [plan_of(compose(words), Device(kind="gpu", gib=80.0)) for words in (sizes, offloaded)]
+    kept, without = (plan.memory.stages["update"]["activations"] for plan in plans)
+    others = plans[0].shapes.layers - 1  # the input of the block that is computed again is there
+    assert kept - without > 0.5 * others * 2048 * plans[0].shapes.hidden * 4
+    on_cpu = plan_of(compose(offloaded), Device(kind="cpu", gib=80.0))
+    assert on_cpu.memory.stages["update"]["activations"] == kept
+
+
 def test_ranks_in_a_process_of_their_own():
     code = """
 import json, sys
 from dsrl.config.compose import compose
+from dsrl.planning.device import Device
 from dsrl.planning.plan import plan_of
 for ranks in (1, 2, 8):
     config = compose([*sys.argv[1:], "trainer=fsdp", f"trainer.devices={ranks}", "trainer.precision=bf16-mixed"])
