@@ -1,6 +1,6 @@
 """From the words of a command line to a checked `RunConfig`. Nothing here loads a model, or reads a run or checkpoint.
 
-schema.py             the typed keys, their defaults, and what `--help` says of them
+schema/              the typed keys, their defaults, and what `--help` says of them
 store.py              the registry as Hydra sees it
 command_line.py       the words, parsed and spelled out for Hydra
 compose.py            the words composed into a typed tree
