@@ -216,7 +216,7 @@ def _no_phase(phase: str, given: str) -> str:
 def _is_part(node: DictConfig) -> bool:
     """Whether the fields of `node` are those of a registered part."""
     kind = OmegaConf.get_type(node)
-    return dataclasses.is_dataclass(kind) and kind.__module__ != PhaseConfig.__module__
+    return dataclasses.is_dataclass(kind) and not kind.__module__.startswith("dsrl.config.schema.")
 
 
 def _parameters(group: str, name: str) -> list[str]:
