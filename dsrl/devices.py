@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from dsrl.config.schema import TrainerConfig
+    from dsrl.config.schema import CheckpointConfig, TrainerConfig
 
 
 def device_type(accelerator: str) -> str:
@@ -26,6 +26,16 @@ def precision_of(trainer: TrainerConfig) -> str:
         return trainer.precision
     on_gpu = device_type(trainer.accelerator) == "cuda"
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def process_groups(trainer: TrainerConfig) -> str:
+    """Name the backends of the run's process group: tensors of the CPU travel by gloo, those of a GPU by NCCL."""
+    return "cpu:gloo,cuda:nccl" if device_type(trainer.accelerator) == "cuda" else "gloo"
+
+
+def shards_checkpoints(trainer: TrainerConfig, checkpoint: CheckpointConfig) -> bool:
+    """Tell whether each rank writes its part of a checkpoint: by default where it holds a part."""
+    return trainer.strategy in SHARDED if checkpoint.sharded is None else checkpoint.sharded
 
 
 def cast_dtype(precision: str) -> torch.dtype | None:

@@ -35,6 +35,12 @@ def trainer_problems(config: RunConfig) -> Iterator[str]:
         yield f"trainer.max_time={trainer.max_time}: must be days:hours:minutes:seconds, such as '00:03:30:00'"
     if trainer.cpu_offload and trainer.strategy not in SHARDED:
         yield f"trainer.cpu_offload=true: only with trainer=fsdp or fsdp1, not {trainer.strategy}"
+    if trainer.shard_within not in (None, "node"):
+        yield f"trainer.shard_within={trainer.shard_within}: allowed are null, node"
+    elif trainer.shard_within and trainer.strategy != "fsdp":
+        yield f"trainer.shard_within=node: only with trainer=fsdp, not {trainer.strategy}"
+    elif trainer.shard_within and trainer.num_nodes == 1:
+        yield "trainer.shard_within=node: there is one node, over which trainer=fsdp shards by itself; leave it null"
     if trainer.cpu_offload and (trainer.accelerator == "cpu" or not torch.accelerator.is_available()):
         yield "trainer.cpu_offload=true: there is no accelerator whose memory it could spare"
     if trainer.accelerator == "mps" and (ranks > 1 or trainer.strategy not in ("auto", "ddp")):

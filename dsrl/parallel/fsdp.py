@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
-from dsrl.config.schema import ModelConfig
+from dsrl.config.schema import ModelConfig, TrainerConfig
 from dsrl.models.sharded_loading import blocks, load_parts, model_without_weights
 from dsrl.parallel.strategy import LoopStrategy
 
@@ -21,30 +21,54 @@ class FSDP2(LoopStrategy, ModelParallelStrategy):
     Gradients are reduced with every micro-batch, so that no rank holds full ones.
     """
 
-    def __init__(self, *, compute: torch.dtype | None, cpu_offload: bool, **arguments: Any) -> None:
+    def __init__(self, *, compute: torch.dtype | None, cpu_offload: bool, copies: int = 1, **arguments: Any) -> None:
         """Set the precision and where the parts lie.
 
         Args:
             compute: the dtype of forward, backward and gathered weights; the parts keep the model's dtype, and
                 gradients are summed in float32. None: everything is in the model's dtype.
             cpu_offload: keep the parts in the CPU's memory.
+            copies: groups of as many neighbouring ranks that hold a copy of the model each, whose gradients are
+                averaged (HSDP); 1: all ranks share one.
             arguments: those of Lightning's `ModelParallelStrategy`.
         """
         super().__init__(**arguments)
-        self.mixed_precision = mixed_precision(compute)
+        self.mixed_precision, self.copies = mixed_precision(compute), copies
         self.offload = CPUOffloadPolicy() if cpu_offload else OffloadPolicy()
 
     def models(self, config: ModelConfig, copies: int) -> list[Any]:
         """Build and shard the models without weights; then each rank reads its parts."""
         models = [self.place(model_without_weights(config)) for _ in range(copies)]
-        load_parts(
-            config, models, torch.device("cpu") if isinstance(self.offload, CPUOffloadPolicy) else self.root_device
-        )
+        load_parts(config, models, self.device_of_parts)
         return models
 
     def place(self, model: nn.Module) -> nn.Module:
         """Shard the model in place."""
-        return shard(model, self.device_mesh["data_parallel"], self.mixed_precision, self.offload)
+        return shard(
+            model, shard_mesh(self.root_device.type, self.world_size, self.copies), self.mixed_precision, self.offload
+        )
+
+    @property
+    def device_of_parts(self) -> torch.device:
+        """Where this rank's parts lie."""
+        return torch.device("cpu") if isinstance(self.offload, CPUOffloadPolicy) else self.root_device
+
+    def model_to_device(self) -> None:
+        """Leave parts where they are: FSDP2 refuses offloaded ones that Lightning has moved to the device."""
+        if self.device_of_parts == self.root_device:
+            super().model_to_device()
+
+
+def copies_of(trainer: TrainerConfig) -> int:
+    """Count the copies of the model that all ranks together hold: `trainer.shard_within=node` has one on each node."""
+    return trainer.num_nodes if trainer.shard_within == "node" else 1
+
+
+def shard_mesh(device: str, ranks: int, copies: int) -> DeviceMesh:
+    """Arrange ranks: [ranks], or [copies, ranks / copies], in which neighbouring ranks share a copy of the model."""
+    if copies == 1:
+        return init_device_mesh(device, (ranks,))
+    return init_device_mesh(device, (copies, ranks // copies), mesh_dim_names=("replicate", "shard"))
 
 
 def shard(model: nn.Module, mesh: DeviceMesh, precision: MixedPrecisionPolicy, offload: OffloadPolicy) -> nn.Module:

@@ -45,8 +45,8 @@ class FSDP1(LoopStrategy, FSDPStrategy):
         )
 
     @property
-    def saving(self) -> StateDictOptions:
+    def saved_form(self) -> StateDictOptions:
         """The options of every strategy, but without offloading on a CPU, which torch would refuse."""
-        options = super().saving
+        options = super().saved_form
         options.cpu_offload = options.cpu_offload and self.root_device.type != "cpu"
         return options

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from lightning.pytorch.plugins.precision import HalfPrecision
 from lightning.pytorch.strategies import ParallelStrategy, SingleDeviceStrategy, Strategy
 from torch import Tensor
@@ -30,6 +35,11 @@ from dsrl.parallel.network import point_gloo_to
 from dsrl.storage.checkpoint_files import read_checkpoint, write_file, write_folder
 from dsrl.storage.safetensors_files import read_tensors, tensors_in
 
+logger = logging.getLogger(__name__)
+
+PATIENCE = 60.0
+"""Seconds after which a checkpoint that is still being written is mentioned, again and again."""
+
 PARTS = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
@@ -42,6 +52,8 @@ class LoopStrategy(Strategy):
 
     save_parts = False
     """Let each rank write its part into a folder, instead of rank 0 everything into one file."""
+    saving: tuple[Path, Future[None]] | None = None
+    """The checkpoint that is being written while training goes on, and what is done when it is complete."""
 
     def models(self, config: ModelConfig, copies: int) -> list[Any]:
         """Load the model and place `copies` of it on this rank."""
@@ -94,7 +106,7 @@ class LoopStrategy(Strategy):
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Collect the weights by name: this rank's parts, or full ones on rank 0 and none elsewhere."""
         assert self.lightning_module is not None
-        return get_model_state_dict(self.lightning_module, options=self.saving)
+        return get_model_state_dict(self.lightning_module, options=self.saved_form)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Collect the optimizer's state by parameter names.
@@ -105,21 +117,42 @@ class LoopStrategy(Strategy):
         assert self.lightning_module is not None
         if not optimizer.state:
             return {}
-        return get_optimizer_state_dict(self.lightning_module, optimizer, options=self.saving)
+        return get_optimizer_state_dict(self.lightning_module, optimizer, options=self.saved_form)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint. Called on every rank; the path is rank 0's."""
-        path = Path(self.broadcast(str(filepath)))
+        """Write a checkpoint, or begin to where each rank writes its part. Called on every rank; the path is rank 0's.
+
+        However slow the disk is, no rank waits for another with a time limit; the watchdog ends what hangs.
+        """
+        self.finish_saving()
+        path, group = Path(self.broadcast(str(filepath))), self.saving_group
         if self.save_parts:
             (state,) = checkpoint["optimizer_states"]
             tensors = {"model": self._untied(checkpoint.pop("state_dict")), "optimizer": _tensors(state)}
             checkpoint["optimizer_states"] = [
                 {key: value for key, value in state.items() if key not in _tensors(state)}
             ]
-            write_folder(checkpoint, tensors, path, main=self.is_global_zero, barrier=self.barrier)
-        elif self.is_global_zero:
+            self.saving = path, write_folder(checkpoint, tensors, path, group=group)
+            return
+        if self.is_global_zero:
             write_file(checkpoint, path)
-        self.barrier()
+        if group is not None:
+            dist.barrier(group)
+
+    def finish_saving(self) -> None:
+        """Wait for the checkpoint that is being written, if any, on every rank. Raises what its writing failed with."""
+        if self.saving is None:
+            return
+        path, complete = self.saving
+        while not wait([complete], timeout=PATIENCE).done:
+            logger.warning("%s: still being written", path)
+        self.saving = None
+        complete.result()
+
+    @cached_property
+    def saving_group(self) -> dist.ProcessGroup | None:
+        """All ranks, for what concerns checkpoints alone; None in a run of one process. A collective the first time."""
+        return dist.new_group(backend="gloo", timeout=timedelta(days=7)) if dist.is_initialized() else None
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Restore weights and optimizer from a run under any strategy; returns the rest of the checkpoint."""
@@ -146,7 +179,7 @@ class LoopStrategy(Strategy):
         return checkpoint
 
     @property
-    def saving(self) -> StateDictOptions:
+    def saved_form(self) -> StateDictOptions:
         """Torch's options of a saved state: parts as they are, or full tensors on rank 0's CPU."""
         return PARTS if self.save_parts else StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -202,6 +235,12 @@ def _load_copies(config: ModelConfig, copies: int) -> list[Any]:
 def accumulating(strategy: Strategy, *, last: bool) -> AbstractContextManager[Any]:
     """Surround forward and backward of a micro-batch; gradients are exchanged with the `last` of an optimizer step."""
     return strategy.accumulating(last=last) if isinstance(strategy, LoopStrategy) else nullcontext()
+
+
+def finish_saving(strategy: Strategy) -> None:
+    """Wait until the checkpoint that the strategy writes while training goes on is complete. Every rank calls it."""
+    if isinstance(strategy, LoopStrategy):
+        strategy.finish_saving()
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -16,19 +17,27 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import TCPStore
 
 from dsrl.parallel.launcher import end_processes
+from dsrl.parallel.standstill import Place, Standstill, where
+
+
+def collective_timeout(timeout: float) -> timedelta:
+    """Give the time limit of collectives: longer than the watchdog's, in seconds, which has something to say first."""
+    return timedelta(seconds=1.2 * timeout + 30)
 
 
 class Watchdog(L.Callback):
     """Watch the ranks: each one counts up a sign of life, from a thread of its own, in a store that rank 0 holds.
 
     If the signs of a rank stop for `timeout` seconds, or a rank reports a failure, every process ends within `timeout`
-    and some seconds; a stopped rank of the same host is killed. A rank that lives and never comes to a collective is
-    found by the process group's own timeout; then the message says what each rank was doing.
+    and some seconds; a stopped rank of the same host is killed. Each rank also says where it is. Ranks that do not come
+    together for `timeout` seconds end, with a message that says where each was; so do all, if a collective fails. The
+    time limit of collectives is longer (`collective_timeout`), since NCCL's ends the process without an exception.
     """
 
     def __init__(self, timeout: float, beat: float = 1.0) -> None:
         """`timeout` and `beat`, the time between two signs of life, are in seconds."""
         self.timeout, self.beat = timeout, beat
+        self.standstill = Standstill(timeout)
         self.verdict: str | None = None  # what ended the run, once some rank knows
         self.over = threading.Event()
         self.store: TCPStore | None = None
@@ -79,7 +88,8 @@ class Watchdog(L.Callback):
         while not self.over.wait(self.beat):
             try:
                 self.store.add(f"beat/{self.rank}", 1)
-                self.store.set(f"at/{self.rank}", f"iteration {self.trainer.current_epoch}, {self.module.clock.now}")
+                stage = f"iteration {self.trainer.current_epoch}, {self.module.clock.now}"
+                self.store.set(f"at/{self.rank}", "\n".join(Place.of_main_thread(stage)))
                 failed = str(self.store.get("failed"), "utf-8") if self.store.check(["failed"]) else None
                 for peer in self.peers:
                     beats, now = self.store.add(f"beat/{peer}", 0), time.monotonic()
@@ -88,11 +98,28 @@ class Watchdog(L.Callback):
                     elif now - seen[peer][1] > self.timeout:
                         failed = self._report(f"{self._who(peer)} has shown no sign of life for {self.timeout:g} s")
                         self._kill(peer)
+                failed = failed or self._come_together()
             except Exception as error:
                 failed = f"{self._who(0)} is gone ({_first_line(error)})"
             self.answered = time.monotonic()
             if failed and not self.over.wait(5 * self.beat):  # unless a failed collective has ended this rank meanwhile
                 self._end(failed)
+
+    def _come_together(self) -> str | None:
+        """On rank 0, compare where the ranks are: report that they do not come together, or say that none gets on."""
+        assert self.store is not None
+        if self.rank != 0 or not all(self.store.check([f"at/{rank}"]) for rank in range(self.trainer.world_size)):
+            return None
+        places, now = self._places(), time.monotonic()
+        if notice := self.standstill.notice(places, now):
+            print(f"warning: {notice}", file=sys.stderr, flush=True)
+        verdict = self.standstill.verdict(places, now)
+        return self._report(verdict) if verdict else None
+
+    def _places(self) -> list[Place]:
+        assert self.store is not None
+        found = self.store.multi_get([f"at/{rank}" for rank in range(self.trainer.world_size)])
+        return [Place(*text.decode().split("\n")) for text in found]
 
     def _guard(self) -> None:
         """End this rank if the store hangs, since then rank 0 hangs."""
@@ -117,8 +144,7 @@ class Watchdog(L.Callback):
             for rank in silent:  # one that is stopped would stay behind: it hears of nothing
                 self._kill(rank)
             return self._report(f"{self._who(silent[0])} is gone, or hangs ({_first_line(exception)})")
-        places = "; ".join(f"rank {rank}: {self.store.get(f'at/{rank}').decode()}" for rank in (*others, self.rank))
-        return self._report(f"the ranks do not come together ({_first_line(exception)}). {places}")
+        return self._report(f"the ranks do not come together ({_first_line(exception)}). {where(self._places())}")
 
     def _report(self, message: str) -> str:
         """Make the message the run's verdict, unless there is one already; returns the verdict."""

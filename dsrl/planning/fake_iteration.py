@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import OffloadPolicy
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -25,7 +24,7 @@ from dsrl.errors import DSRLError
 from dsrl.loop.optimizer import adamw
 from dsrl.models.offloading import saved_on_host
 from dsrl.models.policy import Policy
-from dsrl.parallel.fsdp import mixed_precision, shard
+from dsrl.parallel.fsdp import copies_of, mixed_precision, shard, shard_mesh
 from dsrl.parallel.sharding import clip_gradients
 from dsrl.planning.architecture import shaped_model
 from dsrl.planning.balance import layout_of
@@ -144,7 +143,7 @@ class _Iteration:
         """The model as the trainer's strategy places it."""
         _materialize(model)
         if self._sharded:
-            mesh = init_device_mesh("cpu", (self.workload.ranks,))
+            mesh = shard_mesh("cpu", self.workload.ranks, copies_of(self.config.trainer))
             compute = cast_dtype(self.config.trainer.precision)
             model = shard(model, mesh, mixed_precision(compute), OffloadPolicy())
         return Policy(model, partial(saved_on_host, self._to_host) if self.offloads else nullcontext)

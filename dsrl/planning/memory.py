@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from dsrl.config.run_config import RunConfig
-from dsrl.devices import SHARDED, cast_dtype
+from dsrl.devices import SHARDED, cast_dtype, shards_checkpoints
 from dsrl.planning.architecture import Shapes
 from dsrl.planning.device import GIB, Device
 from dsrl.planning.fake_iteration import fake_iteration
@@ -171,8 +171,9 @@ class _Model:
 
     def _checkpoint_buffers(self) -> int:
         """Bytes that rank 0 needs to write a checkpoint: on a CPU all it writes, on a GPU the tensor under way."""
-        if not self._sharded or self.config.checkpoint.sharded:
-            return 0
-        if self.device.kind == "cpu":
-            return (self.shapes.parameters + 2 * self.shapes.trained) * self._weight_bytes
-        return self.shapes.largest * self._weight_bytes
+        trainer = self.config.trainer
+        in_parts = shards_checkpoints(trainer, self.config.checkpoint)
+        if self.device.kind == "cpu" and (self._sharded or in_parts):
+            written = (self.shapes.parameters + 2 * self.shapes.trained) * self._weight_bytes
+            return written // self.workload.ranks if in_parts else written
+        return 0 if in_parts or not self._sharded else self.shapes.largest * self._weight_bytes

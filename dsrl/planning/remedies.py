@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dsrl.config.run_config import RunConfig
-from dsrl.devices import SHARDED, cast_dtype
+from dsrl.devices import SHARDED, cast_dtype, shards_checkpoints
 from dsrl.planning.architecture import Shapes
 from dsrl.planning.device import GIB
 from dsrl.planning.memory import Memory, bytes_of
@@ -51,11 +51,11 @@ def _changes(
     if trainer.strategy in SHARDED:
         devices, nodes = trainer.devices, trainer.num_nodes
         ranks = f"trainer.devices={2 * devices}" if nodes == 1 and devices < 8 else f"trainer.num_nodes={2 * nodes}"
-        if 2 * workload.ranks <= config.prompts_per_iteration:
+        if 2 * workload.ranks <= config.prompts_per_iteration and not trainer.shard_within:
             yield ranks, dict.fromkeys(STATE, 0.5), 0
         if copy:
             yield "sampler=vllm sampler.sleep_level=2, on a GPU", {"sampler": 0.0, "keys_and_values": 0.0}, 0
-        if not config.checkpoint.sharded:
+        if not shards_checkpoints(trainer, config.checkpoint):
             shorter = _without(memory, "checkpoint")
             yield "checkpoint.sharded=true", {}, round(shorter - memory.peak)
     elif config.prompts_per_iteration >= 8:

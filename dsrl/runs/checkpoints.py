@@ -12,13 +12,15 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from dsrl.config.schema import CheckpointConfig
 from dsrl.loop.module import DSRLModule
+from dsrl.parallel.strategy import finish_saving
 from dsrl.storage.atomic import remove
 
 
 class Checkpoints(Checkpoint):
     """Write `iteration19.ckpt` after iteration 19, `best-iteration19.ckpt` where the watched metric was best so far.
 
-    Every `every` iterations, after the last one, and when the run is told to stop. The newest `keep` stay.
+    Every `every` iterations, after the last one, and when the run is told to stop. The newest `keep` stay, and no older
+    one goes before a newer one is complete.
     """
 
     def __init__(self, folder: Path, config: CheckpointConfig) -> None:
@@ -30,11 +32,15 @@ class Checkpoints(Checkpoint):
         iteration, every = trainer.current_epoch, self.config.every
         if self._improved(DSRLModule.of(pl_module)):
             trainer.save_checkpoint(self.folder / f"best-iteration{iteration}.ckpt")
-            self._keep(trainer, "best-iteration*.ckpt", 1)
         due = every > 0 and (iteration + 1) % every == 0
-        if due or trainer.should_stop or iteration + 1 == trainer.max_epochs:
+        last = trainer.should_stop or iteration + 1 == trainer.max_epochs
+        if due or last:
             trainer.save_checkpoint(self.folder / f"iteration{iteration}.ckpt")
-            self._keep(trainer, "iteration*.ckpt", self.config.keep)
+        if last:
+            finish_saving(trainer.strategy)
+        if trainer.is_global_zero:
+            self._keep("best-iteration*.ckpt", 1)
+            self._keep("iteration*.ckpt", self.config.keep)
 
     def state_dict(self) -> dict[str, Any]:
         """Save the best value so far."""
@@ -54,8 +60,7 @@ class Checkpoints(Checkpoint):
             self.best = value
         return better
 
-    def _keep(self, trainer: L.Trainer, pattern: str, count: int) -> None:
-        if trainer.is_global_zero:
-            paths = sorted(self.folder.glob(pattern), key=lambda path: int(path.stem.partition("iteration")[2]))
-            for path in paths[:-count]:
-                remove(path)
+    def _keep(self, pattern: str, count: int) -> None:
+        paths = sorted(self.folder.glob(pattern), key=lambda path: int(path.stem.partition("iteration")[2]))
+        for path in paths[:-count]:
+            remove(path)

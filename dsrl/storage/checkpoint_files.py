@@ -7,9 +7,11 @@ reads what it needs. Neither can run code when it is read, and each appears unde
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -52,37 +54,57 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def write_file(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a checkpoint as one file."""
-    with atomic(path) as partial:
-        _write(checkpoint, partial)
+    with atomic(path) as partial, partial.open("wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_folder(
-    rest: dict[str, Any], tensors: dict[str, dict[str, Tensor]], path: Path, *, main: bool, barrier: Callable[[], None]
-) -> None:
-    """Write a checkpoint as a folder. Every rank calls it with its own parts.
+    rest: dict[str, Any], tensors: dict[str, dict[str, Tensor]], path: Path, *, group: dist.ProcessGroup | None
+) -> Future[None]:
+    """Begin to write a checkpoint as a folder. Every rank calls it with its own parts.
+
+    On return all is copied to the CPU's memory, so that training may go on. A thread writes the copies, and then the
+    first rank moves the folder to its place.
 
     Args:
         rest: all but the tensors, as plain values.
         tensors: tensors and DTensors by part (model, optimizer) and name.
         path: the folder, the same on every rank.
-        main: whether this rank writes `rest` and moves the folder to its place.
-        barrier: waits for all ranks.
+        group: all ranks, with a backend for the CPU, in which nothing else communicates; None for one process.
+
+    Returns:
+        What is done on this rank once the folder is complete, or holds the error that it failed with.
     """
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
-    from torch.distributed.checkpoint.state_dict_saver import save
+    from torch.distributed.checkpoint.state_dict_saver import async_save
 
-    partial = partial_path(path)
+    partial, main = partial_path(path), group is None or dist.get_rank() == 0
+    content = io.BytesIO()
+    torch.save(rest, content)
     if main:
         remove(partial)
         partial.mkdir(parents=True)
-    barrier()
+    if group is not None:
+        dist.barrier(group)
     writer = HuggingFaceStorageWriter(str(partial), _files(tensors), save_distributed=True)
-    save(tensors, storage_writer=writer, no_dist=not dist.is_initialized())
-    if main:
-        _write(rest, partial / REST)
-    barrier()
-    if main:
-        move_into_place(partial, path)
+    written: Any = async_save(tensors, storage_writer=writer, process_group=group, no_dist=group is None)
+    complete: Future[None] = Future()
+
+    def finish(done: Future[Any]) -> None:
+        try:
+            done.result()
+            if main:
+                _write(content.getvalue(), partial / REST)
+                move_into_place(partial, path)
+        except BaseException as error:
+            complete.set_exception(error)
+        else:
+            complete.set_result(None)
+
+    written.add_done_callback(finish)
+    return complete
 
 
 def _files(tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, int]:
@@ -95,8 +117,8 @@ def _files(tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, int]:
     return files
 
 
-def _write(content: dict[str, Any], path: Path) -> None:
+def _write(content: bytes, path: Path) -> None:
     with path.open("wb") as file:
-        torch.save(content, file)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -38,10 +38,21 @@ def _wait_less(watchdog: Watchdog, trainer: L.Trainer, module: L.LightningModule
     a collective, not `trainer.timeout`, which has to be long enough for all of them to start on a busy machine."""
     if given := os.environ.get("TIMEOUTS"):
         watchdog.timeout, collective = map(float, given.split())
+        watchdog.standstill.timeout = watchdog.timeout
         _set_pg_timeout(timedelta(seconds=collective))
 
 
 Watchdog.on_train_start = _wait_less
+
+
+def _abort(watchdog: Watchdog, trainer: L.Trainer, module: L.LightningModule, error: BaseException) -> None:
+    """End as NCCL does when a collective has waited too long: by a signal, without an exception."""
+    if os.environ.get("ABORTS") and "timed out" in str(error).lower():
+        os.abort()
+    _on_exception(watchdog, trainer, module, error)
+
+
+_on_exception, Watchdog.on_exception = Watchdog.on_exception, _abort
 
 
 @register("sampler", "written")
@@ -119,6 +130,8 @@ class StagedSampler(HFSampler):
 def _updated(optimizer: object, arguments: object, rest: object) -> None:
     global updates
     a_stage("update", updates)
+    if os.environ.get("HANGS_AT") == f"update {updates}" and dist.get_rank() == 1:
+        time.sleep(1000)
     updates += 1
 
 
@@ -130,6 +143,8 @@ def _on_disk(descriptor: int, sync: Callable[[int], None] = os.fsync) -> None:
     """The stage `save NAME`: all bytes of a checkpoint are written, and it does not have its name yet."""
     name = next((part for part in Path(os.readlink(f"/proc/self/fd/{descriptor}")).parts if ".ckpt" in part), "")
     a_stage("save", name.lstrip(".").partition(".")[0])
+    if name and (rate := os.environ.get("BYTES_PER_SECOND")):
+        time.sleep(os.fstat(descriptor).st_size / float(rate))
     sync(descriptor)
 
 

@@ -30,9 +30,9 @@ def wait_for(condition, seconds):
     return time.monotonic() - began
 
 
-def two_ranks(start, folder, *overrides, timeouts=COLLECTIVE_FIRST):
+def two_ranks(start, folder, *overrides, timeouts=COLLECTIVE_FIRST, **environment):
     """A run under way, and its ranks' processes."""
-    run = start(*ENDLESS, f"run_dir={folder}", *overrides, environment={"TIMEOUTS": timeouts})
+    run = start(*ENDLESS, f"run_dir={folder}", *overrides, environment={"TIMEOUTS": timeouts, **environment})
     lines = folder / "metrics.jsonl"
     wait_for(lambda: run.poll() is not None or (lines.exists() and lines.read_text().count("\n") >= 2), 120)
     assert run.poll() is None, run.communicate(timeout=20)
@@ -48,7 +48,6 @@ def two_ranks(start, folder, *overrides, timeouts=COLLECTIVE_FIRST):
         (signal.SIGKILL, 1, "fsdp", COLLECTIVE_FIRST),
         (signal.SIGSTOP, 0, "fsdp", COLLECTIVE_FIRST),
         (signal.SIGSTOP, 1, "ddp", SIGN_FIRST),
-        (signal.SIGSTOP, 1, "fsdp", COLLECTIVE_FIRST),
     ],
 )
 def test_a_peer_that_dies_or_hangs(how, rank, strategy, timeouts, start, tmp_path, record_property):
@@ -64,8 +63,43 @@ def test_a_peer_that_dies_or_hangs(how, rank, strategy, timeouts, start, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_rank_whose_verifier_hangs_is_named(start, tmp_path):
-    run, _ = two_ranks(start, tmp_path / "run", "trainer=ddp", "verifier=hangs")
+@pytest.mark.parametrize(
+    ("timeouts", "aborts", "hangs", "said"),
+    [
+        (COLLECTIVE_FIRST, "", "verifier=hangs", "error: the ranks do not come together"),
+        (SIGN_FIRST, "1", "verifier=hangs", "error: the ranks have not come together for 8 s"),
+        (f"{TIMEOUT} {TIMEOUT + 4}", "1", "update 6", "warning: no rank has got on for 8 s"),
+    ],
+    ids=["an exception", "before an abort", "an abort"],
+)
+def test_a_rank_that_hangs_is_named_where_it_hangs(timeouts, aborts, hangs, said, start, tmp_path):
+    """Collectives that wait too long raise (gloo), or end their process without an exception (NCCL): `aborts`."""
+    verifies = hangs == "verifier=hangs"
+    environment = {"ABORTS": aborts, "HANGS_AT": "" if verifies else hangs}
+    overrides = ("trainer=ddp", "update.minibatches=2", *([hangs] if verifies else []))
+    run, ranks = two_ranks(start, tmp_path / "run", *overrides, timeouts=timeouts, **environment)
+    seconds = wait_for(lambda: all(map(ends, ranks)), 4 * TIMEOUT)
+    print(f"all had ended after {seconds:.1f} s")
     _, errors = run.communicate(timeout=60)
     assert run.returncode != 0
-    assert "rank 1: iteration 3, verify" in errors
+    assert said in errors
+    assert f"rank 1: iteration 3, {'verify' if verifies else 'update'} (dsrl/" in errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_slow_disk_ends_no_run(strategy, start, tmp_path):
+    """A checkpoint takes longer than ranks wait for each other. Under fsdp the run goes on meanwhile."""
+    size = 3e6 if strategy == "fsdp" else 6e6  # bytes that a rank writes
+    environment = {"TIMEOUTS": "4 4", "BYTES_PER_SECOND": f"{size / 5.5}"}
+    settings = ("iterations=4", "checkpoint.every=2", "checkpoint.keep=3", "trainer.devices=2")
+    run = start(*settings, f"trainer={strategy}", f"run_dir={tmp_path / 'run'}", environment=environment)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    lines = tmp_path / "run" / "metrics.jsonl"
+    wait_for(lambda: run.poll() is not None or (checkpoints / ".iteration1.ckpt.partial").exists(), 120)
+    if strategy == "fsdp":
+        wait_for(lambda: lines.read_text().count("\n") >= 3, 60)
+        assert not (checkpoints / "iteration1.ckpt").exists()
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 0, errors[-3000:]
+    assert sorted(path.name for path in checkpoints.glob("*.ckpt")) == [f"iteration{n}.ckpt" for n in (1, 3)]

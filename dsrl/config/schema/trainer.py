@@ -19,6 +19,8 @@ class TrainerConfig(Settled):
     """Devices of each node."""
     num_nodes: int = 1
     """Nodes."""
+    shard_within: str | None = None
+    """Where fsdp shards: node, with a copy of the model on each node (HSDP); null: over all ranks."""
     precision: str = "auto"
     """Compute: 32-true, bf16-mixed, bf16-true, 16-true; auto: bf16-mixed on a GPU with bfloat16, else 32-true."""
     compile: bool = False
@@ -51,8 +53,8 @@ class CheckpointConfig(Settled):
     """Metric whose best iteration keeps a checkpoint of its own."""
     best_mode: str = "max"
     """Whether the best is the largest or the smallest value: max, min."""
-    sharded: bool = False
-    """Write a folder to which each rank adds its part, instead of one file."""
+    sharded: bool | None = None
+    """Write a folder, each rank its part, while the run goes on; false: rank 0 one file; null: with fsdp, fsdp1."""
 
 
 @dataclass(kw_only=True)
