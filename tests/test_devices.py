@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from dsrl.config.compose import compose
 from dsrl.config.schema import CheckpointConfig, TrainerConfig
 from dsrl.devices import device_type, precision_of
 from dsrl.parallel.choose import lightning_precision, strategy_for
+from dsrl.parallel.fsdp import FSDP2
 from dsrl.runs.fit import fit as run
 from dsrl.samplers import HFSampler
 
@@ -96,3 +98,40 @@ def test_a_run_in_bfloat16_alone(tmp_path):
     )
     run(compose([*line, "trainer.accelerator=cpu", "trainer.precision=bf16-true", f"run_dir={tmp_path}/run"]))
     assert (tmp_path / "run" / "hf").is_dir()
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "fsdp1"])
+def test_process_groups_take_tensors_of_the_cpu_and_of_the_gpu(strategy, machine):
+    trainer = TrainerConfig(strategy=strategy, devices=2)
+    machine("cuda")
+    assert strategy_for(trainer, CheckpointConfig()).process_group_backend == "cpu:gloo,cuda:nccl"
+    machine(None)
+    assert strategy_for(trainer, CheckpointConfig()).process_group_backend == "gloo"
+
+
+def test_a_collective_waits_longer_than_the_watchdog(machine):
+    machine(None)
+    strategy = strategy_for(TrainerConfig(strategy="ddp", devices=2, timeout=600.0), CheckpointConfig())
+    assert strategy._timeout.total_seconds() == 750.0
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sharded", "parts"),
+    [("auto", None, False), ("ddp", None, False), ("fsdp", None, True), ("fsdp1", None, True), ("fsdp", False, False)],
+)
+def test_checkpoints_are_in_parts_where_ranks_hold_parts(strategy, sharded, parts, machine):
+    machine(None)
+    chosen = strategy_for(TrainerConfig(strategy=strategy, devices=2), CheckpointConfig(sharded=sharded))
+    assert chosen.save_parts == parts
+
+
+def test_offloaded_parts_stay_on_the_cpu(machine, monkeypatch):
+    machine("cuda")
+    moved = []
+    monkeypatch.setattr(FSDP2, "root_device", torch.device("cuda", 0))
+    monkeypatch.setattr(ModelParallelStrategy, "model_to_device", lambda strategy: moved.append(strategy))
+    for offload, device in ((True, "cpu"), (False, "cuda:0")):
+        strategy = strategy_for(TrainerConfig(strategy="fsdp", cpu_offload=offload), CheckpointConfig())
+        assert strategy.device_of_parts == torch.device(device)
+        strategy.model_to_device()
+        assert moved == [] if offload else [strategy]

@@ -58,12 +58,16 @@ def on_both(start, nodes, folder, *overrides, before=(), environment=lambda node
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "fsdp1"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp1", "hsdp"])
 def test_by_plain_variables(strategy, start, nodes, train_once, tmp_path):
+    """hsdp: each node has two ranks, which share a copy of the model."""
+    hsdp = ("trainer=fsdp", "trainer.devices=2", "trainer.shard_within=node")
+
     def variables(node):
         return {"MASTER_ADDR": ADDRESS[0], "MASTER_PORT": str(PORT), "NODE_RANK": str(node)}
 
-    on_both(start, nodes, tmp_path / "run", f"trainer={strategy}", environment=variables)
+    given = hsdp if strategy == "hsdp" else (f"trainer={strategy}",)
+    on_both(start, nodes, tmp_path / "run", *given, environment=variables)
     assert apart(train_once("alone", *TWO_PHASES), tmp_path / "run") < 1e-4
 
 

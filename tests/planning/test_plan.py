@@ -84,16 +84,16 @@ def test_ranks_in_a_process_of_their_own():
     code = """
 import json, sys
 from dsrl.config.compose import compose
-from dsrl.planning.device import Device
 from dsrl.planning.plan import plan_of
-for ranks in (1, 2, 8):
-    config = compose([*sys.argv[1:], "trainer=fsdp", f"trainer.devices={ranks}", "trainer.precision=bf16-mixed"])
+nodes = ("trainer.devices=2", "trainer.num_nodes=4", "trainer.shard_within=node")
+for ranks in (("trainer.devices=1",), ("trainer.devices=2",), ("trainer.devices=8",), nodes):
+    config = compose([*sys.argv[1:], "trainer=fsdp", *ranks, "trainer.precision=bf16-mixed"])
     print(json.dumps({name: dict(parts) for name, parts in plan_of(config).memory.stages.items()}))
 """
     done = subprocess.run([sys.executable, "-c", code, *SIZES], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     plans = [json.loads(line) for line in done.stdout.splitlines()]
-    for ranks, stages in zip((1, 2, 8), plans, strict=True):
+    for ranks, stages in zip((1, 2, 8, 2), plans, strict=True):  # in the last, each of four nodes has a copy
         update = stages["update"]
         assert update["moments"] == pytest.approx(2 * 4 * PARAMETERS / ranks, rel=0.03)  # of 100 rows, rank 0 has 13
         assert update["weights"] == pytest.approx(4 * PARAMETERS / ranks, rel=0.04)
