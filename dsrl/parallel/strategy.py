@@ -136,7 +136,12 @@ class LoopStrategy(Strategy):
             return
         if self.is_global_zero:
             write_file(checkpoint, path)
-        if group is not None:
+        self.wait_for_all()
+
+    def wait_for_all(self) -> None:
+        """Wait until every rank is here and nothing is being written, however long one writes to a disk."""
+        self.finish_saving()
+        if (group := self.saving_group) is not None:
             dist.barrier(group)
 
     def finish_saving(self) -> None:

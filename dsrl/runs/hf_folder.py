@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,14 @@ from dsrl.models.policy import Policy
 from dsrl.models.sharded_loading import model_without_weights
 from dsrl.storage.atomic import atomic
 from dsrl.storage.checkpoint_files import read_checkpoint
-from dsrl.storage.safetensors_files import read_tensors, tensors_in
+from dsrl.storage.safetensors_files import on_disk, read_tensors, tensors_in
 from dsrl.version import __version__
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+PART_SIZE = "2GB"
+"""Size of a file of weights; one is put together in memory."""
 
 OF_POLICY = "policy.model."
 """How the names of the policy's weights begin in a checkpoint."""
@@ -70,7 +74,8 @@ def write_hf(
 ) -> None:
     """Write a Hugging Face folder: safetensors, configuration, generation config, tokenizer, model card.
 
-    The folder appears when it is complete, in place of one that was there.
+    The folder appears when it is complete, in place of one that was there. No more than a part of the weights is in
+    memory at a time: they lie in files of a folder beside it meanwhile, which takes their size again.
 
     Args:
         folder: what to write.
@@ -79,9 +84,11 @@ def write_hf(
         tokenizer: the model's tokenizer.
         about: the run's configuration and the iterations done, as in a checkpoint; for the model card.
     """
-    weights = {name: tensor.detach().cpu() for name, tensor in tensors}
-    with atomic(folder) as partial:
-        model_without_weights(config.plain()).save_pretrained(partial, state_dict=weights)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(folder) as partial, tempfile.TemporaryDirectory(dir=folder.parent, prefix=".weights-") as scratch:
+        weights = {name: on_disk(tensor, Path(scratch, f"{n}")) for n, (name, tensor) in enumerate(tensors)}
+        model = model_without_weights(config.plain())
+        model.save_pretrained(partial, state_dict=weights, max_shard_size=PART_SIZE)
         tokenizer.save_pretrained(partial)
         (partial / "README.md").write_text(model_card(about), encoding="utf-8")
 

@@ -13,6 +13,7 @@ import lightning as L
 from omegaconf import OmegaConf
 
 from dsrl.loop.module import DSRLModule
+from dsrl.parallel.strategy import LoopStrategy
 from dsrl.runs.hf_folder import write_hf
 from dsrl.runs.preemption import Preemption
 from dsrl.storage.atomic import atomic
@@ -103,7 +104,8 @@ class RunFolder(L.Callback):
             write_hf(self.folder / "hf", module.config.model, tensors, module.encoder.tokenizer, module.provenance)
         for _ in tensors:  # what rank 0 reads, every rank has a part in
             pass
-        trainer.strategy.barrier()
+        if isinstance(trainer.strategy, LoopStrategy):
+            trainer.strategy.wait_for_all()
 
     def _write_lines(self, trainer: L.Trainer) -> None:
         for line in self._lines:

@@ -1,4 +1,6 @@
-"""Read a folder's safetensors files: those of a Hugging Face model, or of a checkpoint with a part from each rank."""
+"""Tensors in files: read from the safetensors of a Hugging Face model, or of a checkpoint with a part from each rank,
+or laid out on disk while they are collected.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 
 def tensors_in(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
@@ -23,3 +26,11 @@ def read_tensors(folder: Path, into: dict[str, Any]) -> None:
     from torch.distributed.checkpoint.state_dict_loader import load
 
     load(into, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=not dist.is_initialized())
+
+
+def on_disk(tensor: Tensor, path: Path) -> Tensor:
+    """Copy a tensor into a new file, and return it mapped from there. It takes no memory that the system could need."""
+    if not tensor.numel():
+        return tensor.detach().cpu()
+    kept = torch.from_file(str(path), shared=True, size=tensor.numel(), dtype=tensor.dtype).view(tensor.shape)
+    return kept.copy_(tensor.detach())

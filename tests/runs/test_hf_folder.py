@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dsrl.errors import ConfigError, DSRLError
-from dsrl.runs.hf_folder import export
+from dsrl.runs.hf_folder import export, write_hf
 
 LORA = ("model.lora.rank=4", "optimizer.lr=1e-2")
 IDS = torch.arange(3, 13).view(1, 10)
@@ -42,6 +43,25 @@ def test_the_export_is_the_policy(form, adapters, fit, tmp_path):
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert config["tie_word_embeddings"] is True
     assert not any("lora" in name or "lm_head" in name for name in load_file(tmp_path / "out" / "model.safetensors"))
+
+
+def test_weights_are_written_in_parts_none_of_which_stays_in_memory(fit, tmp_path, monkeypatch):
+    module = fit("iterations=1")
+    monkeypatch.setattr("dsrl.runs.hf_folder.PART_SIZE", "500KB")
+    held = []
+
+    def tensors():
+        for name, tensor in module.policy.named_tensors():
+            yield name, (made := tensor.clone())
+            held.append(weakref.ref(made))
+            del made
+            assert sum(reference() is not None for reference in held) <= 1
+
+    write_hf(tmp_path / "out", module.config.model, tensors(), module.encoder.tokenizer, module.provenance)
+    assert len([*(tmp_path / "out").glob("*.safetensors")]) > 3
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "out"}
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logprobs(saved), logprobs(module.policy.model))
 
 
 def test_the_card_says_where_it_comes_from(fit, tmp_path):
