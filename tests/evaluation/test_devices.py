@@ -1,0 +1,233 @@
+"""Evaluations on several devices: here, processes that share the cores of a CPU."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dsrl.data.encoding import PromptEncoder
+from dsrl.data.source import Row
+from dsrl.errors import ConfigError
+from dsrl.evaluation import EvaluationConfig, workers
+from dsrl.evaluation.answering import Answerer
+from dsrl.evaluation.batches import batches_of
+from dsrl.samplers.hf import HFSampler
+
+ROOT = Path(__file__).parents[2]
+SMALL = ("k=3", "limit=12", "questions_per_batch=2", "sampling.max_new_tokens=48")
+LONG = ("k=8", "data.val=arithmetic", "questions_per_batch=1")
+
+
+def started(folder, *overrides, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "dsrl.evaluate", "accelerator=cpu", "devices=2", f"run_dir={folder}", *overrides],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def workers_of(process):
+    """The worker processes of an evaluation, found among the children of the process."""
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def wait_for_samples(folder, process):
+    deadline = time.monotonic() + 120
+    while not ((path := folder / "samples.jsonl").exists() and path.stat().st_size):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def assert_gone(processes):
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in processes):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_two_devices_write_the_file_of_one(evaluated):
+    one, expected, _ = evaluated(*SMALL, "accelerator=cpu", folder="one")
+    two, results, printed = evaluated(*SMALL, "accelerator=cpu", "devices=2", folder="two")
+    assert (two / "samples.jsonl").read_bytes() == (one / "samples.jsonl").read_bytes()
+    assert results["results"] == expected["results"] and "arithmetic: avg@3" in printed
+    assert results["config"]["devices"] == 2
+
+
+@pytest.mark.slow
+def test_a_killed_worker_ends_the_evaluation_and_one_device_goes_on_with_it(evaluated, tmp_path):
+    folder = tmp_path / "killed"
+    process = started(folder, *LONG)
+    wait_for_samples(folder, process)
+    first, second = workers_of(process)
+    os.kill(second, signal.SIGKILL)
+    begun = time.monotonic()
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 2 and time.monotonic() - begun < 5
+    assert "error: worker 1 of devices=2 was ended by SIGKILL (by the system, where memory ran out, or by" in error
+    assert_gone([first, second])
+    on_disk = (folder / "samples.jsonl").read_bytes()
+    assert 0 < on_disk.count(b"\n") < 128 * 8
+    evaluated(f"resume={folder}", "devices=1")
+    whole, _, _ = evaluated(*LONG, "accelerator=cpu", folder="whole")
+    assert (folder / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
+    assert (folder / "samples.jsonl").read_bytes().startswith(on_disk)
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_all_workers(tmp_path):
+    process = started(tmp_path / "x", *LONG)
+    wait_for_samples(tmp_path / "x", process)
+    found = workers_of(process)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert (process.returncode, error) == (130, f"interrupted; resume={tmp_path}/x goes on\n")
+    assert len(found) == 2
+    assert_gone(found)
+
+
+@pytest.mark.slow
+def test_workers_end_with_an_evaluation_that_is_killed(tmp_path):
+    process = started(tmp_path / "x", *LONG)
+    wait_for_samples(tmp_path / "x", process)
+    found = workers_of(process)
+    process.kill()
+    process.communicate(timeout=30)
+    assert len(found) == 2
+    assert_gone(found)
+
+
+BROKEN = """
+from dataclasses import dataclass
+from dsrl.registry import register
+from dsrl.verifiers import Verifier
+
+@register("verifier", "broken")
+@dataclass(kw_only=True)
+class Broken(Verifier):
+    def score_one(self, response, prompt):
+        return 1.0 if prompt.position < 2 else 1 / 0
+"""
+
+
+@pytest.mark.slow
+def test_what_fails_in_a_worker_is_said_with_its_traceback_kept_out(tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    environment = {"DSRL_PLUGINS": "broken", "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    process = started(tmp_path / "x", *LONG, "verifier=broken", **environment)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2 and "Traceback" not in error
+    assert error.startswith("error: worker ") and error.endswith(" of devices=2: ZeroDivisionError: division by zero\n")
+
+
+@pytest.fixture
+def answerer():
+    config = EvaluationConfig.of(["accelerator=cpu", *SMALL])
+    with Answerer(config, PromptEncoder.of(config.model, config.data)) as made:
+        yield made
+
+
+def rows(count):
+    return [Row(question=f"{i}+1=", ground_truth=str(i + 1), data_source="s") for i in range(count)]
+
+
+def test_a_batch_is_checked_while_the_next_one_is_sampled(answerer, monkeypatch):
+    """Each waits for the other: one after the other, neither would end."""
+    sampling, checked = threading.Event(), threading.Event()
+    sample = HFSampler.sample
+
+    def second_waits(sampler, prompts, params):
+        if prompts[0].position > 0:
+            sampling.set()
+            assert checked.wait(30)
+        return sample(sampler, prompts, params)
+
+    monkeypatch.setattr(HFSampler, "sample", second_waits)
+    finished = []
+
+    def finish(batch, rollouts):
+        assert sampling.wait(30)
+        finished.append((batch.number, len(answerer.lines(batch, rollouts))))
+        checked.set()
+
+    answerer.sample_all(batches_of({"s": rows(4)}, answerer.config), finish)
+    assert finished == [(0, 6), (1, 6)]
+
+
+def test_what_checking_raises_is_raised_and_what_was_sampled_before_an_interrupt_is_checked(answerer, monkeypatch):
+    batches = batches_of({"s": rows(6)}, answerer.config)
+
+    def fail(batch, rollouts):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        answerer.sample_all(batches, fail)
+    sample, finished = HFSampler.sample, []
+
+    def interrupted(sampler, prompts, params):
+        if prompts[0].position == 4:
+            raise KeyboardInterrupt
+        return sample(sampler, prompts, params)
+
+    monkeypatch.setattr(HFSampler, "sample", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        answerer.sample_all(batches, lambda batch, rollouts: finished.append(batch.number))
+    assert finished == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "slots", "devices", "sizes"),
+    [
+        (None, None, 2, [16, 16, 8]),  # a sampler that decodes what it is given
+        (None, 1, 1, [4] * 10),  # 16 x 1 responses, 4 to each question
+        (None, 256, 1, [40]),  # fewer questions than would fill it 16 times
+        (None, 256, 3, [14, 14, 12]),  # each device gets a share
+        (7, 256, 3, [7, 7, 7, 7, 7, 5]),
+    ],
+)
+def test_a_batch_is_large_enough_for_an_engine_and_leaves_every_device_its_share(given, slots, devices, sizes):
+    sampler = SimpleNamespace() if slots is None else SimpleNamespace(max_num_seqs=slots)
+    config = SimpleNamespace(k=4, questions_per_batch=given, sampler=sampler, devices=devices)
+    found = batches_of({"s": rows(40), "t": rows(1)}, config)
+    assert [len(batch.rows) for batch in found] == [*sizes, 1]
+    assert [batch.number for batch in found] == list(range(len(found)))
+    assert [batch.first for batch in found if batch.set == "s"] == [sum(sizes[:i]) for i in range(len(sizes))]
+
+
+def test_cores_are_shared_out_and_each_worker_sees_its_own_gpus(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3, 6, 7})
+    config = SimpleNamespace(accelerator="cpu", devices=2, sampler=SimpleNamespace())
+    assert [workers.share(config, number) for number in (0, 1)] == [([0, 1, 2], {}), ([3, 6, 7], {})]
+    monkeypatch.setattr(workers, "device_type", lambda accelerator: "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert workers.share(config, 1) == ([0, 1, 2, 3, 6, 7], {"CUDA_VISIBLE_DEVICES": "1"})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5,6,7")
+    config.sampler.tensor_parallel_size = 2
+    found = [workers.share(config, number)[1]["CUDA_VISIBLE_DEVICES"] for number in (0, 1)]
+    assert found == ["4,GPU-5", "6,7"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "devices", "message"),
+    [
+        ("cpu", 0, "devices=0: must be at least 1"),
+        ("cuda", 3, "devices=3: there are 2 GPUs; give at most 2"),
+        ("mps", 2, "devices=2: an evaluation shares out GPUs of CUDA, or a CPU; leave it 1 on mps"),
+    ],
+)
+def test_more_devices_than_there_are(kind, devices, message, monkeypatch):
+    monkeypatch.setattr("dsrl.evaluation.config.device_type", lambda accelerator: kind)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match=message):
+        EvaluationConfig.of([f"devices={devices}"])
