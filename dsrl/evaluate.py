@@ -4,6 +4,7 @@
     python -m dsrl.evaluate model=RUN k=32                             a run, on the data that it validated with
     python -m dsrl.evaluate model=RUN/checkpoints/X.ckpt               a checkpoint
     python -m dsrl.evaluate model=FOLDER data.val=[aime24,mine.jsonl]  a Hugging Face folder, or a name on the hub
+    python -m dsrl.evaluate devices=8                                  on 8 GPUs, or an eighth of the cores each
     python -m dsrl.evaluate resume=EVALUATION                          go on where it was interrupted
     python -m dsrl.evaluate compare=[EVALUATION,EVALUATION]            the second less the first, paired by question;
                                                                        with run_dir=FOLDER as comparison.json, too

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -28,6 +29,7 @@ from dsrl.config.renamed import in_todays_words
 from dsrl.config.schema import ModelConfig, SamplingConfig
 from dsrl.config.settled import Settled
 from dsrl.data.source import DataSource
+from dsrl.devices import device_type
 from dsrl.errors import ConfigError
 from dsrl.evaluation.evaluated_model import spelled_for_evaluation
 from dsrl.evaluation.schema import EvaluationSchema
@@ -50,8 +52,9 @@ class EvaluationConfig(Settled):
     checkpoint: str | None
     k: int | None
     limit: int | None
-    questions_per_batch: int
+    questions_per_batch: int | None
     accelerator: str
+    devices: int
     seed: int
     run_dir: Path
     resume: str | None
@@ -60,6 +63,8 @@ class EvaluationConfig(Settled):
     @classmethod
     def of(cls, overrides: Sequence[str] = ()) -> EvaluationConfig:
         """Compose, build and check. `resume=FOLDER` goes on there; alone, with the configuration that lies there.
+
+        An evaluation may go on with another number of `devices`.
 
         Raises ConfigError with every problem found, one a line.
         """
@@ -71,21 +76,31 @@ class EvaluationConfig(Settled):
         (resume,) = given
         folder = Path(resume).expanduser()
         saved = _saved(folder)
-        others = [text for text in overrides if not text.startswith("resume=")]
+        moved = [text for text in overrides if text.lstrip("+").startswith("devices=")]
+        others = [text for text in overrides if not text.startswith("resume=") and text not in moved]
         if others:
             asked: Any = OmegaConf.to_container(compose_evaluation(others), resolve=True)
             before: Any = OmegaConf.to_container(saved, resolve=True)
             if changed := [
                 f"{key}: {old!r} in the evaluation, {new!r} now"
                 for key, old, new in differences(before, asked)
-                if key not in ("run_dir", "resume")
+                if key not in ("run_dir", "resume", "devices")
             ]:
                 head = (
                     f"resume={resume}: it was begun with another configuration; resume={resume} alone goes on with it"
                 )
                 raise ConfigError("\n".join([head, *changed]))
         saved.run_dir, saved.resume = str(folder), resume
+        if moved:
+            saved.devices = compose_evaluation(moved).devices
         return cls._of(saved)
+
+    @classmethod
+    def of_resolved(cls, resolved: Mapping[str, Any]) -> EvaluationConfig:
+        """Build and check a configuration of plain values, as `resolved` holds them. Raises ConfigError."""
+        composed = OmegaConf.merge(OmegaConf.structured(EvaluationSchema), dict(resolved))
+        assert isinstance(composed, DictConfig)
+        return cls._of(composed)
 
     @property
     def label(self) -> str:
@@ -139,10 +154,11 @@ def _problems(config: EvaluationConfig) -> Iterator[str]:
     yield from not_allowed([("accelerator", config.accelerator, ACCELERATORS)])
     if config.checkpoint is not None and not Path(config.checkpoint).expanduser().exists():
         yield f"checkpoint={config.checkpoint}: no such checkpoint"
-    for key in ("k", "limit", "questions_per_batch"):
+    for key in ("k", "limit", "questions_per_batch", "devices"):
         value = getattr(config, key)
         if value is not None and value < 1:
             yield f"{key}={value}: must be at least 1"
+    yield from _device_problems(config)
     if config.seed < 0:
         yield f"seed={config.seed}: must be at least 0"
     for part in (config.data, config.sampler, config.verifier):
@@ -151,3 +167,21 @@ def _problems(config: EvaluationConfig) -> Iterator[str]:
         yield problem
     elif config.resume is None and (config.run_dir / "config.yaml").exists():
         yield in_use(config.run_dir)
+
+
+def _device_problems(config: EvaluationConfig) -> Iterator[str]:
+    kind = device_type(config.accelerator)
+    if config.devices == 1 or kind == "cpu":
+        return
+    if kind != "cuda":
+        yield f"devices={config.devices}: an evaluation shares out GPUs of CUDA, or a CPU; leave it 1 on {kind}"
+        return
+    each, there = devices_of_a_worker(config.sampler), torch.cuda.device_count()
+    if config.devices * each > there:
+        of_each = f", each of sampler.tensor_parallel_size={each}" if each > 1 else ""
+        yield f"devices={config.devices}{of_each}: there are {there} GPUs; give at most {there // each}"
+
+
+def devices_of_a_worker(sampler: Sampler) -> int:
+    """Count the GPUs on which a sampler computes: more than one for a tensor-parallel engine."""
+    return int(getattr(sampler, "tensor_parallel_size", 1))

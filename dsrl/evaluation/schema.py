@@ -23,10 +23,12 @@ class EvaluationSchema:
     """Responses to each question; null: as often as its file repeats it, else 8."""
     limit: int | None = None
     """Questions of each set that are asked, the first ones; null: all."""
-    questions_per_batch: int = 16
-    """Questions that are sampled, checked and written together."""
+    questions_per_batch: int | None = None
+    """Questions that are sampled, checked and written together; null: 16, or as many as keep an engine full."""
     accelerator: str = "auto"
     """Kind of device: auto, cpu, gpu, cuda, mps."""
+    devices: int = 1
+    """Processes that share the questions, each with its own GPU, or its share of the cores of a CPU."""
     seed: int = 0
     """Seed of all draws."""
     run_dir: str = "runs/latest"

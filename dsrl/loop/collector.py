@@ -137,6 +137,13 @@ class Collector:
     def _collect_once(self, prompts: list[Prompt], params: SamplingParams) -> RolloutBatch:
         with self.clock("sample"):
             rollouts = self.sampler.sample(prompts, params)
+        return self.verify(rollouts, params)
+
+    def verify(self, rollouts: Rollouts, params: SamplingParams) -> RolloutBatch:
+        """Compute the rewards of responses that were drawn with `params`; `metrics` stay empty.
+
+        Raises DSRLError where the verifier returned another shape than [B, G], or a NaN.
+        """
         with self.clock("verify"):
             rewards, components = compute_rewards(self.verifier, rollouts)
             answers = extracted_answers_of(self.verifier, rollouts)

@@ -1,0 +1,107 @@
+"""Answer batches of questions with one model on one device: sample, and check the batch before meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from dsrl.data.encoding import PromptEncoder
+from dsrl.errors import ConfigError
+from dsrl.evaluation.batches import Batch
+from dsrl.evaluation.config import EvaluationConfig
+from dsrl.loop.collector import Collector
+from dsrl.models.loading import load_model
+from dsrl.models.policy import Policy
+from dsrl.runs.hf_folder import policy_weights
+from dsrl.seeding import derive_seed
+from dsrl.storage.checkpoint_files import read_checkpoint
+from dsrl.types import Rollouts, SamplingParams
+from dsrl.verifiers.verifier import close_all
+
+Line = dict[str, Any]
+"""A line of samples.jsonl."""
+
+
+class Answerer:
+    """Hold the model on its device, and the sampler and the verifier of an evaluation; a context that closes them."""
+
+    def __init__(self, config: EvaluationConfig, encoder: PromptEncoder) -> None:
+        """Load the model and start the sampler. Raises DSRLError, ConfigError for what cannot be evaluated."""
+        self.config = config
+        self.collector = Collector(sampler=config.sampler, verifier=config.verifier)
+        policy = Policy(_model(config)).to(_device(config.accelerator)).requires_grad_(False).eval()
+        self.encoder = encoder.leaving_room(policy.positions, config.sampling.max_new_tokens, config.sampler.max_length)
+        try:
+            config.sampler.setup(policy, self.encoder)
+        except BaseException:
+            self.close()
+            raise
+
+    def sample_all(self, batches: Iterable[Batch], finish: Callable[[Batch, Rollouts], None]) -> None:
+        """Sample batch after batch. `finish` is called with each in a thread, in order, while the next one is sampled.
+
+        Raises what `finish` raised, as soon as the batch under way is sampled.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="verify") as thread:
+            before: Future[None] | None = None
+            for batch in batches:
+                rollouts = self.collector.sampler.sample(batch.prompts(self.encoder), self._params(batch))
+                if before is not None:
+                    before.result()
+                before = thread.submit(finish, batch, rollouts)
+            if before is not None:
+                before.result()
+
+    def lines(self, batch: Batch, rollouts: Rollouts) -> list[Line]:
+        """Check a batch's responses, and make the line of each, question by question."""
+        checked = self.collector.verify(rollouts, self._params(batch))
+        return [
+            {
+                "set": batch.set,
+                "question": rollouts.prompt_of(row).position,
+                "sample": row % batch.k,
+                **checked.record(row),
+            }
+            for row in range(len(rollouts.texts))
+        ]
+
+    def close(self) -> None:
+        """Close the sampler and the verifier."""
+        close_all([self.collector.sampler, self.collector.verifier])
+
+    def _params(self, batch: Batch) -> SamplingParams:
+        seed = derive_seed("validation", self.config.seed, batch.set)
+        return SamplingParams.of(self.config.sampling, self.encoder, batch.k, seed=seed)
+
+    def __enter__(self) -> Answerer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _model(config: EvaluationConfig) -> PreTrainedModel:
+    model = load_model(config.model)
+    if config.checkpoint is not None:
+        path = Path(config.checkpoint).expanduser()
+        unknown = model.load_state_dict(policy_weights(path, read_checkpoint(path)), strict=False).unexpected_keys
+        if unknown:
+            raise ConfigError(f"checkpoint={path}: is not of model.name={config.model.name}, which has no {unknown[0]}")
+    return model
+
+
+def _device(accelerator: str) -> torch.device:
+    if accelerator in ("auto", "gpu"):
+        found = torch.accelerator.current_accelerator(check_available=True)
+        if found is None and accelerator == "gpu":
+            raise ConfigError("accelerator=gpu: there is none; auto takes the CPU then")
+        return found or torch.device("cpu")
+    return torch.device(accelerator)
