@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,19 +45,25 @@ class Answerer:
             raise
 
     def sample_all(self, batches: Iterable[Batch], finish: Callable[[Batch, Rollouts], None]) -> None:
-        """Sample batch after batch. `finish` is called with each in a thread, in order, while the next one is sampled.
+        """Sample batch after batch, each in a thread, and call `finish` with the one before meanwhile.
 
-        Raises what `finish` raised, as soon as the batch under way is sampled.
+        Verifiers stay in this thread, as in training: some set a signal's handler, which works in the main one alone.
         """
-        with ThreadPoolExecutor(1, thread_name_prefix="verify") as thread:
-            before: Future[None] | None = None
-            for batch in batches:
-                rollouts = self.collector.sampler.sample(batch.prompts(self.encoder), self._params(batch))
-                if before is not None:
-                    before.result()
-                before = thread.submit(finish, batch, rollouts)
+        before: tuple[Batch, Rollouts] | None = None
+        for batch in batches:
+            sampled: Future[Rollouts] = Future()
+            threading.Thread(target=self._sample, args=(batch, sampled), name="sample", daemon=True).start()
             if before is not None:
-                before.result()
+                finish(*before)
+            before = batch, sampled.result()
+        if before is not None:
+            finish(*before)
+
+    def _sample(self, batch: Batch, sampled: Future[Rollouts]) -> None:
+        try:
+            sampled.set_result(self.collector.sampler.sample(batch.prompts(self.encoder), self._params(batch)))
+        except BaseException as error:
+            sampled.set_exception(error)
 
     def lines(self, batch: Batch, rollouts: Rollouts) -> list[Line]:
         """Check a batch's responses, and make the line of each, question by question."""

@@ -39,10 +39,7 @@ def main(descriptor: int) -> None:
         with Answerer(config, PromptEncoder.of(config.model, config.data)) as answerer:
 
             def finish(batch: Batch, rollouts: Rollouts) -> None:
-                try:
-                    evaluation.send("answered", batch.number, answerer.lines(batch, rollouts))
-                except Exception as error:  # told now, and not when the next batch is sampled
-                    evaluation.fail(error)
+                evaluation.send("answered", batch.number, answerer.lines(batch, rollouts))
 
             answerer.sample_all(evaluation.batches(), finish)
     except Exception as error:
