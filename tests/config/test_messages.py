@@ -15,7 +15,10 @@ NAMES = [
     ("data=arithmetc", "data=arithmetc: no such data;", "Did you mean 'arithmetic'?"),
     ("model=tny", "model=tny: no such model; there are hf, smollm2, tiny.", "Did you mean 'tiny'?"),
     ("model=../train", "model=../train: no such model; there are hf, smollm2, tiny."),
-    ("experiment=paper_qwen", "experiment=paper_qwen: no such experiment; there are paper_qwen3_4b"),
+    (
+        "experiment=paper_qwen",
+        "experiment=paper_qwen: no such experiment; there are one_gpu, paper_qwen3_4b, two_nodes.",
+    ),
     ("trainer=atuo", "trainer=atuo: no such trainer; there are", "Did you mean 'auto'?"),
     ("logger=x", "logger=x: no such logger; there are local, none, wandb."),
     ("logger=[local,x]", "logger=x: no such logger; there are local, none, wandb."),
