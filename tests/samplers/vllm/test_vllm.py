@@ -23,6 +23,7 @@ from dsrl.errors import ConfigError, DSRLError
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.models.policy import Policy
 from dsrl.samplers.vllm.process import EngineProcess, cpu_environment
+from dsrl.samplers.vllm.shared import ranks_that_share
 from dsrl.samplers.vllm.weights import BLOCK_BYTES, CHUNK_BYTES, Outbox, WeightReceiver, checksum_of
 from dsrl.types import Prompt, SamplingParams
 
@@ -314,14 +315,14 @@ def test_two_ranks_share_an_engine(tmp_path):
 
 
 def test_ranks_that_cannot_share_engines_evenly_are_told(monkeypatch):
-    monkeypatch.setattr("dsrl.samplers.vllm.sampler.ranks_by_host", lambda: [[0, 1], [2, 3, 4]])
+    monkeypatch.setattr("dsrl.samplers.vllm.shared.ranks_by_host", lambda: [[0, 1], [2, 3, 4]])
     with pytest.raises(DSRLError, match="3 ranks of a host cannot share engines 2 by 2; give a divisor of 3"):
-        sampler_of(tensor_parallel_size=2)._ranks_that_share()
-    monkeypatch.setattr("dsrl.samplers.vllm.sampler.ranks_by_host", lambda: [[0, 2, 4, 6], [1, 3]])
-    assert sampler_of(tensor_parallel_size=2)._ranks_that_share() == [[0, 2], [4, 6], [1, 3]]
-    assert sampler_of()._ranks_that_share() == []
-    monkeypatch.setattr("dsrl.samplers.vllm.sampler.ranks_by_host", lambda: [[0], [1]])
-    assert sampler_of(tensor_parallel_size=4)._ranks_that_share() == []
+        ranks_that_share(2)
+    monkeypatch.setattr("dsrl.samplers.vllm.shared.ranks_by_host", lambda: [[0, 2, 4, 6], [1, 3]])
+    assert ranks_that_share(2) == [[0, 2], [4, 6], [1, 3]]
+    assert ranks_that_share(1) == []
+    monkeypatch.setattr("dsrl.samplers.vllm.shared.ranks_by_host", lambda: [[0], [1]])
+    assert ranks_that_share(4) == []
 
 
 def _left_in_shared_memory(before):
@@ -435,12 +436,14 @@ def test_all_weights_arrive_whatever_their_sizes(dtype, monkeypatch):
         for factor in (1.0, 2.0):
             receiver._checksum = 0
             late = None  # a chunk is loaded while the next is filled
-            for chunk in outbox.chunks(((name, tensor * factor) for name, tensor in weights.items()), dtype):
+            for chunk in outbox.chunks((name, (tensor * factor).to(dtype)) for name, tensor in weights.items()):
                 if late:
                     receiver.receive_weights(late)
                 late = chunk
             receiver.receive_weights(late)
             assert receiver._checksum == outbox.checksum != 0
+            needed = sum(tensor.numel() for tensor in weights.values()) * dtype.itemsize
+            assert needed <= outbox.size < needed + 9 * BLOCK_BYTES
             assert list(receiver.held) == list(weights)
             for name, tensor in weights.items():
                 assert receiver.held[name].dtype == dtype
@@ -482,5 +485,5 @@ def test_no_memory_is_one_clear_error(monkeypatch):
     descriptors = os.listdir("/proc/self/fd")
     message = rf"no shared memory of {CHUNK_BYTES >> 20} MiB for the policy's weights \(No space left on device\)"
     with pytest.raises(DSRLError, match=message):
-        list(Outbox().chunks([("w", torch.zeros(1024, 1024))], torch.float32))
+        list(Outbox().chunks([("w", torch.zeros(1024, 1024))]))
     assert os.listdir("/proc/self/fd") == descriptors
