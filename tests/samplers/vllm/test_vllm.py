@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from dsrl import build
 from dsrl.config.compose import compose
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
 from dsrl.errors import ConfigError, DSRLError
+from dsrl.loop.metrics import reduce_metrics
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.models.policy import Policy
 from dsrl.samplers.vllm.process import EngineProcess, cpu_environment
@@ -209,6 +211,27 @@ def test_prompts_beyond_what_is_read_in_one_step(sampler):
     params = SamplingParams(responses_per_prompt=2, max_new_tokens=4)
     found = sampler.sample(prompts, params)
     assert found.texts[30:34] == sampler.sample(prompts[15:17], params).texts
+
+
+@engine
+def test_a_model_with_experts_is_served_after_every_update(encoder):
+    """Its experts have other names in checkpoints, and on a CPU vLLM packs them at its start alone."""
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 32}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}
+    config = MixtralConfig(vocab_size=64, max_position_embeddings=512, **sizes, **heads)
+    policy, sampler = Policy(MixtralForCausalLM(config)), sampler_of()
+    change(policy, 1.0)
+    try:
+        sampler.setup(policy, encoder)
+        assert difference(sampler) < 1e-4
+        change(policy, 1.0)
+        assert difference(sampler) > 0.05
+        numbers = reduce_metrics(sampler.sync(policy.named_tensors(torch.float32)))
+        assert difference(sampler) < 1e-4
+        size = sum(parameter.numel() for parameter in policy.parameters()) * 4 / 2**30
+        assert size <= numbers["sync/gib"] < 1.1 * size and 0 < numbers["sync/seconds"] < 60
+    finally:
+        sampler.close()
 
 
 # The process.
