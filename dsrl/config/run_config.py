@@ -67,7 +67,11 @@ class RunConfig(Settled):
 
     @property
     def exact(self) -> bool:
-        """Whether sampler and trainer compute the same probabilities, but for the last bits."""
+        """Whether sampler and trainer compute the same probabilities, but for the last bits.
+
+        They do where the sampler has no `compute_dtype` of its own, since it is the policy or computes as it does, and
+        where both compute in float32.
+        """
         compute_dtype = self.sampler.compute_dtype
         return compute_dtype is None or (compute_dtype, self.model.dtype, precision_of(self.trainer)) == EXACT
 

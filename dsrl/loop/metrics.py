@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from dsrl.parallel.collectives import gather
@@ -64,6 +65,18 @@ def rollout_metrics(
         "prompt/truncated": Metric(sum(prompt.truncated for prompt in prompts), len(prompts)),
         "tokens/sampled": Metric.total(sampled),
     }
+
+
+def memory_metrics(device: torch.device) -> Metrics:
+    """Measure the most memory that tensors took on this rank's GPU, and that its allocator held, since the last call.
+
+    Returns `memory/allocated_gib` and `memory/reserved_gib`, of which the largest rank counts; nothing on a CPU.
+    """
+    if device.type != "cuda":
+        return {}
+    found = {"allocated": torch.cuda.max_memory_allocated(device), "reserved": torch.cuda.max_memory_reserved(device)}
+    torch.cuda.reset_peak_memory_stats(device)
+    return {f"memory/{name}_gib": Metric.largest(size / 2**30) for name, size in found.items()}
 
 
 def _number(metric: Metric) -> float | None:

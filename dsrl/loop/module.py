@@ -21,7 +21,7 @@ from dsrl.loop.accuracy import SampledAccuracy
 from dsrl.loop.collector import Collector
 from dsrl.loop.experience import Experience
 from dsrl.loop.loss import compute_loss, score_metrics
-from dsrl.loop.metrics import add_metrics, reduce_metrics
+from dsrl.loop.metrics import add_metrics, memory_metrics, reduce_metrics
 from dsrl.loop.micro_batches import OptimizerStep, optimizer_steps
 from dsrl.loop.mismatch import correction_of
 from dsrl.loop.optimizer import adamw
@@ -30,7 +30,7 @@ from dsrl.loop.stopwatch import Stopwatch
 from dsrl.models.offloading import saving_of
 from dsrl.models.policy import Policy
 from dsrl.parallel.collectives import world_size
-from dsrl.parallel.sharding import clip_gradients, copy_weights
+from dsrl.parallel.sharding import clip_gradients, copy_weights, drop_gradients
 from dsrl.parallel.strategy import accumulating, place_models
 from dsrl.phases.phase import Phase
 from dsrl.seeding import derive_seed
@@ -99,8 +99,8 @@ class DSRLModule(L.LightningModule):
             steps = optimizer_steps(experience, minibatches=update.minibatches, epochs=update.epochs, layout=layout)
             updates = [self.update_policy(step) for step in steps]
         with self.clock("sync"):
-            self.sampler.sync(self.policy.named_tensors())
-        self.log_metrics(experience, add_metrics(batch.metrics, experience.metrics, *updates))
+            synced = self.sampler.sync(self.policy.named_tensors(self.sampler.sync_dtype)) or {}
+        self.log_metrics(experience, add_metrics(batch.metrics, experience.metrics, *updates, synced))
 
     def update_policy(self, step: OptimizerStep) -> Metrics:
         """Take one optimizer step; none where no response was kept on any rank."""
@@ -127,14 +127,14 @@ class DSRLModule(L.LightningModule):
                 )
             optimizer.step()
             found.append({"loss": Metric(total), "grad_norm": Metric(norm), "update/steps": Metric(1.0, 0.0)})
-        optimizer.zero_grad()
+        drop_gradients(self.policy.model)
         return add_metrics(*found)
 
     def log_metrics(self, experience: Experience, found: Metrics) -> None:
         """Reduce what the iteration found over all ranks, keep it for callbacks, and give it to the loggers."""
         optimizer: Any = self.optimizers()
         nothing = {"loss": 0.0, "grad_norm": 0.0}  # of an iteration without a step
-        every_rank: Metrics = {"update/steps": Metric(0.0)}
+        every_rank: Metrics = {"update/steps": Metric(0.0), **memory_metrics(self.scorer.device)}
         self.experience = experience
         self.metrics = {
             **nothing,
@@ -265,7 +265,7 @@ class DSRLModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Give the sampler the weights that training begins with: those of a checkpoint, after a resume."""
-        self.sampler.sync(self.policy.named_tensors())
+        self.sampler.sync(self.policy.named_tensors(self.sampler.sync_dtype))
         self.clock.read()
 
     def on_train_epoch_start(self) -> None:

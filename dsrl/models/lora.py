@@ -53,6 +53,11 @@ def initialize_adapters(model: nn.Module) -> None:
             parameter.copy_(values)
 
 
+def has_adapters(model: nn.Module) -> bool:
+    """Tell whether adapters are beside the model's weights."""
+    return any(ADAPTER.match(name) for name, _ in model.named_parameters())
+
+
 def merge_adapters(model: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
     """Merge adapters into the weights beside them, W + scaling * B A, one tensor at a time.
 

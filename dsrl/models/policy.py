@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dsrl.models.head import TokenScores, score_hidden, score_in_chunks
-from dsrl.models.lora import merge_adapters
+from dsrl.models.lora import has_adapters, merge_adapters
 from dsrl.models.rows import BY_BLOCKS, BY_MASK, BY_POSITIONS, RowCost, lay_out
 from dsrl.parallel.collectives import all_max
 from dsrl.parallel.sharding import full_parameters, is_sharded, parameter_count, unwrapped
@@ -91,12 +91,17 @@ class Policy(nn.Module):
             logits = self.model(**given).logits.flatten(0, 1)
             return score_hidden(lambda part: part, logits, tokens=tokens, mask=mask, **of_head)
 
-    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+    @torch.no_grad()
+    def named_tensors(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
         """Yield the model's full parameters by their Hugging Face names, adapters merged, one at a time.
 
         Tied weights come once. If ranks hold parts (`sharded`) this is a collective: every rank takes every tensor.
+        With a `dtype` they are cast, before ranks exchange them where that gives the same: not before adapters are
+        merged.
         """
-        yield from merge_adapters(self.model, full_parameters(self.model))
+        early = None if has_adapters(self.model) else dtype
+        for name, tensor in merge_adapters(self.model, full_parameters(self.model, early)):
+            yield name, tensor.to(dtype)
 
     @cached_property
     def shares_contexts(self) -> bool:

@@ -1,7 +1,7 @@
 """Handle weights that ranks hold parts of: full tensors, norms and copies, whatever shards them.
 
-FSDP2 makes parameters DTensors, FSDP1 makes them views into flat ones; plain and DDP models hold full ones. Everything
-here but `is_sharded` is a collective: every rank calls it, and takes every tensor that it yields.
+FSDP2 makes parameters DTensors, FSDP1 makes them views into flat ones; plain and DDP models hold full ones. What
+gathers, counts, clips or copies is a collective: every rank calls it, and takes every tensor that it yields.
 """
 
 from __future__ import annotations
@@ -34,22 +34,57 @@ def full_tensor(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def compute_dtype(model: nn.Module) -> torch.dtype:
+    """Tell the dtype in which a model computes outside of autocast: FSDP may gather weights in another than theirs."""
+    given = None
+    if isinstance(model, FSDP1):
+        given = model.mixed_precision and model.mixed_precision.param_dtype
+    elif isinstance(model, FSDPModule):
+        given = model._get_fsdp_state()._mp_policy.param_dtype
+    return given or next(model.parameters()).dtype
+
+
+def reshard(model: nn.Module) -> None:
+    """Let go of the weights that FSDP2 holds gathered: after a forward without gradient, those of the root unit.
+
+    Meanwhile the root's parameters are the gathered ones, in the dtype of the compute, and not its parts. FSDP1 keeps
+    its root until the next backward.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def drop_gradients(model: nn.Module) -> None:
+    """Let go of all gradients. FSDP1 would keep its flat ones until the weights are gathered the next time."""
+    model.zero_grad(set_to_none=True)
+    for module in model.modules():
+        if isinstance(module, FSDP1) and module._handle is not None:
+            module._handle.flat_param.grad = None
+
+
 @torch.no_grad()
-def full_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def full_parameters(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
     """Yield every full parameter by its name in the unwrapped model, one at a time; tied ones come once.
 
     Under FSDP1 one unit, a transformer block, is gathered at a time.
+
+    Args:
+        model: the model, which is resharded first.
+        dtype: what parameters are cast to, under FSDP2 before ranks exchange them; None: they stay as they are.
     """
     seen: set[int] = set()
+    reshard(model)
     if not any(isinstance(module, FSDP1) for module in model.modules()):
-        yield from ((name, full_tensor(parameter)) for name, parameter in model.named_parameters())
+        yield from ((name, full_tensor(parameter.to(dtype))) for name, parameter in model.named_parameters())
         return
     for prefix, unit in _units(model):
         with FSDP1.summon_full_params(unit, recurse=False, writeback=False):
             for name, parameter in _own_parameters(unit):
                 if id(parameter) not in seen:
                     seen.add(id(parameter))
-                    yield f"{prefix}{name}", parameter.clone()  # the gathered memory is let go of again
+                    # a copy, since the gathered memory is let go of again
+                    yield f"{prefix}{name}", parameter.to(dtype, copy=True)
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -75,13 +110,10 @@ def clip_gradients(model: nn.Module, limit: float) -> float:
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
     """Copy the source's weights into the target. Both must be the same model, sharded in the same way.
 
-    After a forward without gradient the root unit of an FSDP2 model stays gathered. A copy into its parts alone would
-    leave the embeddings, the head and the norm as they were. So the units are sharded again first.
+    Both are resharded first: a copy into a gathered root unit would leave its parts as they were.
     """
     for model in (source, target):
-        for module in model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
+        reshard(model)
     if isinstance(source, FSDP1):
         for (_, unit), (_, copy) in zip(_units(source), _units(target), strict=True):
             with (

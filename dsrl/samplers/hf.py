@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dsrl.data.encoding import PromptEncoder
 from dsrl.errors import ConfigError, DSRLError
+from dsrl.parallel.sharding import compute_dtype
 from dsrl.registry import register
 from dsrl.samplers.sampler import Sampler
 from dsrl.seeding import uniforms
@@ -40,6 +41,7 @@ class HFSampler(Sampler):
     It decodes with the policy itself, unless the policy's weights are sharded over ranks (FSDP). Then a forward is a
     collective, and ranks whose responses end at different lengths would wait for each other for ever. So every rank
     decodes with a full copy of the model, which `sync` fills and which costs each rank the memory of the full model.
+    It is in the dtype in which the policy computes, so that it samples as the policy would.
 
     What `trainer.compile` compiles is not used: keys and values that grow would compile it again and again.
     """
@@ -63,7 +65,12 @@ class HFSampler(Sampler):
         self.model = policy.model
         if policy.sharded:
             self.model = _empty_copy(policy.model)
-            self.sync(policy.named_tensors())
+            self.sync(policy.named_tensors(self.sync_dtype))
+
+    @property
+    def sync_dtype(self) -> torch.dtype | None:
+        """The dtype of the full copy; None where there is none."""
+        return None if self.model is self.policy.model else next(self.model.parameters()).dtype
 
     def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Fill the full copy, one tensor at a time. Do nothing if the trainer's own weights are sampled from."""
@@ -211,11 +218,11 @@ def _closed_up(alive: Tensor, remaining: int) -> Tensor:
 
 
 def _empty_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """Build a model of the same configuration and dtype, whose weights are yet to be filled."""
+    """Build a model of that configuration in the dtype in which `model` computes; its weights are yet to be filled."""
     from transformers import AutoModelForCausalLM
 
     made: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-        model.config, dtype=next(model.parameters()).dtype, attn_implementation=model.config._attn_implementation
+        model.config, dtype=compute_dtype(model), attn_implementation=model.config._attn_implementation
     )
     made.requires_grad_(False)
     made.train(False)

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from dsrl.data.encoding import PromptEncoder
-from dsrl.types import Prompt, Rollouts, SamplingParams
+from dsrl.types import Metrics, Prompt, Rollouts, SamplingParams
 
 if TYPE_CHECKING:
     from dsrl.models.policy import Policy
@@ -55,18 +56,24 @@ class Sampler(ABC):
         """
 
     @abstractmethod
-    def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+    def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> Metrics | None:
         """Sample from these weights from now on. Called after every iteration, on every rank.
 
-        `named_tensors` are those of `Policy.named_tensors`. Every rank must take all of them, since gathering them can
-        be a collective.
+        `named_tensors` are those of `Policy.named_tensors`, as `sync_dtype`. Every rank must take all of them, since
+        gathering them can be a collective. Metrics that it returns are in the iteration's line.
         """
+
+    @property
+    def sync_dtype(self) -> torch.dtype | None:
+        """The dtype in which `sync` wants the weights; None: that of the policy's own."""
+        return None
 
     @property
     def compute_dtype(self) -> str | None:
         """The dtype in which log-probabilities are computed, such as `bfloat16`.
 
-        None means that the policy itself samples, so that nothing is to be corrected.
+        None means that the policy itself samples, or a copy of it in the dtype in which it computes, so that nothing is
+        to be corrected.
         """
         return None
 

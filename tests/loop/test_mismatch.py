@@ -129,6 +129,8 @@ class Settings:
         ("float32", ["model.dtype=bfloat16"], True),
         ("bfloat16", ["mismatch.correction=off"], False),
         (None, ["mismatch.correction=on"], True),
+        (None, ["trainer=fsdp", "trainer.precision=bf16-mixed"], False),  # a copy that computes as the policy does
+        ("float32", ["trainer=fsdp", "trainer.precision=bf16-mixed"], True),
     ],
 )
 def test_by_default_it_corrects_where_numerics_differ(tmp_path, compute_dtype, overrides, corrected):

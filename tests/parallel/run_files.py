@@ -14,7 +14,8 @@ from torch import Tensor
 def metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, without times."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if not key.startswith("time/")} for line in lines]
+    times = ("time/", "sync/seconds")
+    return [{key: value for key, value in line.items() if not key.startswith(times)} for line in lines]
 
 
 def samples(run: Path) -> list[dict[str, Any]]:

@@ -59,7 +59,9 @@ _on_exception, Watchdog.on_exception = Watchdog.on_exception, _abort
 @dataclass(kw_only=True)
 class WrittenSampler(Sampler):
     """Writes answers itself, without the model: the rollouts of an iteration are the same bits whatever the policy has
-    learned and however many ranks there are. Some questions it always gets right, some never."""
+    learned and however many ranks there are. Some questions it always gets right, some never.
+
+    Its sync checks that weights cast before ranks exchange them are those cast afterwards."""
 
     def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
         numbers = range(params.responses_per_prompt)
@@ -84,8 +86,10 @@ class WrittenSampler(Sampler):
         return write_trace(draw, prompt.text, error_rate, reconsider_rate=0.3)
 
     def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
-        for _ in named_tensors:
-            pass
+        after = {name: tensor.bfloat16() for name, tensor in named_tensors}
+        before = {name: tensor.clone() for name, tensor in self.policy.named_tensors(torch.bfloat16)}
+        if before.keys() != after.keys() or not all(torch.equal(before[name], after[name]) for name in after):
+            raise ValueError("a cast before the gather gave other weights")
 
 
 @register("verifier", "hangs")

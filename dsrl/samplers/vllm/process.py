@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,7 +22,8 @@ from torch import Tensor
 
 from dsrl.errors import DSRLError
 from dsrl.samplers.vllm.engine import end_group
-from dsrl.samplers.vllm.weights import Outbox
+from dsrl.samplers.vllm.memory import engine_settings
+from dsrl.samplers.vllm.weights import Delivery, Outbox
 
 LAUNCHER_VARIABLES = {
     *("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "NODE_RANK"),
@@ -39,19 +42,33 @@ REMEDIES = {
 """Parts of vLLM's error messages, and which of our options is the remedy."""
 
 
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """Bound the time that an engine has for what it is asked to do, by an option of the sampler, from now on."""
+
+    option: str
+    seconds: float
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left, at least 0."""
+        return max(0.0, self.began + self.seconds - time.monotonic())
+
+
 class EngineProcess:
     """Run an engine in a process of its own, since vLLM changes the environment, threads and groups of its process.
 
     Every method raises DSRLError, with the end of the engine's log, if the engine's process has ended.
     """
 
-    def __init__(self, environment: Mapping[str, str], arguments: Sequence[Any], *, patience: float) -> None:
+    def __init__(self, environment: Mapping[str, str], arguments: Sequence[Any], *, deadline: Deadline) -> None:
         """Start the engine. Raises DSRLError if it does not start.
 
         Args:
             environment: variables that the engine has on top of this process's own.
             arguments: those of `Engine`.
-            patience: seconds to wait for it.
+            deadline: how long to wait for it.
         """
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  (it has no name, and closes with this object)
         self.connection, theirs = Pipe()
@@ -69,40 +86,47 @@ class EngineProcess:
         theirs.close()
         self.outbox = Outbox()
         self._finalize = weakref.finalize(self, _end, self.process, self.connection, self.outbox, folder)
-        self.call("start", *arguments, patience=patience)
+        self.call("start", *arguments, deadline=deadline)
 
-    def call(self, method: str, *arguments: Any, patience: float | None = None) -> Any:
-        """Call a method of the engine and return its result. `patience` is in seconds; by default it waits for ever."""
+    def call(self, method: str, *arguments: Any, deadline: Deadline | None = None) -> Any:
+        """Call a method of the engine and return its result. An engine that misses the deadline is ended.
+
+        Without a deadline it waits for ever.
+        """
         self._ask(method, *arguments)
-        return self._answer(method, patience)
+        details = [argument for argument in arguments if isinstance(argument, str)]
+        return self._answer(method, deadline, doing=" ".join([method, *details]))
 
     def generate(self, version: int, prompts: list[Any], seeds: list[int], settings: dict[str, Any]) -> list[Any]:
         """Draw responses to each prompt; see `Engine.generate`."""
         return list(self.call("generate", version, prompts, seeds, settings))
 
-    def load(self, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> tuple[int, list[Any]]:
-        """Send all weights as `dtype`. The engine loads a chunk while the next one is gathered.
+    def load(self, named_tensors: Iterable[tuple[str, Tensor]], deadline: Deadline) -> Delivery:
+        """Send all weights. The engine loads a chunk while the next one is gathered.
 
         The iterator is used up even if the engine fails, since other ranks may take part in it.
-
-        Returns:
-            The checksum of the bytes sent, and for each worker what `WeightReceiver.finish_weights` found.
         """
         tensors = iter(named_tensors)
+
+        def chunk_was_loaded() -> None:
+            doing = f"receive_weights, of which {self.outbox.size / 2**30:.2f} GiB were ready"
+            self._answer("receive_weights", deadline, doing=doing)
+
         try:
-            self.call("begin_weights")
+            self.call("begin_weights", deadline=deadline)
             loading = False
             try:
-                for chunk in self.outbox.chunks(tensors, dtype):
+                for chunk in self.outbox.chunks(tensors):
                     if loading:
                         loading = False
-                        self._answer("receive_weights")
+                        chunk_was_loaded()
                     self._ask("receive_weights", chunk)
                     loading = True
             finally:
                 if loading:
-                    self._answer("receive_weights")
-            return self.outbox.checksum, self.call("finish_weights")
+                    chunk_was_loaded()
+            workers = self.call("finish_weights", deadline=deadline)
+            return Delivery(checksum=self.outbox.checksum, size=self.outbox.size, workers=workers)
         except DSRLError:
             for _ in tensors:
                 pass
@@ -118,16 +142,15 @@ class EngineProcess:
         except OSError as error:
             raise DSRLError(self._obituary(method)) from error
 
-    def _answer(self, method: str, patience: float | None = None) -> Any:
-        waited = 0.0
+    def _answer(self, method: str, deadline: Deadline | None, doing: str) -> Any:
         try:
-            while not self.connection.poll(1.0):
-                waited += 1.0
-                if patience is not None and waited >= patience:
-                    self.close()
-                    raise DSRLError(
-                        f"sampler vllm: the engine did not {method} within {patience:.0f} s" + self._last_words()
-                    )
+            if not self.connection.poll(None if deadline is None else deadline.left):
+                assert deadline is not None
+                self.close()
+                raise DSRLError(
+                    f"sampler vllm: the engine did not come back from: {doing}, within {deadline.option}="
+                    f"{deadline.seconds:g} s; it hangs, or the option is too small" + self._last_words()
+                )
             state, result = self.connection.recv()
         except (EOFError, OSError) as error:
             raise DSRLError(self._obituary(method)) from error
@@ -178,7 +201,7 @@ def gpu_environment(devices: int) -> dict[str, str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
     first = torch.cuda.current_device()
-    return {"CUDA_VISIBLE_DEVICES": ",".join(visible[first : first + devices])}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(visible[first : first + devices]), **engine_settings(os.environ)}
 
 
 def common_environment() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,24 +14,21 @@ from torch import Tensor
 
 from dsrl.data.encoding import PromptEncoder
 from dsrl.errors import DSRLError
-from dsrl.parallel.collectives import ranks_by_host, ranks_of_this_host
+from dsrl.parallel.collectives import ranks_of_this_host
 from dsrl.registry import register
 from dsrl.samplers.sampler import Sampler
-from dsrl.samplers.vllm.process import EngineProcess, common_environment, cpu_environment, gpu_environment
-from dsrl.samplers.vllm.shared import SharedEngine
+from dsrl.samplers.vllm.checkpoint_tensors import checkpoint_tensors
+from dsrl.samplers.vllm.memory import free_memory, memory_of_others
+from dsrl.samplers.vllm.probe import PROBE_TOLERANCES, check_probe, probe_tokens
+from dsrl.samplers.vllm.process import Deadline, EngineProcess, common_environment, cpu_environment, gpu_environment
+from dsrl.samplers.vllm.shared import SharedEngine, ranks_that_share
 from dsrl.seeding import derive_seed
-from dsrl.types import Prompt, Rollouts, SamplingParams
+from dsrl.types import Metric, Metrics, Prompt, Rollouts, SamplingParams
 
 if TYPE_CHECKING:
     from dsrl.models.policy import Policy
 
 ENGINE_DTYPES = ("float32", "bfloat16", "float16")
-
-PROBE_TOKENS = 48
-"""Length of the fixed sequence that trainer and engine both score after every sync."""
-
-PROBE_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
-"""The largest mean difference between their log-probabilities, by the engine's dtype."""
 
 RESERVED = (
     *("model", "load_format", "skip_tokenizer_init", "logprobs_mode", "worker_extension_cls", "enable_sleep_mode"),
@@ -67,6 +65,8 @@ class VLLMSampler(Sampler):
     """The largest mean difference of log-probabilities between engine and trainer after a sync; null: by dtype."""
     start_timeout: float = 900.0
     """Seconds to wait for the engine to start."""
+    sync_timeout: float = 600.0
+    """Seconds that a sync of the weights may take, or going to sleep, before the run ends."""
     engine: dict[str, Any] = field(default_factory=dict)
     """Any other argument of vLLM's `LLM`, by its name."""
 
@@ -85,7 +85,14 @@ class VLLMSampler(Sampler):
             problems.append(f"sampler.sleep_level={self.sleep_level}: must be 0, 1, 2 or null")
         if self.sleep_level and not torch.cuda.is_available():
             problems.append(f"sampler.sleep_level={self.sleep_level}: vLLM sleeps on GPUs only; leave it null")
-        for name in ("kv_cache_gib", "tensor_parallel_size", "max_model_len", "max_num_seqs", "start_timeout"):
+        for name in (
+            "kv_cache_gib",
+            "tensor_parallel_size",
+            "max_model_len",
+            "max_num_seqs",
+            "start_timeout",
+            "sync_timeout",
+        ):
             if (value := getattr(self, name)) is not None and value <= 0:
                 problems.append(f"sampler.{name}={value}: must be above 0")
         if self.probe_tolerance is not None and self.probe_tolerance <= 0:
@@ -101,6 +108,12 @@ class VLLMSampler(Sampler):
     def compute_dtype(self) -> str:
         """The engine's dtype, since its kernels are not the trainer's."""
         return self.dtype
+
+    @property
+    def sync_dtype(self) -> torch.dtype:
+        """The engine's dtype: weights are cast before ranks exchange them."""
+        found: torch.dtype = getattr(torch, self.dtype)
+        return found
 
     @property
     def temperatures(self) -> tuple[float, float]:
@@ -130,13 +143,13 @@ class VLLMSampler(Sampler):
         arguments = (self._model_config(), generation_config, self._arguments(on_gpu))
 
         def start() -> EngineProcess:
-            return EngineProcess(environment, arguments, patience=self.start_timeout)
+            return EngineProcess(environment, arguments, deadline=Deadline("sampler.start_timeout", self.start_timeout))
 
-        sharing = self._ranks_that_share()
+        sharing = ranks_that_share(self.tensor_parallel_size)
         self.process = SharedEngine(sharing, start) if sharing else start()
         try:
             self.longest: int = self.process.call("limits")
-            self.sync(policy.named_tensors())
+            self.sync(policy.named_tensors(self.sync_dtype))
         except BaseException:
             self.close()
             raise
@@ -167,63 +180,47 @@ class VLLMSampler(Sampler):
         found = self.process.generate(self.version, token_ids, seeds, settings)
         return self._rollouts(prompts, [response for group in found for response in group * copies])
 
-    def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+    def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> Metrics:
         """Send the weights to the engine, and check that it serves them.
 
+        Returns `sync/seconds`, `sync/gib`, and on a GPU `memory/engine_gib` while the engine is awake.
+
         Raises DSRLError if the engine received other bytes than were sent, if some of its parameters were not among
-        them, or if its log-probabilities of a fixed sequence are not the trainer's.
+        them, if its log-probabilities of a fixed sequence are not the trainer's, or if that took too long.
         """
+        deadline = Deadline("sampler.sync_timeout", self.sync_timeout)
         self.syncs, self.version = self.syncs + 1, None
         if self.asleep:
-            self.process.call("wake_up", "weights")
-        sent, received = self.process.load(named_tensors, getattr(torch, self.dtype))
+            free_memory(self.policy.model)
+            self.process.call("wake_up", "weights", deadline=deadline)
+        delivery = self.process.load(checkpoint_tensors(self.policy.model, named_tensors, self.sync_dtype), deadline)
         if self.asleep:
-            self.process.call("wake_up", "kv_cache")
+            free_memory(self.policy.model)
+            self.process.call("wake_up", "kv_cache", deadline=deadline)
             self.asleep = False
-        for checksum, missing in received:
-            if checksum != sent:
-                raise DSRLError(
-                    f"sampler vllm: sync {self.syncs} failed: checksum {checksum:016x} of the bytes that the engine "
-                    f"received, {sent:016x} of those sent"
-                )
-            if missing:
-                raise DSRLError(
-                    f"sampler vllm: sync {self.syncs} gave no weights for the engine's {', '.join(missing)}"
-                )
-        self._probe()
-        self.process.call("serve", self.syncs)
+        if problem := delivery.problem():
+            raise DSRLError(f"sampler vllm: sync {self.syncs} {problem}")
+        tokens = probe_tokens(self.policy, self.longest)
+        found = self.process.call("score", tokens.tolist(), deadline=deadline)
+        check_probe(self.policy, tokens, found, self.probe_tolerance or PROBE_TOLERANCES[self.dtype], self.syncs)
+        self.process.call("serve", self.syncs, deadline=deadline)
         self.version = self.syncs
+        return {
+            "sync/seconds": Metric.largest(time.monotonic() - deadline.began),
+            "sync/gib": Metric.largest(delivery.size / 2**30),
+            **memory_of_others(self.policy.device),
+        }
 
     def sleep(self) -> None:
         """Give the GPU's memory back until the next sync, as `sleep_level` says."""
         if self.level and not self.asleep:
-            self.process.call("sleep", self.level)
+            self.process.call("sleep", self.level, deadline=Deadline("sampler.sync_timeout", self.sync_timeout))
             self.asleep = True
 
     def close(self) -> None:
         """End the engine."""
         if hasattr(self, "process"):
             self.process.close()
-
-    @torch.no_grad()
-    def _probe(self) -> None:
-        """Compare log-probabilities with the trainer's: no checksum shows a layer packed from earlier weights."""
-        generator = torch.Generator().manual_seed(0)
-        size = int(self.policy.model.config.vocab_size)
-        length = min(PROBE_TOKENS, self.longest - 1)
-        tokens = torch.randint(size, (length,), generator=generator)
-        found = torch.tensor(self.process.call("score", tokens.tolist()))
-        device = self.policy.device
-        mask = torch.ones(1, length - 1, dtype=torch.bool, device=device)
-        expected = self.policy([tokens[:1].tolist()], tokens[None, 1:].to(device), mask)[0].cpu()
-        difference = float((found - expected).abs().mean())
-        tolerance = self.probe_tolerance or PROBE_TOLERANCES[self.dtype]
-        if not difference <= tolerance:
-            raise DSRLError(
-                f"sampler vllm: after sync {self.syncs} the engine's log-probabilities of a fixed sequence differ from "
-                f"the trainer's by {difference:.2g} on average, more than sampler.probe_tolerance={tolerance:g}; it "
-                "does not serve the policy's weights, or computes the model in another way"
-            )
 
     def _check_lengths(self, prompts: list[Prompt], params: SamplingParams) -> None:
         longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
@@ -266,20 +263,6 @@ class VLLMSampler(Sampler):
             **({} if on_gpu else {"enable_chunked_prefill": False}),
             **self.engine,
         }
-
-    def _ranks_that_share(self) -> list[list[int]]:
-        """Group the ranks that share an engine; no groups if every rank has an engine of its own."""
-        size = self.tensor_parallel_size
-        hosts = ranks_by_host() if size > 1 else []
-        if all(len(ranks) == 1 for ranks in hosts):
-            return []
-        for ranks in hosts:
-            if len(ranks) % size:
-                raise DSRLError(
-                    f"sampler.tensor_parallel_size={size}: {len(ranks)} ranks of a host cannot share engines {size} by "
-                    f"{size}; give a divisor of {len(ranks)}"
-                )
-        return [ranks[first : first + size] for ranks in hosts for first in range(0, len(ranks), size)]
 
     def _model_config(self) -> dict[str, Any]:
         config: dict[str, Any] = self.policy.model.config.to_dict()

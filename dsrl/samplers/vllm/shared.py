@@ -6,12 +6,30 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from dsrl.errors import DSRLError
-from dsrl.samplers.vllm.process import EngineProcess
+from dsrl.parallel.collectives import ranks_by_host
+from dsrl.samplers.vllm.process import Deadline, EngineProcess
+from dsrl.samplers.vllm.weights import Delivery
+
+
+def ranks_that_share(size: int) -> list[list[int]]:
+    """Group the ranks that share engines of `size` devices; no groups if every rank has an engine of its own.
+
+    Raises DSRLError if the ranks of a host do not come out even.
+    """
+    hosts = ranks_by_host() if size > 1 else []
+    if all(len(ranks) == 1 for ranks in hosts):
+        return []
+    for ranks in hosts:
+        if len(ranks) % size:
+            raise DSRLError(
+                f"sampler.tensor_parallel_size={size}: {len(ranks)} ranks of a host cannot share engines {size} by "
+                f"{size}; give a divisor of {len(ranks)}"
+            )
+    return [ranks[first : first + size] for ranks in hosts for first in range(0, len(ranks), size)]
 
 
 class SharedEngine:
@@ -33,9 +51,13 @@ class SharedEngine:
         self.process: EngineProcess | None = None
         self._on_first(lambda: setattr(self, "process", start()))
 
-    def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the engine. Every rank gets what it returns."""
-        return self._on_first(lambda: self._own.call(method, *arguments))
+    def call(self, method: str, *arguments: Any, deadline: Deadline | None = None) -> Any:
+        """Call a method of the engine, once all ranks ask for it: each has made room on its GPU then.
+
+        Every rank gets what it returns.
+        """
+        dist.barrier(self.group)
+        return self._on_first(lambda: self._own.call(method, *arguments, deadline=deadline))
 
     def generate(self, version: int, prompts: list[Any], seeds: list[int], settings: dict[str, Any]) -> list[Any]:
         """Draw responses to this rank's prompts; see `Engine.generate`. The settings must be those of all ranks."""
@@ -53,12 +75,12 @@ class SharedEngine:
         dist.scatter_object_list(mine, answers if self._is_first else None, src=self.ranks[0], group=self.group)
         return list(mine[0])
 
-    def load(self, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> tuple[int, list[Any]]:
+    def load(self, named_tensors: Iterable[tuple[str, Tensor]], deadline: Deadline) -> Delivery:
         """Send all weights from the first rank; see `EngineProcess.load`. Other ranks only help to gather them."""
         for _ in () if self._is_first else named_tensors:
             pass
-        sent, received = self._on_first(lambda: self._own.load(named_tensors, dtype))
-        return sent, received
+        delivery: Delivery = self._on_first(lambda: self._own.load(named_tensors, deadline))
+        return delivery
 
     def close(self) -> None:
         """End the engine. It may be called twice, and without the other ranks."""

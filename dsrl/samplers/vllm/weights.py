@@ -12,6 +12,7 @@ import mmap
 import os
 import pickle
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import reduce_tensor
 
 from dsrl.errors import DSRLError
+from dsrl.samplers.vllm.memory import fixed_segments
 
 CHUNK_BYTES = 32 * 2**20
 """Size of a chunk; a tensor that is larger travels alone."""
@@ -45,6 +47,33 @@ def checksum_of(used: Tensor, before: int) -> int:
     blocks = used.view(torch.int64).view(-1, BLOCK_BYTES // 8).sum(1)
     found = int((blocks * torch.arange(1, len(blocks) + 1, device=used.device)).sum())
     return (before * 1_000_003 + found) % 2**64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """Say what was sent to an engine, and what each of its workers found.
+
+    Args:
+        checksum: of the bytes sent.
+        size: how many bytes that were.
+        workers: of each worker the checksum of the bytes it received, and those of its parameters that were not among
+            them. Each holds parameters of its own, such as its share of the experts, so none answers for another.
+    """
+
+    checksum: int
+    size: int
+    workers: list[tuple[int, list[str]]]
+
+    def problem(self) -> str | None:
+        """Say what is wrong; None where every worker has all weights as they were sent."""
+        for checksum, _ in self.workers:
+            if checksum != self.checksum:
+                return (
+                    f"failed: checksum {checksum:016x} of the bytes that the engine received, {self.checksum:016x} of "
+                    "those sent"
+                )
+        missing = {name for _, names in self.workers for name in names}
+        return f"gave no weights for the engine's {', '.join(sorted(missing))}" if missing else None
 
 
 class HostBuffer:
@@ -80,7 +109,8 @@ class DeviceBuffer:
 
     def __init__(self, size: int, device: torch.device) -> None:
         """Allocate `size` bytes on the device."""
-        self.bytes = torch.empty(size, dtype=torch.uint8, device=device)
+        with fixed_segments():
+            self.bytes = torch.empty(size, dtype=torch.uint8, device=device)
         rebuild, arguments = reduce_tensor(self.bytes)  # type: ignore[no-untyped-call]
         # The 7th names the device, as this process counts; of those that the engine sees, this one is the first.
         self.handle = pickle.dumps((rebuild, (*arguments[:6], 0, *arguments[7:])))
@@ -99,27 +129,27 @@ class Outbox:
 
     def __init__(self) -> None:
         self.buffers: list[HostBuffer | DeviceBuffer | None] = [None, None]
-        self.checksum = 0
+        self.checksum, self.size = 0, 0
 
-    def chunks(self, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> Iterator[Chunk]:
-        """Write all tensors as `dtype` into the buffers, in order, and yield a message for each filled one.
+    def chunks(self, named_tensors: Iterable[tuple[str, Tensor]]) -> Iterator[Chunk]:
+        """Write all tensors into the buffers, in order, and yield a message for each filled one.
 
-        A chunk's bytes stay until the chunk after the next is asked for. `checksum` is that of the bytes so far.
-        Raises DSRLError if there is no memory for a buffer.
+        A chunk's bytes stay until the chunk after the next is asked for. `checksum` and `size` are those of the bytes
+        so far. Raises DSRLError if there is no memory for a buffer.
         """
-        self.checksum, key = 0, 0
+        self.checksum, self.size, key = 0, 0, 0
         tensors: list[tuple[str, str, list[int], int]] = []
         buffer, end = None, 0
         for name, tensor in named_tensors:
-            start, size = _rounded_up(end, 16), tensor.numel() * dtype.itemsize
+            start, size = _rounded_up(end, 16), tensor.numel() * tensor.itemsize
             if buffer is not None and start + size > len(buffer.bytes):
                 yield self._chunk(key, buffer, end, tensors)
                 key, tensors, buffer, start = 1 - key, [], None, 0
             if buffer is None:
                 buffer = self._buffer(key, size, tensor.device)
             end = start + size
-            buffer.bytes[start:end].view(dtype).view(tensor.shape).copy_(tensor)
-            tensors.append((name, str(dtype).removeprefix("torch."), list(tensor.shape), start))
+            buffer.bytes[start:end].view(tensor.dtype).view(tensor.shape).copy_(tensor)
+            tensors.append((name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), start))
         if buffer is not None:
             yield self._chunk(key, buffer, end, tensors)
 
@@ -131,7 +161,7 @@ class Outbox:
 
     def _chunk(self, key: int, buffer: HostBuffer | DeviceBuffer, end: int, tensors: list[Any]) -> Chunk:
         used = _rounded_up(end, BLOCK_BYTES)
-        self.checksum = checksum_of(buffer.bytes[:used], self.checksum)
+        self.checksum, self.size = checksum_of(buffer.bytes[:used], self.checksum), self.size + used
         buffer.ready()
         return {
             "key": key,
@@ -142,12 +172,13 @@ class Outbox:
         }
 
     def _buffer(self, key: int, size: int, device: torch.device) -> HostBuffer | DeviceBuffer:
-        buffer = self.buffers[key]
-        if buffer is None or len(buffer.bytes) < size:
+        """Give the buffer of that number, another where it is too small, or where the policy has moved to a GPU."""
+        buffer, on_gpu = self.buffers[key], device.type == "cuda"
+        if buffer is None or len(buffer.bytes) < size or isinstance(buffer, DeviceBuffer) != on_gpu:
             if buffer is not None:
                 buffer.close()
             size = _rounded_up(max(size, CHUNK_BYTES), BLOCK_BYTES)
-            buffer = DeviceBuffer(size, device) if device.type == "cuda" else HostBuffer(size)
+            buffer = DeviceBuffer(size, device) if on_gpu else HostBuffer(size)
             self.buffers[key] = buffer
         return buffer
 
@@ -196,7 +227,10 @@ class WeightReceiver:
 
         finalize_layerwise_reload(self.get_model(), self.vllm_config.model_config)
         self.repack_tied_heads()
+        self.repack_experts()
         self._receiving = False
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # of the copies, before keys and values take their room
         return self._checksum, sorted(self._missing)
 
     def repack_tied_heads(self) -> None:
@@ -212,6 +246,18 @@ class WeightReceiver:
         for module in self.get_model().modules() if tied and current_platform.is_cpu() else ():
             if isinstance(module, ParallelLMHead):
                 module.quant_method.process_weights_after_loading(module)
+
+    def repack_experts(self) -> None:
+        """Renew the packed weights of experts, on a CPU: vLLM packs those of its start, and later ones are not packed.
+
+        Without this a model with experts computes nonsense after its first weights, which the probe notices.
+        """
+        from vllm.model_executor.layers.fused_moe.routed_experts import RoutedExperts
+        from vllm.platforms import current_platform
+
+        for module in self.get_model().modules() if current_platform.is_cpu() else ():
+            if isinstance(module, RoutedExperts):
+                module.quant_method.moe_kernel.fused_experts.process_weights_after_loading(module)
 
     def _unname_shared_memory(self) -> None:
         """Take away the names of the memory that tensor-parallel workers on a CPU share.

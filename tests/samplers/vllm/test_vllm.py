@@ -14,15 +14,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from dsrl import build
 from dsrl.config.compose import compose
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
 from dsrl.errors import ConfigError, DSRLError
+from dsrl.loop.metrics import reduce_metrics
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.models.policy import Policy
 from dsrl.samplers.vllm.process import EngineProcess, cpu_environment
+from dsrl.samplers.vllm.shared import ranks_that_share
 from dsrl.samplers.vllm.weights import BLOCK_BYTES, CHUNK_BYTES, Outbox, WeightReceiver, checksum_of
 from dsrl.types import Prompt, SamplingParams
 
@@ -210,6 +213,27 @@ def test_prompts_beyond_what_is_read_in_one_step(sampler):
     assert found.texts[30:34] == sampler.sample(prompts[15:17], params).texts
 
 
+@engine
+def test_a_model_with_experts_is_served_after_every_update(encoder):
+    """Its experts have other names in checkpoints, and on a CPU vLLM packs them at its start alone."""
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 32}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}
+    config = MixtralConfig(vocab_size=64, max_position_embeddings=512, **sizes, **heads)
+    policy, sampler = Policy(MixtralForCausalLM(config)), sampler_of()
+    change(policy, 1.0)
+    try:
+        sampler.setup(policy, encoder)
+        assert difference(sampler) < 1e-4
+        change(policy, 1.0)
+        assert difference(sampler) > 0.05
+        numbers = reduce_metrics(sampler.sync(policy.named_tensors(torch.float32)))
+        assert difference(sampler) < 1e-4
+        size = sum(parameter.numel() for parameter in policy.parameters()) * 4 / 2**30
+        assert size <= numbers["sync/gib"] < 1.1 * size and 0 < numbers["sync/seconds"] < 60
+    finally:
+        sampler.close()
+
+
 # The process.
 
 
@@ -314,14 +338,14 @@ def test_two_ranks_share_an_engine(tmp_path):
 
 
 def test_ranks_that_cannot_share_engines_evenly_are_told(monkeypatch):
-    monkeypatch.setattr("dsrl.samplers.vllm.sampler.ranks_by_host", lambda: [[0, 1], [2, 3, 4]])
+    monkeypatch.setattr("dsrl.samplers.vllm.shared.ranks_by_host", lambda: [[0, 1], [2, 3, 4]])
     with pytest.raises(DSRLError, match="3 ranks of a host cannot share engines 2 by 2; give a divisor of 3"):
-        sampler_of(tensor_parallel_size=2)._ranks_that_share()
-    monkeypatch.setattr("dsrl.samplers.vllm.sampler.ranks_by_host", lambda: [[0, 2, 4, 6], [1, 3]])
-    assert sampler_of(tensor_parallel_size=2)._ranks_that_share() == [[0, 2], [4, 6], [1, 3]]
-    assert sampler_of()._ranks_that_share() == []
-    monkeypatch.setattr("dsrl.samplers.vllm.sampler.ranks_by_host", lambda: [[0], [1]])
-    assert sampler_of(tensor_parallel_size=4)._ranks_that_share() == []
+        ranks_that_share(2)
+    monkeypatch.setattr("dsrl.samplers.vllm.shared.ranks_by_host", lambda: [[0, 2, 4, 6], [1, 3]])
+    assert ranks_that_share(2) == [[0, 2], [4, 6], [1, 3]]
+    assert ranks_that_share(1) == []
+    monkeypatch.setattr("dsrl.samplers.vllm.shared.ranks_by_host", lambda: [[0], [1]])
+    assert ranks_that_share(4) == []
 
 
 def _left_in_shared_memory(before):
@@ -435,12 +459,14 @@ def test_all_weights_arrive_whatever_their_sizes(dtype, monkeypatch):
         for factor in (1.0, 2.0):
             receiver._checksum = 0
             late = None  # a chunk is loaded while the next is filled
-            for chunk in outbox.chunks(((name, tensor * factor) for name, tensor in weights.items()), dtype):
+            for chunk in outbox.chunks((name, (tensor * factor).to(dtype)) for name, tensor in weights.items()):
                 if late:
                     receiver.receive_weights(late)
                 late = chunk
             receiver.receive_weights(late)
             assert receiver._checksum == outbox.checksum != 0
+            needed = sum(tensor.numel() for tensor in weights.values()) * dtype.itemsize
+            assert needed <= outbox.size < needed + 9 * BLOCK_BYTES
             assert list(receiver.held) == list(weights)
             for name, tensor in weights.items():
                 assert receiver.held[name].dtype == dtype
@@ -482,5 +508,5 @@ def test_no_memory_is_one_clear_error(monkeypatch):
     descriptors = os.listdir("/proc/self/fd")
     message = rf"no shared memory of {CHUNK_BYTES >> 20} MiB for the policy's weights \(No space left on device\)"
     with pytest.raises(DSRLError, match=message):
-        list(Outbox().chunks([("w", torch.zeros(1024, 1024))], torch.float32))
+        list(Outbox().chunks([("w", torch.zeros(1024, 1024))]))
     assert os.listdir("/proc/self/fd") == descriptors
