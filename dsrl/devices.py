@@ -28,6 +28,14 @@ def precision_of(trainer: TrainerConfig) -> str:
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
+def described_precision(trainer: TrainerConfig) -> str:
+    """Say in which precision a run computes; of float32 on a CUDA GPU also whether products are rounded to TF32."""
+    precision = precision_of(trainer)
+    if precision != "32-true" or device_type(trainer.accelerator) != "cuda":
+        return precision
+    return f"{precision} (TF32 {'off' if torch.get_float32_matmul_precision() == 'highest' else 'on'})"
+
+
 def process_groups(trainer: TrainerConfig) -> str:
     """Name the backends of the run's process group: tensors of the CPU travel by gloo, those of a GPU by NCCL."""
     return "cpu:gloo,cuda:nccl" if device_type(trainer.accelerator) == "cuda" else "gloo"

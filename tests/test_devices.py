@@ -8,7 +8,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from dsrl.config.compose import compose
 from dsrl.config.schema import CheckpointConfig, TrainerConfig
-from dsrl.devices import device_type, precision_of
+from dsrl.devices import described_precision, device_type, precision_of
 from dsrl.parallel.choose import lightning_precision, strategy_for
 from dsrl.parallel.fsdp import FSDP2
 from dsrl.runs.fit import fit as run
@@ -56,6 +56,19 @@ def test_what_is_given_stays(precision, machine):
     for kind in (None, "cuda"):
         machine(kind)
         assert precision_of(TrainerConfig(precision=precision)) == precision
+
+
+def test_float32_on_a_gpu_says_whether_it_is_tf32(machine):
+    machine("cuda")
+    assert described_precision(TrainerConfig(precision="32-true")) == "32-true (TF32 off)"
+    assert described_precision(TrainerConfig()) == "bf16-mixed"
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert described_precision(TrainerConfig(precision="32-true")) == "32-true (TF32 on)"
+        machine(None)
+        assert described_precision(TrainerConfig(precision="32-true")) == "32-true"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_fsdp_casts_by_itself_as_resolved(machine):

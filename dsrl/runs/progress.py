@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import TaskID
 from rich.table import Table
 
-from dsrl.devices import precision_of
+from dsrl.devices import described_precision, precision_of
 from dsrl.loop.module import DSRLModule
 from dsrl.parallel.sharding import parameter_count
 from dsrl.runs.terminal import progress_bar, terminal
@@ -47,7 +47,7 @@ class Progress(L.Callback):
             config = module.config
             self.console.print(
                 f"[bold]dsrl[/]  {escape(config.model.name)} ({size / 1e6:.1f}M parameters) on {module.device.type} in "
-                f"{precision_of(config.trainer)}, {config.iterations} iterations of "
+                f"{described_precision(config.trainer)}, {config.iterations} iterations of "
                 f"{config.prompts_per_iteration} prompts x {config.responses_per_prompt} responses\n"
                 f"run folder: {escape(str(self.folder))}",
                 soft_wrap=True,
