@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from dsrl.models.buffers import persistent_buffers
 from dsrl.models.head import TokenScores, score_hidden, score_in_chunks
 from dsrl.models.lora import merge_adapters
 from dsrl.models.rows import BY_BLOCKS, BY_MASK, BY_POSITIONS, RowCost, lay_out
@@ -92,11 +93,13 @@ class Policy(nn.Module):
             return score_hidden(lambda part: part, logits, tokens=tokens, mask=mask, **of_head)
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the model's full parameters by their Hugging Face names, adapters merged, one at a time.
+        """Yield what a file of the model holds, by Hugging Face names and one at a time: its full parameters, adapters
+        merged, then its persistent buffers, such as the scales of Gemma-4's layers.
 
         Tied weights come once. If ranks hold parts (`sharded`) this is a collective: every rank takes every tensor.
         """
         yield from merge_adapters(self.model, full_parameters(self.model))
+        yield from persistent_buffers(self.model)
 
     @cached_property
     def shares_contexts(self) -> bool:
@@ -168,7 +171,7 @@ class Policy(nn.Module):
     @property
     def positions(self) -> int | None:
         """How many tokens the model has positions for; None: any number."""
-        found: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        found: int | None = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return found
 
     @property

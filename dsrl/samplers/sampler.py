@@ -14,6 +14,8 @@ from dsrl.data.encoding import PromptEncoder
 from dsrl.types import Prompt, Rollouts, SamplingParams
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
     from dsrl.models.policy import Policy
 
 
@@ -23,6 +25,9 @@ class Sampler(ABC):
 
     To write one, register a subclass that has `sample` and `sync`. `dsrl.samplers.contract` checks it.
     """
+
+    def check_architecture(self, architecture: PreTrainedConfig) -> None:  # noqa: B027  (most take every model)
+        """Raise ConfigError, with the way out, for a model that cannot be sampled from. Called before it is loaded."""
 
     def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
         """Get ready to sample. Called once, on every rank, before the first `sample`.

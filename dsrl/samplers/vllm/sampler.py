@@ -209,7 +209,7 @@ class VLLMSampler(Sampler):
     def _probe(self) -> None:
         """Compare log-probabilities with the trainer's: no checksum shows a layer packed from earlier weights."""
         generator = torch.Generator().manual_seed(0)
-        size = int(self.policy.model.config.vocab_size)
+        size = int(self.policy.model.config.get_text_config().vocab_size)
         length = min(PROBE_TOKENS, self.longest - 1)
         tokens = torch.randint(size, (length,), generator=generator)
         found = torch.tensor(self.process.call("score", tokens.tolist()))
