@@ -43,7 +43,7 @@ class DecodingCache(DynamicCache):
         layer: Any
         for layer in self.layers:
             if isinstance(layer, LinearAttentionCacheLayerMixin):
-                layer.reorder_cache(torch.arange(rows).repeat_interleave(repeats))
+                layer.reorder_cache(torch.arange(rows).repeat_interleave(repeats))  # type: ignore[arg-type]
             else:
                 layer.batch_repeat_interleave(repeats)
 
@@ -52,7 +52,7 @@ class DecodingCache(DynamicCache):
         layer: Any
         for layer in self.layers:
             if isinstance(layer, LinearAttentionCacheLayerMixin):  # which has its own method for states alone
-                layer.reorder_cache(indices)
+                layer.reorder_cache(indices)  # type: ignore[arg-type]
             else:
                 layer.batch_select_indices(indices)
 
