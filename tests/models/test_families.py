@@ -3,6 +3,9 @@
 docs/models.md shows the matrix. Weights are random, but large, so that what a step leaves out is seen.
 """
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -220,8 +223,7 @@ def test_two_phases_train_what_text_reaches_and_their_model_loads_again(name, tm
     ids = [1, 5, 6, 30, 31, 40, 7]
     export(max((run.folder / "checkpoints").glob("iteration*")), tmp_path / "out")
     for folder in (run.folder / "hf", tmp_path / "out"):
-        attention = run.policy.model.config._attn_implementation
-        again = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention)
+        again = load_model(str(folder))
         assert changed(after, tensors_of(again)) == set()
         torch.testing.assert_close(plain(again, ids), plain(run.policy.model, ids), atol=2e-5, rtol=0)
 
@@ -234,6 +236,12 @@ def test_a_model_whose_states_are_elsewhere_is_refused_before_it_is_loaded(name,
     with pytest.raises(ConfigError, match=message):
         two_phases(tmp_path / "model", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_table_of_the_documentation_has_these_families():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    first_column = [line.split("|")[1] for line in page.splitlines() if line.startswith("| ")][1:]
+    assert {*re.findall("`(.+?)`", "".join(first_column))} == {*ALL, *TOWERS}
 
 
 def test_which_families_keep_states():
