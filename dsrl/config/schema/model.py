@@ -33,8 +33,7 @@ class ModelConfig(Settled):
     dtype: str = "float32"
     """Type of the weights: float32, bfloat16, float16; trainer.precision says that of the compute."""
     attn_implementation: str = "sdpa"
-    """Attention kernel: sdpa (eager where the model has none, or caps its scores), eager, flash_attention_2,
-    flash_attention_3, flex_attention."""
+    """Attention: sdpa (eager where sdpa would drop something), eager, flash_attention_2 or _3, flex_attention."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass, to save memory."""
     activation_offloading: bool = False
