@@ -73,7 +73,7 @@ class Update:
         self.policy = Policy(model)
         self.optimizer = adamw(self.policy.parameters(), OptimizerConfig(lr=1e-6), 1e-6)
         generator = torch.Generator().manual_seed(0)
-        self.tokens = torch.randint(model.config.vocab_size, (rows, tokens), generator=generator)
+        self.tokens = torch.randint(model.config.get_text_config().vocab_size, (rows, tokens), generator=generator)
         self.mask, self.contexts = torch.ones_like(self.tokens, dtype=torch.bool), [[row + 1] for row in range(rows)]
         self.square = [Product(square, square, square, dtype)]
         shapes = Counter((m.in_features, m.out_features) for m in model.modules() if isinstance(m, nn.Linear))

@@ -62,7 +62,7 @@ def main() -> None:
 def compare(sampler: Any, arguments: argparse.Namespace, console: Console) -> None:
     """Time ours and the bare engine in turn, and print the ratio of each pair."""
     generator = torch.Generator().manual_seed(0)
-    size = sampler.policy.model.config.vocab_size
+    size = sampler.policy.model.config.get_text_config().vocab_size
     ids = [torch.randint(5, size, (45,), generator=generator).tolist() for _ in range(8)]
     prompts = [Prompt(position=b, text="", token_ids=tuple(row)) for b, row in enumerate(ids)]
     with tempfile.TemporaryDirectory() as folder:

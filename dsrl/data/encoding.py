@@ -54,20 +54,19 @@ class PromptEncoder:
 
     @cached_property
     def start_token_id(self) -> int:
-        """BOS; where there is none, the token that opens the chat template; else EOS (arXiv 2604.14142 uses Qwen's
-        `<|im_start|>`). Raises ConfigError where the given token is not in the vocabulary, or none can be found.
+        """The one given; else the token that opens the chat template, where questions go through it; else BOS; where
+        there is none, the template's all the same; else EOS (arXiv 2604.14142 uses Qwen's `<|im_start|>`).
+
+        BOS is not always what opens a chat, as with GPT-OSS and Phi-4. Raises ConfigError where
+        the given token is not in the vocabulary, or none can be found.
         """
         tokenizer = self.tokenizer
         if self.start_token is not None:
             return self._known(self.start_token)
-        if tokenizer.bos_token_id is not None:
-            return int(tokenizer.bos_token_id)
-        if tokenizer.chat_template:
-            opening = tokenizer(self._render([{"role": "user", "content": "x"}]), add_special_tokens=False).input_ids[0]
-            if opening in tokenizer.all_special_ids or opening in tokenizer.added_tokens_decoder:
-                return int(opening)
-        if tokenizer.eos_token_id is not None:
-            return int(tokenizer.eos_token_id)
+        opening = self._opening_id() if self.templated or tokenizer.bos_token_id is None else None
+        for found in (opening, tokenizer.bos_token_id, tokenizer.eos_token_id):
+            if found is not None:
+                return int(found)
         raise ConfigError("the tokenizer has no BOS, no chat template and no EOS token: set model.start_token")
 
     @classmethod
@@ -127,6 +126,15 @@ class PromptEncoder:
     def token_id(self, token: str) -> int:
         """Look up the id of one token of the vocabulary, such as a stop token. Raises ConfigError for anything else."""
         return self._known(token)
+
+    def _opening_id(self) -> int | None:
+        """Find the token that opens the chat template; None where there is no template, or it opens with plain text."""
+        if not self.tokenizer.chat_template:
+            return None
+        text = self._render([{"role": "user", "content": "x"}])
+        (first, *_) = self.tokenizer(text, add_special_tokens=False).input_ids or [None]
+        special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
+        return first if first in special else None
 
     def _render(self, messages: Messages) -> str:
         rendered: Any = self.tokenizer.apply_chat_template(

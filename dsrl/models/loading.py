@@ -13,7 +13,7 @@ from dsrl.errors import ConfigError
 from dsrl.models.lora import add_adapters, initialize_adapters, missing_peft
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 TINY = Path(__file__).parent / "tiny"
 """The embedded model."""
@@ -31,8 +31,10 @@ def load_model(model: ModelConfig | str) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     config = _config(model)
-    source = source_of(config)
-    loaded: PreTrainedModel = from_pretrained(AutoModelForCausalLM, config, **source, **compute_of(config))
+    source, architecture = source_of(config), load_architecture(config)
+    loaded: PreTrainedModel = from_pretrained(
+        AutoModelForCausalLM, config, config=architecture, **source, **compute_of(architecture, config)
+    )
     if "gguf_file" in source:  # dequantised: from here on a plain model, which can be saved
         vars(loaded.config).pop("quantization_config", None)
         vars(loaded).pop("hf_quantizer", None)
@@ -44,10 +46,13 @@ def load_model(model: ModelConfig | str) -> PreTrainedModel:
 def prepare(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
     """Give the model what its configuration asks for: adapters, gradient checkpointing, training mode.
 
-    The adapters have no values yet; `initialize_adapters` gives them some.
+    The adapters have no values yet; `initialize_adapters` gives them some. What text never reaches is frozen.
     """
+    from dsrl.models.families import freeze_beside_text
+
     if config.lora.rank:
         add_adapters(model, config.lora)
+    freeze_beside_text(model)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
@@ -61,6 +66,14 @@ def load_tokenizer(model: ModelConfig | str) -> PreTrainedTokenizerBase:
     config = _config(model)
     tokenizer: PreTrainedTokenizerBase = from_pretrained(AutoTokenizer, config, **source_of(config))
     return tokenizer
+
+
+def load_architecture(config: ModelConfig) -> PreTrainedConfig:
+    """Load the configuration of the model's architecture. Errors are those of `load_model`."""
+    from transformers import AutoConfig
+
+    architecture: PreTrainedConfig = from_pretrained(AutoConfig, config, **source_of(config))
+    return architecture
 
 
 def missing_model(config: ModelConfig) -> str | None:
@@ -88,20 +101,23 @@ def source_of(config: ModelConfig) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": path if path.is_dir() else config.name, "revision": config.revision}
 
 
-def compute_of(config: ModelConfig) -> dict[str, Any]:
+def compute_of(architecture: PreTrainedConfig, config: ModelConfig) -> dict[str, Any]:
     """Give transformers' arguments for the dtype of the weights and the kind of attention."""
-    return {"dtype": getattr(torch, config.dtype), "attn_implementation": config.attn_implementation}
+    from dsrl.models.families import attention_of
+
+    attention = attention_of(architecture, config.attn_implementation)
+    return {"dtype": getattr(torch, config.dtype), "attn_implementation": attention}
 
 
-def from_pretrained(loader: Any, config: ModelConfig, **arguments: Any) -> Any:
+def from_pretrained(loader: Any, model: ModelConfig, **arguments: Any) -> Any:
     """Call an Auto class of transformers for the model. Raises ConfigError with the reason if it finds none."""
-    if problem := missing_model(config):
+    if problem := missing_model(model):
         raise ConfigError(problem)
     try:
         return loader.from_pretrained(**arguments)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"model.name={config.name} cannot be loaded: {reason}") from error
+        raise ConfigError(f"model.name={model.name} cannot be loaded: {reason}") from error
 
 
 def _config(model: ModelConfig | str) -> ModelConfig:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dsrl.config.schema import LoraConfig
+from dsrl.config.schema import LoraConfig, ModelConfig
 from dsrl.seeding import derive_seed
 
 ADAPTER = re.compile(r"^(?P<layer>.*)\.lora_(?P<which>[AB])\.default\.weight$")
@@ -80,13 +80,12 @@ def merge_adapters(model: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> I
             yield (f"{layer}.{rest}" if layer else name), tensor
 
 
-def write_adapter(folder: Path, config: LoraConfig, base: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
+def write_adapter(folder: Path, model: ModelConfig, tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Write the adapters into a folder that `PeftModel.from_pretrained` reads.
 
     Args:
         folder: an existing folder.
-        config: the settings of the adapters.
-        base: name or path of the model that they were trained on.
+        model: what they were trained on, and their settings.
         tensors: the model's full parameters by name; those that are no adapter's are left out.
     """
     found = {
@@ -95,8 +94,8 @@ def write_adapter(folder: Path, config: LoraConfig, base: str, tensors: Iterable
         if (match := ADAPTER.match(name))
     }
     save_file(found, folder / "adapter_model.safetensors")
-    settings = _peft_config(config)
-    settings.base_model_name_or_path = base
+    settings = _peft_config(model.lora)
+    settings.base_model_name_or_path, settings.revision = model.name, model.revision
     settings.save_pretrained(str(folder))
 
 

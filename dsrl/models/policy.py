@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from dsrl.models.buffers import persistent_buffers
 from dsrl.models.head import TokenScores, score_hidden, score_in_chunks
 from dsrl.models.lora import has_adapters, merge_adapters
 from dsrl.models.rows import BY_BLOCKS, BY_MASK, BY_POSITIONS, RowCost, lay_out
@@ -93,7 +94,8 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def named_tensors(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Yield the model's full parameters by their Hugging Face names, adapters merged, one at a time.
+        """Yield what a file of the model holds, by Hugging Face names and one at a time: its full parameters, adapters
+        merged, then its persistent buffers, such as the scales of Gemma-4's layers.
 
         Tied weights come once. If ranks hold parts (`sharded`) this is a collective: every rank takes every tensor.
         With a `dtype` they are cast, before ranks exchange them where that gives the same: not before adapters are
@@ -102,6 +104,7 @@ class Policy(nn.Module):
         early = None if has_adapters(self.model) else dtype
         for name, tensor in merge_adapters(self.model, full_parameters(self.model, early)):
             yield name, tensor.to(dtype)
+        yield from persistent_buffers(self.model)
 
     @cached_property
     def shares_contexts(self) -> bool:
@@ -173,7 +176,7 @@ class Policy(nn.Module):
     @property
     def positions(self) -> int | None:
         """How many tokens the model has positions for; None: any number."""
-        found: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        found: int | None = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return found
 
     @property

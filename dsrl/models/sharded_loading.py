@@ -12,10 +12,11 @@ import torch.distributed as dist
 from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from dsrl.config.schema import ModelConfig
-from dsrl.models.loading import compute_of, from_pretrained, load_model, prepare, source_of
+from dsrl.models.buffers import persistent_buffers
+from dsrl.models.loading import compute_of, load_architecture, load_model, prepare, source_of
 from dsrl.models.lora import ADAPTER, initialize_adapters
 from dsrl.parallel.sharding import copy_weights
 from dsrl.storage.safetensors_files import read_tensors, tensors_in
@@ -30,9 +31,11 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 def model_without_weights(config: ModelConfig) -> PreTrainedModel:
     """Build the model in training mode on the meta device: its parameters have shapes and no memory."""
     source = source_of(config)
-    model = model_of_architecture(from_pretrained(AutoConfig, config, **source), config)
+    model = model_of_architecture(load_architecture(config), config)
     with suppress(OSError):  # not every model has one
-        model.generation_config = GenerationConfig.from_pretrained(source["pretrained_model_name_or_path"])
+        model.generation_config = GenerationConfig.from_pretrained(
+            source["pretrained_model_name_or_path"], revision=source.get("revision") or "main"
+        )
     return model
 
 
@@ -40,7 +43,7 @@ def model_of_architecture(architecture: PreTrainedConfig, config: ModelConfig) -
     """Build a model of that architecture on the meta device, in training mode, with what `config` asks for."""
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            architecture, **compute_of(config)
+            architecture, **compute_of(architecture, config)
         )
     return prepare(model, config)
 
@@ -65,8 +68,8 @@ def load_parts(config: ModelConfig, models: Sequence[Any], device: torch.device)
                 model._init_weights(module)
     first = models[0]
     parts = {
-        name.replace(".base_layer.", "."): parameter
-        for name, parameter in first.named_parameters()
+        name.replace(".base_layer.", "."): tensor
+        for name, tensor in (*first.named_parameters(), *persistent_buffers(first))
         if not ADAPTER.match(name)
     }
     folder = _safetensors(config)
@@ -79,6 +82,8 @@ def load_parts(config: ModelConfig, models: Sequence[Any], device: torch.device)
     initialize_adapters(first)
     for model in models[1:]:
         copy_weights(first, model)
+        for (_, buffer), (_, its_copy) in zip(persistent_buffers(first), persistent_buffers(model), strict=True):
+            its_copy.copy_(buffer)
 
 
 def _safetensors(config: ModelConfig) -> Path | None:
@@ -91,6 +96,6 @@ def _safetensors(config: ModelConfig) -> Path | None:
 
 
 def _hold(folder: Path, parts: Mapping[str, Tensor]) -> bool:
-    """Tell whether the files hold every parameter, in its shape."""
+    """Tell whether the files hold every parameter and persistent buffer, in its shape."""
     held = tensors_in(folder)
     return all(name in held and held[name][0] == part.shape for name, part in parts.items())

@@ -13,6 +13,7 @@ import lightning as L
 from dsrl.config.checks import AUTO
 from dsrl.config.run_config import RunConfig
 from dsrl.errors import ConfigError
+from dsrl.models.families import attention_of
 from dsrl.models.head import CHUNK_BYTES
 from dsrl.parallel.collectives import gather
 from dsrl.planning.architecture import Shapes, architecture_of
@@ -109,7 +110,7 @@ def estimate_gib(config: RunConfig, device: Device) -> float:
     state = 4 * (copies * shapes.parameters + 5 * shapes.trained)
     width = 20 * shapes.hidden + 6 * shapes.intermediate + 8 * shapes.heads * shapes.head_size
     pass_ = 4 * rows * length * width * shapes.layers
-    if config.model.attn_implementation == "eager":
+    if attention_of(architecture, config.model.attn_implementation) == "eager":
         pass_ += 4 * 4 * rows * shapes.heads * length**2 * shapes.layers
     scores = 6 * min(4 * rows * response * shapes.vocabulary, CHUNK_BYTES)
     batch = workload.prompts * workload.responses

@@ -41,7 +41,7 @@ def architecture_of(model: ModelConfig) -> PreTrainedConfig:
         found: PreTrainedConfig = from_pretrained(AutoConfig, model, **source_of(model))
     except ConfigError as error:
         raise ConfigError(
-            f"{error}\n  a plan takes a folder with a config.json alone, or one of {', '.join(known)}"
+            f"{error}\n  without its weights are known: a folder with a config.json, and {', '.join(known)}"
         ) from error
     return found
 

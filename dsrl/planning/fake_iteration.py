@@ -30,7 +30,8 @@ from dsrl.planning.architecture import shaped_model
 from dsrl.planning.balance import layout_of
 from dsrl.planning.tracking import HOST, MemoryTracker, local_bytes
 from dsrl.planning.workload import Workload
-from dsrl.samplers.hf import HFSampler, draw_tokens
+from dsrl.samplers.drawing import draw_tokens
+from dsrl.samplers.hf import HFSampler
 from dsrl.types import SamplingParams
 
 

@@ -56,7 +56,7 @@ def export(checkpoint: Path, out: Path, *, adapter: bool = False) -> None:
     if adapter:
         with atomic(out) as partial:
             partial.mkdir()
-            write_adapter(partial, config.lora, config.name, weights.items())
+            write_adapter(partial, config, weights.items())
             (partial / "README.md").write_text(model_card(about), encoding="utf-8")
         return
     model: Any = model_without_weights(config)
@@ -80,7 +80,7 @@ def write_hf(
     Args:
         folder: what to write.
         config: the model's configuration, as it was trained.
-        tensors: full parameters by their names in transformers, adapters merged.
+        tensors: those of `Policy.named_tensors`.
         tokenizer: the model's tokenizer.
         about: the run's configuration and the iterations done, as in a checkpoint; for the model card.
     """

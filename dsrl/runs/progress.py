@@ -49,7 +49,7 @@ class Progress(L.Callback):
                 f"[bold]dsrl[/]  {escape(config.model.name)} ({size / 1e6:.1f}M parameters) on {module.device.type} in "
                 f"{described_precision(config.trainer)}, {config.iterations} iterations of "
                 f"{config.prompts_per_iteration} prompts x {config.responses_per_prompt} responses\n"
-                f"run folder: {escape(str(self.folder))}",
+                f"{_start_of(module)}run folder: {escape(str(self.folder))}",
                 soft_wrap=True,
             )
             self.bar.start()
@@ -137,6 +137,15 @@ class Progress(L.Callback):
             done = f"{trainer.current_epoch} of {trainer.max_epochs} iterations"
             goes_on = f"run_dir={self.folder} resume=last goes on from the newest checkpoint"
             self.console.print(f"interrupted after {done}; {goes_on}", markup=False, soft_wrap=True)
+
+
+def _start_of(module: DSRLModule) -> str:
+    """The line that names the start token; empty where nothing is scored in the marginal space."""
+    terms = [term for phase in module.config.phases for _, term in phase.objective.terms]
+    if all(term.space != "marginal" for term in terms):
+        return ""
+    token = str(module.encoder.tokenizer.convert_ids_to_tokens(module.encoder.start_token_id))
+    return f"P(y) starts from {escape(token)}\n"
 
 
 def _shown(module: DSRLModule) -> list[tuple[str, float]]:

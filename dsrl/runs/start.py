@@ -22,10 +22,11 @@ def start_of(config: RunConfig) -> Start:
 
     `resume=HANDOFF objective=NAME` gives another objective to the phase that begins there, and a number takes the place
     of `update.micro_batch_tokens=auto`, so that the configuration to run is not always the one that was composed.
-    Raises ConfigError where the run folder holds a run already, where the checkpoint cannot be continued, or where the
-    run cannot fit its device.
+    Raises ConfigError where the run folder holds a run already, where the checkpoint cannot be continued, where the
+    sampler cannot sample from the model, or where the run cannot fit its device.
     """
     from dsrl.planning.admission import refuse_what_cannot_fit, with_micro_batch_tokens  # these load torch
+    from dsrl.planning.architecture import architecture_of
     from dsrl.runs.handoff import with_its_phases
     from dsrl.runs.resume import check_continues, checkpoint_to_resume, read_to_resume
 
@@ -38,6 +39,7 @@ def start_of(config: RunConfig) -> Start:
         check_continues(config, path, checkpoint)
         saved = in_todays_words(checkpoint["dsrl"]["config"])
     config = with_micro_batch_tokens(config, saved)
+    config.sampler.check_architecture(architecture_of(config.model))
     refuse_what_cannot_fit(config)
     return Start(config, path)
 

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
+from dsrl.models.families import cache_argument
 from dsrl.types import Prompt
 
 ATTENTION = "dsrl_decoding"
@@ -36,6 +37,24 @@ class DecodingCache(DynamicCache):
         for number, layer in enumerate(self.layers):
             if type(layer) is DynamicLayer:
                 self.layers[number] = BufferedLayer(longest)
+
+    def repeat(self, rows: int, repeats: int) -> None:
+        """Repeat each of the rows, and make room for tokens to come."""
+        layer: Any
+        for layer in self.layers:
+            if isinstance(layer, LinearAttentionCacheLayerMixin):
+                layer.reorder_cache(torch.arange(rows).repeat_interleave(repeats))  # type: ignore[arg-type]
+            else:
+                layer.batch_repeat_interleave(repeats)
+
+    def select(self, indices: Tensor) -> None:
+        """Make row j what row `indices[j]` was."""
+        layer: Any
+        for layer in self.layers:
+            if isinstance(layer, LinearAttentionCacheLayerMixin):  # which has its own method for states alone
+                layer.reorder_cache(indices)  # type: ignore[arg-type]
+            else:
+                layer.batch_select_indices(indices)
 
 
 class BufferedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -124,15 +143,34 @@ def read_prompts(model: PreTrainedModel, prompts: list[Prompt], longest: int) ->
     ids, seen = left_pad([prompt.token_ids for prompt in prompts], model.device)
     position = seen.long().cumsum(-1).sub(1).clamp(min=0)
     cache = DecodingCache(model.config, longest)
+    logits = next_logits(model, ids, position, None if seen.all() else seen, cache)
+    return ReadPrompts(prompts=prompts, logits=logits, cache=cache, seen=seen, position=position[:, -1:])
+
+
+def next_logits(
+    model: PreTrainedModel, ids: Tensor, position: Tensor, seen: Tensor | None, cache: DecodingCache
+) -> Tensor:
+    """Run tokens through the model, after those in the cache, which grows by them: logits [N, V] of the next token.
+
+    Args:
+        model: one whose cache is of transformers (`dsrl.models.families.cannot_decode`).
+        ids: [N, t] long.
+        position: [N, t] long, of each token in its row.
+        seen: [N, L] bool, false on padding, of all tokens so far; None: there is no padding.
+        cache: of the rows.
+    """
+    argument = cache_argument(type(model))
+    assert argument is not None
     output = model(
         input_ids=ids,
-        attention_mask=None if seen.all() else seen.long(),
+        attention_mask=seen if seen is None else seen.long(),
         position_ids=position,
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **{argument: cache},
     )
-    return ReadPrompts(prompts=prompts, logits=output.logits[:, -1], cache=cache, seen=seen, position=position[:, -1:])
+    logits: Tensor = output.logits[:, -1]
+    return logits
 
 
 @contextmanager
@@ -165,6 +203,7 @@ def _attention(
         rest: passed on.
     """
     grouped = query.shape[2] == 1 and query.shape[1] > key.shape[1] and rest.get("position_bias") is None
+    grouped = grouped and (attention_mask is None or attention_mask.shape[1] == 1)  # Doge has one for each head
     if not grouped:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
     output = nn.functional.scaled_dot_product_attention(

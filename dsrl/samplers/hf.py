@@ -13,14 +13,16 @@ from torch import Tensor, nn
 
 from dsrl.data.encoding import PromptEncoder
 from dsrl.errors import ConfigError, DSRLError
+from dsrl.models.buffers import persistent_buffers
 from dsrl.parallel.sharding import compute_dtype
 from dsrl.registry import register
+from dsrl.samplers.drawing import draw_tokens
 from dsrl.samplers.sampler import Sampler
 from dsrl.seeding import uniforms
 from dsrl.types import Prompt, Rollouts, SamplingParams
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from dsrl.models.policy import Policy
     from dsrl.samplers.decoding import ReadPrompts
@@ -32,7 +34,8 @@ class HFSampler(Sampler):
     """Sample in a decoding loop around the model's own forward.
 
     A prompt is read once for its G responses, prompts of similar length are decoded together, and a response that has
-    ended leaves the batch.
+    ended leaves the batch. Where layers keep a state (Mamba, linear attention), padding would be part of it, so that
+    only prompts of one length are decoded together.
 
     Keys and values of a token take 2 x layers x key heads x head dimension x bytes of a number. At the default budget
     that is at most 2.8 GiB for SmolLM2-135M and 14 GiB for Qwen3-0.6B in float32, half of it in bfloat16. Memory is
@@ -59,9 +62,18 @@ class HFSampler(Sampler):
             return min(responses, max(1, self.max_batch_total_tokens // longest))
         return min(prompts, self.max_batch_total_tokens // (responses * longest)) * responses
 
+    def check_architecture(self, architecture: PreTrainedConfig) -> None:
+        """Raise ConfigError for a model whose states are not in a cache of transformers; see `Sampler`."""
+        from dsrl.models.families import cannot_decode
+
+        if problem := cannot_decode(architecture):
+            kind = architecture.model_type
+            raise ConfigError(f"sampler=hf cannot sample from {kind}: {problem}; sampler=vllm can, if vLLM has it")
+
     def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
         """Take the policy; if its weights are sharded, make the full copy, in which every rank takes part."""
         super().setup(policy, encoder)
+        self.check_architecture(policy.model.config)
         self.model = policy.model
         if policy.sharded:
             self.model = _empty_copy(policy.model)
@@ -77,7 +89,7 @@ class HFSampler(Sampler):
         if self.model is self.policy.model:
             return
         self.model.to(self.policy.device)  # type: ignore[arg-type]
-        missing = dict(self.model.named_parameters())
+        missing = {**dict(self.model.named_parameters()), **dict(persistent_buffers(self.model))}
         with torch.no_grad():
             for name, tensor in named_tensors:
                 missing.pop(name).copy_(tensor)
@@ -87,6 +99,7 @@ class HFSampler(Sampler):
     @torch.no_grad()
     def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
         """Draw responses; see `Sampler.sample`."""
+        from dsrl.models.families import keeps_states
         from dsrl.samplers.decoding import decoding_attention, read_prompts
 
         count, size = params.responses_per_prompt, params.max_new_tokens
@@ -96,14 +109,15 @@ class HFSampler(Sampler):
         lengths = torch.zeros(rows, dtype=torch.long)
         stop = self._stop_token_ids(params)
 
-        budget, prompt_lengths = self.max_batch_total_tokens, [len(prompt.token_ids) for prompt in prompts]
+        budget, padded = self.max_batch_total_tokens, not keeps_states(self.model.config)
+        prompt_lengths = [len(prompt.token_ids) for prompt in prompts]
         with (
             in_eval_mode(self.model),
             decoding_attention(self.model),
             torch.compiler.set_stance("force_eager"),
             casting_once(self.model.device.type),
         ):
-            for chosen in batches_within(budget, prompt_lengths, responses=count, longest=size):
+            for chosen in batches_within(budget, prompt_lengths, responses=count, longest=size, padded=padded):
                 longest = prompt_lengths[chosen[-1]] + size
                 read = read_prompts(self.model, [prompts[b] for b in chosen], longest)
                 part = self.rows_at_once(longest, 1, count)  # fewer than all of a single prompt only
@@ -140,6 +154,8 @@ class HFSampler(Sampler):
         Returns:
             Tokens [n, max_new_tokens] long, their log-probabilities in that shape, and lengths [n] in tokens.
         """
+        from dsrl.samplers.decoding import next_logits
+
         device, size, count = self.model.device, params.max_new_tokens, len(numbers)
         draws = torch.stack(
             [
@@ -153,7 +169,7 @@ class HFSampler(Sampler):
         lengths = torch.zeros(len(draws), dtype=torch.long, device=device)
 
         cache, width = read.cache, read.seen.shape[1]
-        cache.batch_repeat_interleave(count)
+        cache.repeat(len(read.prompts), count)
         logits, position = read.logits.repeat_interleave(count, 0), read.position.repeat_interleave(count, 0)
         seen = read.seen.new_ones(len(draws), width + size)
         seen[:, :width] = read.seen.repeat_interleave(count, 0)
@@ -169,16 +185,11 @@ class HFSampler(Sampler):
                 break
             if remaining < len(rows):
                 order = _closed_up(alive, remaining)
-                cache.batch_select_indices(order)
+                cache.select(order)
                 rows, token, seen, position = (x[order] for x in (rows, token, seen, position))
             position = position + 1
-            logits = self.model(
-                input_ids=token[:, None],
-                attention_mask=seen[:, : width + t + 1].long() if ragged else None,
-                position_ids=position,
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
+            so_far = seen[:, : width + t + 1] if ragged else None
+            logits = next_logits(self.model, token[:, None], position, so_far, cache)
         return tokens, logprobs, lengths
 
     def _stop_token_ids(self, params: SamplingParams) -> Tensor:
@@ -187,7 +198,9 @@ class HFSampler(Sampler):
         )
 
 
-def batches_within(budget: int, prompt_lengths: Sequence[int], *, responses: int, longest: int) -> Iterator[list[int]]:
+def batches_within(
+    budget: int, prompt_lengths: Sequence[int], *, responses: int, longest: int, padded: bool = True
+) -> Iterator[list[int]]:
     """Cut prompts into batches that are decoded together, shortest prompts first.
 
     Args:
@@ -196,13 +209,15 @@ def batches_within(budget: int, prompt_lengths: Sequence[int], *, responses: int
         prompt_lengths: [B], in tokens.
         responses: G, to each prompt.
         longest: tokens of the longest response.
+        padded: whether prompts of several lengths may be in a batch.
 
     Yields:
         Numbers of prompts, by length.
     """
     batch: list[int] = []
     for b in sorted(range(len(prompt_lengths)), key=prompt_lengths.__getitem__):
-        if batch and (len(batch) + 1) * responses * (prompt_lengths[b] + longest) > budget:
+        full = (len(batch) + 1) * responses * (prompt_lengths[b] + longest) > budget
+        if batch and (full or not (padded or prompt_lengths[b] == prompt_lengths[batch[0]])):
             yield batch
             batch = []
         batch.append(b)
@@ -254,39 +269,3 @@ def in_eval_mode(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(was_training)
-
-
-def draw_tokens(logits: Tensor, uniform: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
-    """Draw one token a row by inverse transform of a uniform number.
-
-    Args:
-        logits: [N, V].
-        uniform: [N], in [0, 1).
-        params: temperature (0: the likeliest token), top-k and top-p.
-
-    Returns:
-        Token ids [N] and log P(token) [N], of the logits over the temperature (over 1 when greedy), without the
-        restriction to top-k and top-p.
-    """
-    logits = logits.float()
-    if params.temperature == 0:
-        token = logits.argmax(-1)
-    else:
-        logits = logits if params.temperature == 1 else logits / params.temperature
-        weights = _restricted(logits, params).softmax(-1).cumsum(-1)
-        target = uniform[:, None].to(weights.dtype) * weights[:, -1:]
-        token = torch.searchsorted(weights, target, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
-    return token, logits.gather(-1, token[:, None])[:, 0] - logits.logsumexp(-1)
-
-
-def _restricted(logits: Tensor, params: SamplingParams) -> Tensor:
-    """Set logits [N, V] to -inf outside of the k likeliest tokens and of the smallest set that reaches top_p."""
-    if params.top_k > 0:
-        smallest = logits.topk(min(params.top_k, logits.shape[-1])).values[:, -1:]
-        logits = logits.masked_fill(logits < smallest, float("-inf"))
-    if params.top_p < 1:
-        ordered, order = logits.sort(descending=True)
-        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-        outside = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= params.top_p)
-        logits = logits.masked_fill(outside, float("-inf"))
-    return logits

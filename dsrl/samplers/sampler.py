@@ -15,6 +15,8 @@ from dsrl.data.encoding import PromptEncoder
 from dsrl.types import Metrics, Prompt, Rollouts, SamplingParams
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
     from dsrl.models.policy import Policy
 
 
@@ -24,6 +26,9 @@ class Sampler(ABC):
 
     To write one, register a subclass that has `sample` and `sync`. `dsrl.samplers.contract` checks it.
     """
+
+    def check_architecture(self, architecture: PreTrainedConfig) -> None:  # noqa: B027  (most take every model)
+        """Raise ConfigError, with the way out, for a model that cannot be sampled from. Called before it is loaded."""
 
     def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
         """Get ready to sample. Called once, on every rank, before the first `sample`.

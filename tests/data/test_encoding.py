@@ -20,8 +20,49 @@ CHATML = (
 PLAIN = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
 
 
+# What opens a chat, in the form of each family's template; for all of them "model.start_token" is left open.
+FAMILIES = {
+    "Qwen3": (None, "<|im_start|>", CHATML),
+    "SmolLM2": ("<|im_start|>", "<|im_start|>", CHATML),
+    "Llama-3": (
+        "<|begin_of_text|>",
+        "<|begin_of_text|>",
+        "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+        "{{ message['content'] | trim }}<|eot_id|>{% endfor %}",
+    ),
+    "Gemma-3": (
+        "<bos>",
+        "<bos>",
+        "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message['role'] }}\n{{ message['content'] }}"
+        "<end_of_turn>\n{% endfor %}",
+    ),
+    "Phi-4": (
+        "<|endoftext|>",
+        "<|im_start|>",
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}<|im_sep|>{{ message['content'] }}<|im_end|>"
+        "{% endfor %}",
+    ),
+    "GPT-OSS": (
+        "<|startoftext|>",
+        "<|start|>",
+        "<|start|>system<|message|>Reasoning: low<|end|>{% for message in messages %}<|start|>{{ message['role'] }}"
+        "<|message|>{{ message['content'] }}<|end|>{% endfor %}",
+    ),
+    "Mistral": (
+        "<s>",
+        "<s>",
+        "{{ bos_token }}{% for message in messages %}[INST] {{ message['content'] }} [/INST]{% endfor %}",
+    ),
+    "OLMo-2": (
+        "<|endoftext|>",
+        "<|endoftext|>",
+        "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}\n{% endfor %}",
+    ),
+}
+
+
 def tokenizer_of(template=CHATML, **special):
-    """Without BOS, like Qwen's: a token a character, and three special ones."""
+    """Without BOS, like Qwen's: a token a character, and three special ones, beside those that are named."""
     vocabulary = {token: index for index, token in enumerate([*CHARACTERS, *SPECIAL])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
@@ -51,9 +92,24 @@ def start_of(tokenizer, **fields):
 # The start token.
 
 
-def test_bos_comes_first():
-    assert start_of(tokenizer_of(bos_token="<|endoftext|>", eos_token="<|im_end|>")) == "<|endoftext|>"
+def test_without_a_chat_bos_comes_first():
+    for template, chat in ((CHATML, False), (None, True)):
+        tokenizer = tokenizer_of(template, bos_token="<|endoftext|>", eos_token="<|im_end|>")
+        assert start_of(tokenizer, chat=chat) == "<|endoftext|>"
     assert start_of(load_tokenizer(ModelConfig(name="tiny"))) == "<bos>"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_is_what_opens_the_familys_own_chat(family):
+    bos, opening, template = FAMILIES[family]
+    named = {"bos_token": bos} if bos else {}
+    extra = ["<|start|>", "<|message|>", "<|im_sep|>", "<start_of_turn>", "<|start_header_id|>", "<|end_header_id|>"]
+    tokenizer = tokenizer_of(template, eos_token="<|im_end|>", **named)
+    tokenizer.add_special_tokens({"additional_special_tokens": extra})
+    assert start_of(tokenizer) == opening
+    assert encoder_of(tokenizer).encode("1+1=")[0] == encoder_of(tokenizer).start_token_id  # as every chat begins
+    assert start_of(tokenizer, chat=False) == (bos or opening)
+    assert start_of(tokenizer, start_token="a") == "a"
 
 
 def test_without_bos_it_is_what_opens_the_chat_template():
@@ -63,6 +119,7 @@ def test_without_bos_it_is_what_opens_the_chat_template():
 
 def test_what_opens_a_template_in_plain_letters_is_no_start_token():
     assert start_of(qwen(PLAIN)) == "<|im_end|>"
+    assert start_of(tokenizer_of(PLAIN, bos_token="<|endoftext|>")) == "<|endoftext|>"
 
 
 def test_without_a_template_it_is_eos():

@@ -92,5 +92,5 @@ def test_adapters_alone_are_trained():
 
 def test_a_name_that_is_nowhere(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ConfigError, match=r"./nowhere: no config.json.*\n  a plan takes a folder with a conf"):
+    with pytest.raises(ConfigError, match=r"./nowhere: no config.json.*\n  without its weights are known: a folder"):
         architecture_of(ModelConfig(name="./nowhere"))

@@ -12,7 +12,8 @@ from dsrl.data import PromptEncoder
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.models.policy import Policy
-from dsrl.samplers.hf import HFSampler, batches_within, casting_once, draw_tokens
+from dsrl.samplers.drawing import draw_tokens
+from dsrl.samplers.hf import HFSampler, batches_within, casting_once
 from dsrl.seeding import uniforms
 from dsrl.types import Prompt, SamplingParams
 

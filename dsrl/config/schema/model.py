@@ -33,7 +33,7 @@ class ModelConfig(Settled):
     dtype: str = "float32"
     """Type of the weights: float32, bfloat16, float16; trainer.precision says that of the compute."""
     attn_implementation: str = "sdpa"
-    """Attention kernel: sdpa, eager, flash_attention_2, flash_attention_3, flex_attention."""
+    """Attention: sdpa (eager where sdpa would drop something), eager, flash_attention_2 or _3, flex_attention."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass, to save memory."""
     activation_offloading: bool = False
@@ -44,7 +44,7 @@ class ModelConfig(Settled):
     chat_options: dict[str, Any] = field(default_factory=lambda: {"enable_thinking": False})
     """Arguments of the chat template."""
     start_token: str | int | None = None
-    """Token that P(y) starts from; null: BOS, else what opens the chat template, else EOS."""
+    """Token that P(y) starts from; null: what opens the chat template, where that is used, else BOS, else EOS."""
     reflection: str = r"(?i)\b(wait|however|alternatively|let me (re)?(check|think|verify|consider)|double-check)\b"
     """Regular expression of a reconsideration, counted in every response."""
     lr: float = 1e-6

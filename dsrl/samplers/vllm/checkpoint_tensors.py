@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers.core_model_loading import revert_weight_conversion
 
+from dsrl.models.buffers import persistent_buffers
 from dsrl.parallel.sharding import unwrapped
 
 
@@ -15,24 +16,17 @@ from dsrl.parallel.sharding import unwrapped
 def checkpoint_tensors(
     model: nn.Module, named_tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield parameters as `dtype`, and then the buffers that checkpoints hold, in their own dtype.
+    """Yield parameters as `dtype`, and the buffers that checkpoints hold in their own.
 
     Transformers holds the experts of a layer together, and calls some modules by other names than checkpoints do.
 
     Args:
         model: the policy's.
-        named_tensors: its full parameters by their names in transformers. All are taken, whatever becomes of them.
+        named_tensors: those of `Policy.named_tensors`. All are taken, whatever becomes of them.
         dtype: of parameters. Buffers are few and small, and some, such as a router's, count in float32 only.
     """
     inner = unwrapped(model)
+    buffers = {name for name, _ in persistent_buffers(inner)}
     for name, tensor in named_tensors:
-        yield from revert_weight_conversion(inner, {name: tensor.to(dtype)}).items()
-    for name, tensor in _persistent_buffers(inner):
-        yield from revert_weight_conversion(inner, {name: tensor}).items()
-
-
-def _persistent_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    for prefix, module in model.named_modules():
-        for name, buffer in module._buffers.items():
-            if buffer is not None and name not in module._non_persistent_buffers_set:
-                yield f"{prefix}.{name}".replace("_fsdp_wrapped_module.", ""), buffer
+        sent = tensor if name in buffers else tensor.to(dtype)
+        yield from revert_weight_conversion(inner, {name: sent}).items()
