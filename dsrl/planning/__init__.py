@@ -2,6 +2,7 @@
 
     architecture.py   the model's shapes, without its weights: from a config.json, the hub, or architectures.json
     tracking.py       memory by part, counted while code runs on fake tensors
+    dtypes.py         the types of numbers: of the compute, and of what ranks exchange
     workload.py       the sizes of what runs on a rank: rows, lengths, micro-batches
     fake_iteration.py one iteration of rank 0 of any number of ranks, on fake tensors
     memory.py         from that to the peak of each stage: what is gathered, served by an engine, written

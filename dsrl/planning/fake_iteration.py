@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from dsrl.config.run_config import RunConfig
+from dsrl.config.schema import ModelConfig
 from dsrl.devices import SHARDED, cast_dtype
 from dsrl.errors import DSRLError
 from dsrl.loop.optimizer import adamw
@@ -28,6 +29,7 @@ from dsrl.parallel.fsdp import copies_of, mixed_precision, shard, shard_mesh
 from dsrl.parallel.sharding import clip_gradients
 from dsrl.planning.architecture import shaped_model
 from dsrl.planning.balance import layout_of
+from dsrl.planning.dtypes import compute_dtype_of
 from dsrl.planning.tracking import HOST, MemoryTracker, local_bytes
 from dsrl.planning.workload import Workload
 from dsrl.samplers.drawing import draw_tokens
@@ -63,7 +65,7 @@ def fake_iteration(
     models = _Models(
         policy=shaped_model(architecture, config.model),
         reference=shaped_model(architecture, config.model) if config.needs_reference else None,
-        sampler=shaped_model(architecture, config.model.plain()) if copies else None,
+        sampler=shaped_model(architecture, _decoding(config)) if copies else None,
     )
     with _fake_ranks(workload.ranks, together=sharded), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of kernels that would be slow, and of collectives on fake tensors
@@ -74,6 +76,11 @@ def fake_iteration(
             reason = str(error).strip().partition("\n")[0]
             raise NotPlannable(f"model.name={config.model.name}: its memory cannot be planned: {reason}") from error
     return tracker.peaks
+
+
+def _decoding(config: RunConfig) -> ModelConfig:
+    """The model of which a full copy decodes."""
+    return replace(config.model.plain(), dtype=compute_dtype_of(config))
 
 
 @dataclass

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedConfig
 
 from dsrl.config.run_config import RunConfig
-from dsrl.devices import SHARDED, cast_dtype, shards_checkpoints
+from dsrl.devices import SHARDED, shards_checkpoints
 from dsrl.planning.architecture import Shapes
 from dsrl.planning.device import GIB, Device
+from dsrl.planning.dtypes import bytes_of, compute_dtype_of, gathered_bytes_of
 from dsrl.planning.fake_iteration import fake_iteration
 from dsrl.planning.workload import Workload
 from dsrl.samplers.hf import HFSampler
@@ -46,12 +46,6 @@ workspaces, NCCL's buffers."""
 
 ENGINE_BYTES = int(0.6 * GIB)
 """What an engine's process takes on a CPU beside weights, keys and values."""
-
-
-def bytes_of(dtype: str) -> int:
-    """Count the bytes of a number of a type of torch, given by name."""
-    found: torch.dtype = getattr(torch, dtype)
-    return found.itemsize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +136,7 @@ class _Model:
             return 0
         tokens = self.workload.longest_row
         rows = sampler.rows_at_once(tokens, self.workload.prompts, self.workload.responses)
-        computes = cast_dtype(self.config.trainer.precision)
-        size = self._weight_bytes if computes is None or self._sharded else computes.itemsize
+        size = bytes_of(compute_dtype_of(self.config))
         layer = 2 * rows * self.shapes.key_heads * self.shapes.head_size * size
         growing = layer // 2 * tokens  # while a buffer moves to a larger one, both are there
         return layer * self.shapes.layers * tokens + growing
@@ -164,7 +157,7 @@ class _Model:
     def _sync_buffers(self) -> int:
         """Bytes of the tensor under way, and of the two buffers through which it reaches an engine."""
         sampler, largest = self.config.sampler, self.shapes.largest
-        gathered = largest * self._weight_bytes if self._sharded else 0
+        gathered = largest * gathered_bytes_of(self.config) if self._sharded else 0
         if isinstance(sampler, VLLMSampler):
             return gathered + 2 * max(CHUNK_BYTES, largest * bytes_of(sampler.dtype))
         return gathered

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dsrl.config.run_config import RunConfig
-from dsrl.devices import SHARDED, cast_dtype, shards_checkpoints
+from dsrl.devices import SHARDED, shards_checkpoints
 from dsrl.planning.architecture import Shapes
 from dsrl.planning.device import GIB
-from dsrl.planning.memory import Memory, bytes_of
+from dsrl.planning.dtypes import bytes_of, compute_dtype_of
+from dsrl.planning.memory import Memory
 from dsrl.planning.workload import Workload
 from dsrl.samplers.hf import HFSampler
 
@@ -47,7 +48,7 @@ def _changes(
     config: RunConfig, shapes: Shapes, workload: Workload, memory: Memory
 ) -> Iterator[tuple[str, Mapping[str, float], int]]:
     trainer, model = config.trainer, config.model
-    copy = shapes.parameters * bytes_of(model.dtype) if isinstance(config.sampler, HFSampler) else 0
+    copy = shapes.parameters * bytes_of(compute_dtype_of(config)) if isinstance(config.sampler, HFSampler) else 0
     if trainer.strategy in SHARDED:
         devices, nodes = trainer.devices, trainer.num_nodes
         ranks = f"trainer.devices={2 * devices}" if nodes == 1 and devices < 8 else f"trainer.num_nodes={2 * nodes}"
@@ -102,6 +103,5 @@ def _kept_share(config: RunConfig, shapes: Shapes, workload: Workload, memory: M
 
 def _block_inputs(config: RunConfig, shapes: Shapes, workload: Workload) -> int:
     """The bytes of the inputs of all blocks in a micro-batch."""
-    compute = cast_dtype(config.trainer.precision)
-    size = bytes_of(config.model.dtype) if compute is None else compute.itemsize
+    size = bytes_of(compute_dtype_of(config))
     return shapes.layers * max(workload.micro_batch_tokens, workload.longest_row) * shapes.hidden * size

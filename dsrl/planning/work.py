@@ -13,7 +13,7 @@ from dsrl.models.head import CHUNK_BYTES
 from dsrl.phases.phase import Phase
 from dsrl.planning.architecture import Shapes
 from dsrl.planning.balance import balance_of
-from dsrl.planning.memory import bytes_of
+from dsrl.planning.dtypes import bytes_of, gathered_bytes_of
 from dsrl.planning.workload import Workload
 from dsrl.samplers.vllm.sampler import VLLMSampler
 
@@ -60,8 +60,8 @@ def sync_bytes(config: RunConfig, shapes: Shapes) -> int:
     """Count the bytes that a rank receives when the sampler gets new weights: none where the policy itself samples."""
     sharded = config.trainer.strategy in SHARDED
     if isinstance(config.sampler, VLLMSampler):
-        return shapes.parameters * bytes_of(config.model.dtype if sharded else config.sampler.dtype)
-    return shapes.parameters * bytes_of(config.model.dtype) if sharded else 0
+        return shapes.parameters * (gathered_bytes_of(config) if sharded else bytes_of(config.sampler.dtype))
+    return shapes.parameters * gathered_bytes_of(config) if sharded else 0
 
 
 def checkpoint_bytes(config: RunConfig, shapes: Shapes) -> int:

@@ -68,6 +68,12 @@ def test_bytes():
     _, shapes, config = work_of("trainer=fsdp", "trainer.devices=2", "objective.kl.coefficient=0.1")
     assert sync_bytes(config, shapes) == 4 * shapes.parameters
     assert checkpoint_bytes(config, shapes) == 4 * 4 * shapes.parameters
+    _, shapes, config = work_of("trainer=fsdp", "trainer.devices=2", "trainer.precision=bf16-mixed")
+    assert sync_bytes(config, shapes) == 2 * shapes.parameters  # the copy is in the dtype of the compute
+    _, shapes, config = work_of("trainer=fsdp", "trainer.devices=2", "sampler=vllm")
+    assert sync_bytes(config, shapes) == 2 * shapes.parameters  # cast before ranks exchange them
+    _, shapes, config = work_of("trainer=fsdp1", "trainer.devices=2", "sampler=vllm")
+    assert sync_bytes(config, shapes) == 4 * shapes.parameters
 
 
 def test_padding_and_the_slowest_rank_are_those_of_drawn_lengths():
