@@ -328,7 +328,7 @@ def main() -> None:
         parser.error(f"no check {', '.join(unknown)}; there are {', '.join(known)}")
     chosen = [known[name] for name in options.names] or CHECKS
     console, table = Console(), Table("check", "claim", "needs", "result", "seconds")
-    devices = torch.cuda.device_count() if options.accelerator == "gpu" else os.cpu_count() or 1
+    devices = torch.cuda.device_count() if options.accelerator == "gpu" else 2  # ranks that share the cores
     folder, failed = Path(tempfile.mkdtemp(prefix="gpu_check-")), False
     for one in chosen:
         needs = f"{one.devices} GPU{'s' * (one.devices > 1)}{', or a CPU' * one.on_cpu}"

@@ -67,6 +67,15 @@ def test_flop_rate(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"\| tiny +\| bfloat16 +\|", capsys.readouterr().out)
 
 
+def test_gpu_check_lists_every_claim_and_runs_none_that_a_machine_cannot(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--list"], ["--accelerator", "cpu", "engine", "two_nodes"]):
+        with pytest.raises(SystemExit) as ended:
+            run("gpu_check", *arguments)
+        assert ended.value.code == 0
+        shown = capsys.readouterr().out
+        assert "engine" in shown and "not run" in shown and "pass" not in shown
+
+
 @pytest.mark.slow
 def test_against_trl_runs_our_side(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ("--prompts", "2", "--responses", "2", "--tokens", "4", "--prompt-tokens", "8", "--iterations", "2")

@@ -100,6 +100,18 @@ def test_a_run_says_in_which_precision_it_computes(tmp_path, capsys):
     assert "it goes on in bf16-mixed; the checkpoint was written by a run in 32-true" in shown
 
 
+def test_both_phases_run_with_deterministic_kernels_alone(tmp_path):
+    small = ("prompts_per_iteration=4", "responses_per_prompt=4", "sampling.max_new_tokens=24", "validation.every=0")
+    phases = ("objective=nsr_prerl", "+phase2=grpo", "phase2.start=1", "phase2.objective.kl.coefficient=0.1")
+    words = [*small, *phases, "sampling.top_p=0.9", "logger=none", "trainer.accelerator=cpu", "iterations=2"]
+    try:
+        runs = [run(compose([*words, "trainer.deterministic=true", f"run_dir={tmp_path}/{n}"])) for n in (1, 2)]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    one, two = ([{k: v for k, v in row.items() if "time/" not in k} for row in made.metrics] for made in runs)
+    assert one == two
+
+
 def test_a_run_in_bfloat16_alone(tmp_path):
     """Its batches are prompts, which no precision may convert."""
     line = (

@@ -19,6 +19,7 @@ from dsrl.evaluation.config import EvaluationConfig
 from dsrl.loop.collector import Collector
 from dsrl.models.loading import load_model
 from dsrl.models.policy import Policy
+from dsrl.planning.architecture import architecture_of
 from dsrl.runs.hf_folder import policy_weights
 from dsrl.seeding import derive_seed
 from dsrl.storage.checkpoint_files import read_checkpoint
@@ -35,6 +36,7 @@ class Answerer:
     def __init__(self, config: EvaluationConfig, encoder: PromptEncoder) -> None:
         """Load the model and start the sampler. Raises DSRLError, ConfigError for what cannot be evaluated."""
         self.config = config
+        config.sampler.check_architecture(architecture_of(config.model))
         self.collector = Collector(sampler=config.sampler, verifier=config.verifier)
         policy = Policy(_model(config)).to(_device(config.accelerator)).requires_grad_(False).eval()
         self.encoder = encoder.leaving_room(policy.positions, config.sampling.max_new_tokens, config.sampler.max_length)
