@@ -2,9 +2,10 @@
 # make check   the same with all that the tests want, and all that CI checks: lint, types, tests (one builds the site)
 #
 # The environment is made once, and again where pyproject.toml has changed. VENV=FOLDER puts it elsewhere;
-# PYTHON=INTERPRETER takes one that is there already, and installs nothing. WORKERS: processes that run tests.
+# PYTHON=INTERPRETER takes one that is there already, and installs nothing. WORKERS: processes that run
+# tests; some wait for runs of their own most of the time.
 VENV ?= .venv
-WORKERS ?= 2
+WORKERS ?= 3
 EXTRAS = dev,docs,examples,smollm2,reasoning-gym,lora
 
 ifeq ($(origin PYTHON), undefined)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from dsrl.data.encoding import PromptEncoder
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.models.buffers import persistent_buffers
-from dsrl.parallel.sharding import compute_dtype
 from dsrl.registry import register
 from dsrl.samplers.drawing import draw_tokens
 from dsrl.samplers.sampler import Sampler
@@ -235,6 +234,8 @@ def _closed_up(alive: Tensor, remaining: int) -> Tensor:
 def _empty_copy(model: PreTrainedModel) -> PreTrainedModel:
     """Build a model of that configuration in the dtype in which `model` computes; its weights are yet to be filled."""
     from transformers import AutoModelForCausalLM
+
+    from dsrl.parallel.sharding import compute_dtype
 
     made: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
         model.config, dtype=compute_dtype(model), attn_implementation=model.config._attn_implementation

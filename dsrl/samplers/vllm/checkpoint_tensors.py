@@ -6,10 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
-from transformers.core_model_loading import revert_weight_conversion
 
 from dsrl.models.buffers import persistent_buffers
-from dsrl.parallel.sharding import unwrapped
 
 
 @torch.no_grad()
@@ -25,6 +23,10 @@ def checkpoint_tensors(
         named_tensors: those of `Policy.named_tensors`. All are taken, whatever becomes of them.
         dtype: of parameters. Buffers are few and small, and some, such as a router's, count in float32 only.
     """
+    from transformers.core_model_loading import revert_weight_conversion  # these take seconds to load
+
+    from dsrl.parallel.sharding import unwrapped
+
     inner = unwrapped(model)
     buffers = {name for name, _ in persistent_buffers(inner)}
     for name, tensor in named_tensors:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from dsrl.parallel.sharding import reshard
 from dsrl.types import Metric, Metrics
 
 ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
@@ -23,6 +22,8 @@ def free_memory(model: nn.Module) -> None:
 
     The update has left no gradients; what `model` still holds gathered of its sharded weights is let go of, too.
     """
+    from dsrl.parallel.sharding import reshard  # loads FSDP
+
     reshard(model)
     gc.collect()
     torch.accelerator.empty_cache()

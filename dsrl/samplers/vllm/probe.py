@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from dsrl.errors import DSRLError
-from dsrl.models.policy import Policy
-from dsrl.parallel.sharding import reshard
+
+if TYPE_CHECKING:
+    from dsrl.models.policy import Policy
 
 PROBE_TOKENS = 48
 """Length of the fixed sequence that trainer and engine both score after every sync."""
@@ -36,6 +38,8 @@ def check_probe(policy: Policy, tokens: Tensor, found: Sequence[float], toleranc
         tolerance: the largest mean difference, in nats.
         sync: the number of the sync, for the message.
     """
+    from dsrl.parallel.sharding import reshard  # loads FSDP
+
     device = policy.device
     mask = torch.ones(1, len(tokens) - 1, dtype=torch.bool, device=device)
     expected = policy([tokens[:1].tolist()], tokens[None, 1:].to(device), mask)[0].cpu()

@@ -50,7 +50,7 @@ class SpiedEngine:
 @pytest.fixture
 def steps(monkeypatch):
     found = []
-    monkeypatch.setattr(memory, "reshard", lambda model: found.append("reshard"))
+    monkeypatch.setattr("dsrl.parallel.sharding.reshard", lambda model: found.append("reshard"))
     monkeypatch.setattr(gc, "collect", lambda: found.append("collect"))
     monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: found.append("empty"))
     return found

@@ -274,9 +274,8 @@ def temporary():
 
 
 @engine
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_engine_ends_with_a_trainer_that_is_killed(workers, temporary):
-    here, shared_memory = str(Path(__file__).parent), set(os.listdir("/dev/shm"))
+def test_the_engine_ends_with_a_trainer_that_is_killed(temporary):
+    here, shared_memory, workers = str(Path(__file__).parent), set(os.listdir("/dev/shm")), 2
     command = [sys.executable, "-c", TRAINER, here, str(workers)]
     environment = {**os.environ, "TMPDIR": str(temporary)}
     trainer = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
