@@ -24,21 +24,22 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
     "iterations": "3",
     "prompts_per_iteration": "16",
     "responses_per_prompt": "4",
-    "objective": "nsr_prerl",
-    "+phase2": "grpo",
-    "phase2.start": "1",
     "validation.every": "0",
     "data.train_size": "200",
     "data.val_size": "8",
     "logger": "none",
 }
+
+
+PHASES = ("objective=nsr_prerl", "+phase2=grpo", "phase2.start=1")
+"""A handoff after the first iteration."""
 
 
 class Failed(Exception):
@@ -138,15 +139,16 @@ def precision(runs: Runs) -> str:
     return hold("in bf16-mixed" in output, output[:200])
 
 
-@check("both phases learn: over 0.9 held out after 20 iterations of the default run", on_cpu=True)
+@check("both phases learn: over 0.8 held out after 20 iterations of the default run", on_cpu=True)
 def learns(runs: Runs) -> str:
     """The default run, made half as long."""
-    sizes = ("iterations=20", "prompts_per_iteration=64", "responses_per_prompt=8", "phase2.start=5")
+    phases = ("objective=nsr_prerl", "+phase2=grpo", "phase2.start=5")
+    sizes = ("iterations=20", "prompts_per_iteration=64", "responses_per_prompt=8")
     validation = ("validation.every=20", "data.train_size=9000", "data.val_size=100")
-    output = runs.train("learns", *sizes, *validation)
+    output = runs.train("learns", *phases, *sizes, *validation)
     lines = map(json.loads, (runs.folder / "learns" / "metrics.jsonl").read_text().splitlines())
     values = [line["val/arithmetic/avg@4"] for line in lines if "val/arithmetic/avg@4" in line]
-    return hold(values[-1] > 0.9, f"{values[0]:.3f} -> {values[-1]:.3f}" if values else output[-200:])
+    return hold(values[-1] > 0.8, f"{values[0]:.3f} -> {values[-1]:.3f}" if values else output[-200:])
 
 
 @check("rows that share a prompt, and packed rows, score as single rows do, in every kind of attention")
@@ -169,7 +171,7 @@ def layouts(runs: Runs) -> str:
 @check("an engine of vLLM sleeps while the policy trains, wakes, and serves every update")
 def engine(runs: Runs) -> str:
     """`sampler=vllm`, at the default level of sleep; each sync compares log-probabilities."""
-    runs.train("engine", "sampler=vllm", "iterations=5")
+    runs.train("engine", *PHASES, "sampler=vllm", "iterations=5")
     last = runs.metrics("engine")[-1]
     return hold(last["mismatch/mean"] < 0.2, _named(last, "sync/", "memory/", "mismatch/"))
 
@@ -177,9 +179,9 @@ def engine(runs: Runs) -> str:
 @check("the same at sleep level 1, and with expandable segments in the trainer")
 def engine_otherwise(runs: Runs) -> str:
     """`sampler.sleep_level=1`; PYTORCH_CUDA_ALLOC_CONF."""
-    runs.train("engine_1", "sampler=vllm", "sampler.sleep_level=1")
+    runs.train("engine_1", *PHASES, "sampler=vllm", "sampler.sleep_level=1")
     segments = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
-    runs.train("engine_segments", "sampler=vllm", environment=segments)
+    runs.train("engine_segments", *PHASES, "sampler=vllm", environment=segments)
     return _named(runs.metrics("engine_segments")[-1], "sync/", "memory/")
 
 
@@ -187,7 +189,7 @@ def engine_otherwise(runs: Runs) -> str:
 def plan(runs: Runs) -> str:
     """The update of a pass of 65,536 tokens, in which activations are most of the memory."""
     sizes = ("prompts_per_iteration=64", "responses_per_prompt=16", "update.micro_batch_tokens=65536")
-    words = (*sizes, "objective=grpo", "objective.advantage=signed", "sampling.temperature=20", "iterations=2")
+    words = (*sizes, "objective.advantage=signed", "sampling.temperature=20", "iterations=2")
     runs.train("plan", *words)
     planned = json.loads(runs.python("dsrl.plan", *runs.words("plan", words), "plan.prompt_tokens=12", "json=true"))
     process = planned["parts"]["process"]
@@ -199,7 +201,7 @@ def plan(runs: Runs) -> str:
 @check("activation offloading changes no number, and takes less memory")
 def offloading(runs: Runs) -> str:
     """`model.activation_offloading`."""
-    words = ("objective=grpo", "trainer.precision=32-true", "model.gradient_checkpointing=true")
+    words = ("trainer.precision=32-true", "model.gradient_checkpointing=true")
     sizes = ("prompts_per_iteration=64", "responses_per_prompt=16", "update.micro_batch_tokens=65536", "iterations=1")
     runs.train("kept", *words, *sizes)
     runs.train("offloaded", *words, *sizes, "model.activation_offloading=true")
@@ -212,7 +214,7 @@ def offloading(runs: Runs) -> str:
 @check("compiled blocks give the losses of those that are not", on_cpu=True)
 def compiled(runs: Runs) -> str:
     """`trainer.compile`."""
-    words = ("trainer.precision=32-true", "iterations=1", "objective=grpo")
+    words = ("trainer.precision=32-true", "iterations=1")
     runs.train("eager", *words)
     runs.train("compiled", *words, "trainer.compile=true")
     found = apart(runs.metrics("eager"), runs.metrics("compiled"))
@@ -222,7 +224,7 @@ def compiled(runs: Runs) -> str:
 @check("with trainer.deterministic=true two runs are the same, and so is one that is killed and goes on", on_cpu=True)
 def deterministic(runs: Runs) -> str:
     """All metrics but times, to the last bit."""
-    words = ("trainer.deterministic=true", "iterations=4", "checkpoint.every=1")
+    words = (*PHASES, "trainer.deterministic=true", "iterations=4", "checkpoint.every=1")
     for name in ("first", "second"):
         runs.train(name, *words)
     run = runs.start("killed", *words)
@@ -237,7 +239,7 @@ def deterministic(runs: Runs) -> str:
 @check("two ranks have the numbers of one process, under ddp, fsdp and fsdp1", devices=2, on_cpu=True)
 def ranks(runs: Runs) -> str:
     """The first iteration, in which all sample from the same weights."""
-    words = ("trainer.precision=32-true", "iterations=1", "objective=grpo")
+    words = ("trainer.precision=32-true", "iterations=1")
     runs.train("one", *words)
     found = {}
     for strategy in ("ddp", "fsdp", "fsdp1"):
@@ -249,15 +251,15 @@ def ranks(runs: Runs) -> str:
 @check("FSDP with parts in the CPU's memory trains, clips and saves", devices=2)
 def offloaded_parts(runs: Runs) -> str:
     """`trainer.cpu_offload`."""
-    runs.train("offloaded_parts", "trainer=fsdp", "trainer.devices=2", "trainer.cpu_offload=true")
+    runs.train("offloaded_parts", *PHASES, "trainer=fsdp", "trainer.devices=2", "trainer.cpu_offload=true")
     return _named(runs.metrics("offloaded_parts")[-1], "memory/")
 
 
 @check("a checkpoint in parts is continued on one device, and is the run that it was", devices=2, on_cpu=True)
 def parts(runs: Runs) -> str:
     """`checkpoint.sharded`, on by default under fsdp."""
-    runs.train("parts", "trainer=fsdp", "trainer.devices=2", "checkpoint.every=1", "iterations=2")
-    runs.train("parts", "trainer=auto", "resume=last", "iterations=3")
+    runs.train("parts", *PHASES, "trainer=fsdp", "trainer.devices=2", "checkpoint.every=1", "iterations=2")
+    runs.train("parts", *PHASES, "trainer=auto", "resume=last", "iterations=3")
     return hold(len(runs.metrics("parts")) == 3, "goes on")
 
 
@@ -295,16 +297,10 @@ def evaluation(runs: Runs) -> str:
     """`devices=2` of `python -m dsrl.evaluate`, byte by byte."""
     kind = "cpu" if runs.accelerator == "cpu" else "gpu"
     for devices in (1, 2):
-        words = ("data.val_size=40", "k=4", f"accelerator={kind}", f"devices={devices}")
+        words = ("data=arithmetic", "data.val_size=40", "k=4", f"accelerator={kind}", f"devices={devices}")
         runs.python("dsrl.evaluate", "model=tiny", *words, f"run_dir={runs.folder / f'evaluation_{devices}'}")
     one, two = ((runs.folder / f"evaluation_{devices}" / "samples.jsonl").read_bytes() for devices in (1, 2))
     return hold(one == two, f"{len(one)} bytes, {'the same' if one == two else 'others'}")
-
-
-@check("HSDP on two nodes: python benchmarks/gpu_check.py is for one; start examples/two_nodes.sbatch", devices=16)
-def two_nodes(runs: Runs) -> str:
-    """`experiment=two_nodes`."""
-    raise Failed("this script starts runs on one node only")
 
 
 def _named(line: Mapping[str, float], *prefixes: str) -> str:
@@ -327,21 +323,25 @@ def main() -> None:
     if unknown := [name for name in options.names if name not in known]:
         parser.error(f"no check {', '.join(unknown)}; there are {', '.join(known)}")
     chosen = [known[name] for name in options.names] or CHECKS
-    console, table = Console(), Table("check", "claim", "needs", "result", "seconds")
+    console = Console(highlight=False, soft_wrap=True)
     devices = torch.cuda.device_count() if options.accelerator == "gpu" else 2  # ranks that share the cores
     folder, failed = Path(tempfile.mkdtemp(prefix="gpu_check-")), False
     for one in chosen:
         needs = f"{one.devices} GPU{'s' * (one.devices > 1)}{', or a CPU' * one.on_cpu}"
-        result, began = "not run", time.monotonic()
-        if not options.list and devices >= one.devices and (options.accelerator == "gpu" or one.on_cpu):
-            with console.status(one.claim):
-                try:
-                    result = f"pass: {one.run(Runs(options.accelerator, folder))}"
-                except (Failed, subprocess.TimeoutExpired, KeyError, OSError) as error:
-                    result, failed = f"FAIL: {type(error).__name__} {error}", True
-        table.add_row(one.name, one.claim, needs, result, f"{time.monotonic() - began:.0f}")
-    console.print(table)
-    console.print(f"torch {torch.__version__}, {devices} x {options.accelerator}; logs in {folder}", soft_wrap=True)
+        if options.list or devices < one.devices or not (options.accelerator == "gpu" or one.on_cpu):
+            console.print(f"not run  [bold]{one.name}[/] ({needs}): {one.claim}")
+            continue
+        began = time.monotonic()
+        with console.status(one.claim):
+            try:
+                found, result = one.run(Runs(options.accelerator, folder)), "[green]pass   [/]"
+            except (Failed, subprocess.TimeoutExpired, KeyError, OSError) as error:
+                found, result, failed = f"{type(error).__name__}: {error}", "[red]FAIL   [/]", True
+        seconds = f"{time.monotonic() - began:.0f} s"
+        console.print(f"{result}  [bold]{one.name}[/] ({seconds}): {one.claim}")
+        console.print(f"         {escape(found.strip())}", style="dim")
+    console.print("not tried by this script: HSDP over two nodes, which examples/two_nodes.sbatch starts")
+    console.print(f"torch {torch.__version__}, {devices} x {options.accelerator}; logs in {folder}")
     sys.exit(failed)
 
 

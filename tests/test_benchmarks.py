@@ -68,7 +68,7 @@ def test_flop_rate(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_gpu_check_lists_every_claim_and_runs_none_that_a_machine_cannot(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--list"], ["--accelerator", "cpu", "engine", "two_nodes"]):
+    for arguments in (["--list"], ["--accelerator", "cpu", "engine", "plan"]):
         with pytest.raises(SystemExit) as ended:
             run("gpu_check", *arguments)
         assert ended.value.code == 0
