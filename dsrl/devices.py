@@ -33,7 +33,7 @@ def described_precision(trainer: TrainerConfig) -> str:
     precision = precision_of(trainer)
     if precision != "32-true" or device_type(trainer.accelerator) != "cuda":
         return precision
-    return f"{precision} (TF32 {'off' if torch.get_float32_matmul_precision() == 'highest' else 'on'})"
+    return f"{precision} (TF32 {'on' if torch.backends.cuda.matmul.fp32_precision == 'tf32' else 'off'})"
 
 
 def process_groups(trainer: TrainerConfig) -> str:

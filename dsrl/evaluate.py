@@ -16,6 +16,7 @@ all, with --resolve references as their values.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -36,8 +37,8 @@ def main() -> None:
     try:
         run(sys.argv[1:], terminal())
     except KeyboardInterrupt as interrupt:
-        print(*interrupt.args or ["interrupted"], file=sys.stderr)
-        sys.exit(130)
+        print(*interrupt.args or ["interrupted"], file=sys.stderr, flush=True)
+        os._exit(130)  # at once: the thread that samples may be in the middle of a batch
     except DSRLError as error:
         sys.exit(print_error(error))
 

@@ -150,13 +150,16 @@ def test_checkpoints_are_in_parts_where_ranks_hold_parts(strategy, sharded, part
     assert chosen.save_parts == parts
 
 
-def test_offloaded_parts_stay_on_the_cpu(machine, monkeypatch):
+def test_offloaded_parts_stay_on_the_cpu_and_buffers_do_not(machine, monkeypatch):
     machine("cuda")
     moved = []
-    monkeypatch.setattr(FSDP2, "root_device", torch.device("cuda", 0))
+    monkeypatch.setattr(FSDP2, "root_device", torch.device("meta"))  # in the place of a GPU
     monkeypatch.setattr(ModelParallelStrategy, "model_to_device", lambda strategy: moved.append(strategy))
-    for offload, device in ((True, "cpu"), (False, "cuda:0")):
+    for offload, device in ((True, "cpu"), (False, "meta")):
         strategy = strategy_for(TrainerConfig(strategy="fsdp", cpu_offload=offload), CheckpointConfig())
+        strategy._model = torch.nn.BatchNorm1d(3)
         assert strategy.device_of_parts == torch.device(device)
         strategy.model_to_device()
-        assert moved == [] if offload else [strategy]
+        assert moved == ([] if offload else [strategy])
+        assert {weight.device.type for weight in strategy.model.parameters()} == {"cpu"}
+        assert {buffer.device.type for buffer in strategy.model.buffers()} == {"meta" if offload else "cpu"}

@@ -50,6 +50,7 @@ def answer_on_devices(
             worker = stack.enter_context(Worker(config, number))
             workers[worker.connection] = worker
         while by_number:
+            assert workers
             for connection in wait(list(workers)):
                 worker = workers[connection]  # type: ignore[index]
                 match worker.receive():

@@ -39,7 +39,8 @@ def saved_on_host(copy: Callable[[Tensor], Tensor] = pinned_copy) -> saved_tenso
     """
 
     def pack(tensor: Tensor) -> tuple[Tensor, torch.device | None]:
-        stays = isinstance(tensor, nn.Parameter) or not tensor.is_floating_point() or tensor.nbytes < SMALLEST
+        weight = isinstance(tensor if tensor._base is None else tensor._base, nn.Parameter)  # or a view of one
+        stays = weight or not tensor.is_floating_point() or tensor.nbytes < SMALLEST
         kept = tensor if stays else copy(tensor)
         return kept, None if kept is tensor else tensor.device
 

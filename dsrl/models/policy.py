@@ -16,7 +16,7 @@ from dsrl.models.head import TokenScores, score_hidden, score_in_chunks
 from dsrl.models.lora import has_adapters, merge_adapters
 from dsrl.models.rows import BY_BLOCKS, BY_MASK, BY_POSITIONS, RowCost, lay_out
 from dsrl.parallel.collectives import all_max
-from dsrl.parallel.sharding import full_parameters, is_sharded, parameter_count, unwrapped
+from dsrl.parallel.sharding import compute_device, full_parameters, is_sharded, parameter_count, unwrapped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -181,8 +181,8 @@ class Policy(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """The device of the weights."""
-        return self.model.device
+        """The device on which the model computes; weights may wait in the CPU's memory (`trainer.cpu_offload`)."""
+        return compute_device(self.model)
 
 
 def _turn_dropout_off(model: nn.Module) -> None:

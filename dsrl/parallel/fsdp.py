@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from dsrl.config.schema import ModelConfig, TrainerConfig
@@ -44,9 +46,16 @@ class FSDP2(LoopStrategy, ModelParallelStrategy):
 
     def place(self, model: nn.Module) -> nn.Module:
         """Shard the model in place."""
-        return shard(
-            model, shard_mesh(self.root_device.type, self.world_size, self.copies), self.mixed_precision, self.offload
-        )
+        return shard(model, self.mesh_of_parts, self.mixed_precision, self.offload)
+
+    @cached_property
+    def mesh_of_parts(self) -> DeviceMesh:
+        """The ranks as they share the model. Groups of some of them get the time limit that the group of all has."""
+        mesh = shard_mesh(self.root_device.type, self.world_size, self.copies)
+        assert self._timeout is not None
+        for group in mesh.get_all_groups():
+            _set_pg_timeout(self._timeout, group)
+        return mesh
 
     @property
     def device_of_parts(self) -> torch.device:
@@ -57,6 +66,11 @@ class FSDP2(LoopStrategy, ModelParallelStrategy):
         """Leave parts where they are: FSDP2 refuses offloaded ones that Lightning has moved to the device."""
         if self.device_of_parts == self.root_device:
             super().model_to_device()
+            return
+        assert self.model is not None
+        for module in self.model.modules():
+            for name, buffer in module._buffers.items():
+                module._buffers[name] = None if buffer is None else buffer.to(self.root_device)
 
 
 def copies_of(trainer: TrainerConfig) -> int:

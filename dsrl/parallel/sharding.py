@@ -29,6 +29,14 @@ def unwrapped(model: Any) -> Any:
     return model.module if isinstance(model, FSDP1) else model
 
 
+def compute_device(model: nn.Module) -> torch.device:
+    """Find the device on which a model computes: that of its weights, unless these are parts that are offloaded."""
+    weight = next(model.parameters())
+    if isinstance(weight, DTensor) and weight.device_mesh.device_type != weight.device.type:
+        return torch.device(weight.device_mesh.device_type, torch.accelerator.current_device_index())
+    return weight.device
+
+
 def full_tensor(tensor: Tensor) -> Tensor:
     """Gather the full tensor of a DTensor; any other tensor is returned as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

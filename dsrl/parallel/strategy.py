@@ -128,10 +128,9 @@ class LoopStrategy(Strategy):
         path, group = Path(self.broadcast(str(filepath))), self.saving_group
         if self.save_parts:
             (state,) = checkpoint["optimizer_states"]
-            tensors = {"model": self._untied(checkpoint.pop("state_dict")), "optimizer": _tensors(state)}
-            checkpoint["optimizer_states"] = [
-                {key: value for key, value in state.items() if key not in _tensors(state)}
-            ]
+            moments = _tensors(state)
+            tensors = {"model": self._untied(checkpoint.pop("state_dict")), "optimizer": moments}
+            checkpoint["optimizer_states"] = [{key: value for key, value in state.items() if key not in moments}]
             self.saving = path, write_folder(checkpoint, tensors, path, group=group)
             return
         if self.is_global_zero:
@@ -172,7 +171,8 @@ class LoopStrategy(Strategy):
         if path.is_dir():
             weights = own
             current = get_optimizer_state_dict(module, optimizer, options=PARTS) if state else {}
-            read_tensors(path, {"model": self._untied(weights), "optimizer": _tensors(current)})
+            parts = {"model": self._untied(weights), "optimizer": _tensors(current)}
+            read_tensors(path, parts, self.saving_group)
             state, options = current | state if state else {}, PARTS
         else:
             weights = checkpoint.pop("state_dict")

@@ -60,8 +60,8 @@ class Watchdog(L.Callback):
         for work in (self._beat, self._guard):
             threading.Thread(target=work, name=f"watchdog{work.__name__}", daemon=True).start()
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop watching: from here on ranks end when they are done."""
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop watching: all is written, and from here on ranks end when they are done."""
         self.over.set()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

@@ -10,10 +10,12 @@ from transformers import PreTrainedConfig
 
 from dsrl.config.run_config import RunConfig
 from dsrl.devices import SHARDED, shards_checkpoints
+from dsrl.parallel.fsdp import copies_of
 from dsrl.planning.architecture import Shapes
 from dsrl.planning.device import GIB, Device
 from dsrl.planning.dtypes import bytes_of, compute_dtype_of, gathered_bytes_of
 from dsrl.planning.fake_iteration import fake_iteration
+from dsrl.planning.work import checkpoint_bytes
 from dsrl.planning.workload import Workload
 from dsrl.samplers.hf import HFSampler
 from dsrl.samplers.vllm.sampler import VLLMSampler
@@ -31,10 +33,12 @@ PARTS = (
     "keys_and_values",
     "engine",
     "communication",
+    "checkpoint",
     "process",
 )
 """What memory is held for. `optimizer_step` is what AdamW takes while it works, `sampler` the full copy of sampler hf
-under FSDP, `communication` what is gathered and buffers of collectives, `process` what is there without any model."""
+under FSDP, `communication` what is gathered and buffers of collectives, `checkpoint` what is being written, `process`
+what is there without any model."""
 
 OFFLOADED = ("weights", "gradients", "moments", "reference")
 """Parts that trainer.cpu_offload keeps in the CPU's memory."""
@@ -103,12 +107,13 @@ class _Model:
             "update": Counter(peaks["update"]),
             "optimizer_step": Counter(peaks["optimizer_step"]),
             "sync": resident + Counter(communication=self._sync_buffers()),
-            "checkpoint": resident + Counter(communication=self._checkpoint_buffers()),
+            "checkpoint": resident + Counter(checkpoint=self._checkpoint_buffers()),
         }
         stages["sampling"]["keys_and_values"] += self._keys_and_values()
         for name, parts in stages.items():
             parts["engine"] += self._engine(asleep=name not in ("sampling", "sync"))
             parts["process"] += PROCESS_BYTES[self.device.kind]
+            parts["checkpoint"] += self._staged_checkpoint()
             if self.config.trainer.cpu_offload:
                 for part in OFFLOADED:
                     del parts[part]
@@ -163,10 +168,20 @@ class _Model:
         return gathered
 
     def _checkpoint_buffers(self) -> int:
-        """Bytes that rank 0 needs to write a checkpoint: on a CPU all it writes, on a GPU the tensor under way."""
-        trainer = self.config.trainer
-        in_parts = shards_checkpoints(trainer, self.config.checkpoint)
-        if self.device.kind == "cpu" and (self._sharded or in_parts):
-            written = (self.shapes.parameters + 2 * self.shapes.trained) * self._weight_bytes
-            return written // self.workload.ranks if in_parts else written
-        return 0 if in_parts or not self._sharded else self.shapes.largest * self._weight_bytes
+        """Bytes that rank 0 needs to put a checkpoint in one file together: on a CPU all of it, on a GPU a tensor."""
+        if not self._sharded or self._in_parts:
+            return 0
+        if self.device.kind == "cpu":
+            return checkpoint_bytes(self.config, self.shapes)
+        return self.shapes.largest * self._weight_bytes
+
+    def _staged_checkpoint(self) -> int:
+        """Bytes of a rank's copy of its part of a checkpoint, on a CPU: it is there until a thread has written it."""
+        if not self._in_parts or self.device.kind != "cpu":
+            return 0
+        share = self.workload.ranks // copies_of(self.config.trainer) if self._sharded else 1
+        return checkpoint_bytes(self.config, self.shapes) // share
+
+    @property
+    def _in_parts(self) -> bool:
+        return shards_checkpoints(self.config.trainer, self.config.checkpoint)

@@ -56,7 +56,7 @@ def _changes(
             yield ranks, dict.fromkeys(STATE, 0.5), 0
         if copy:
             yield "sampler=vllm sampler.sleep_level=2, on a GPU", {"sampler": 0.0, "keys_and_values": 0.0}, 0
-        if not shards_checkpoints(trainer, config.checkpoint):
+        if memory.peak_at == "checkpoint" and not shards_checkpoints(trainer, config.checkpoint):
             shorter = _without(memory, "checkpoint")
             yield "checkpoint.sharded=true", {}, round(shorter - memory.peak)
     elif config.prompts_per_iteration >= 8:

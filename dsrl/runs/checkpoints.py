@@ -27,6 +27,11 @@ class Checkpoints(Checkpoint):
         self.folder, self.config = folder, config
         self.best: float | None = None
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remove what a run that was killed has begun to write."""
+        for path in self.folder.glob(".*.partial") if trainer.is_global_zero else ():
+            remove(path)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save where it is time; then let go of older ones."""
         iteration, every = trainer.current_epoch, self.config.every

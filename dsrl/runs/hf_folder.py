@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from dsrl.models.loading import load_tokenizer
 from dsrl.models.lora import write_adapter
 from dsrl.models.policy import Policy
 from dsrl.models.sharded_loading import model_without_weights
-from dsrl.storage.atomic import atomic
+from dsrl.storage.atomic import atomic, remove
 from dsrl.storage.checkpoint_files import read_checkpoint
 from dsrl.storage.safetensors_files import on_disk, read_tensors, tensors_in
 from dsrl.version import __version__
@@ -84,11 +84,16 @@ def write_hf(
         tokenizer: the model's tokenizer.
         about: the run's configuration and the iterations done, as in a checkpoint; for the model card.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(folder) as partial, tempfile.TemporaryDirectory(dir=folder.parent, prefix=".weights-") as scratch:
-        weights = {name: on_disk(tensor, Path(scratch, f"{n}")) for n, (name, tensor) in enumerate(tensors)}
-        model = model_without_weights(config.plain())
-        model.save_pretrained(partial, state_dict=weights, max_shard_size=PART_SIZE)
+    scratch = folder.with_name(f".{folder.name}.weights")
+    with atomic(folder) as partial:
+        remove(scratch)  # of a run that was killed
+        scratch.mkdir()
+        try:
+            weights = {name: on_disk(tensor, scratch / f"{n}") for n, (name, tensor) in enumerate(tensors)}
+            model = model_without_weights(config.plain())
+            model.save_pretrained(partial, state_dict=weights, max_shard_size=PART_SIZE)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
         tokenizer.save_pretrained(partial)
         (partial / "README.md").write_text(model_card(about), encoding="utf-8")
 

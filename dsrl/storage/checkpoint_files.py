@@ -7,7 +7,6 @@ reads what it needs. Neither can run code when it is read, and each appears unde
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from dsrl.errors import DSRLError
 from dsrl.storage.atomic import atomic, move_into_place, partial_path, remove
-from dsrl.storage.safetensors_files import tensors_in
+from dsrl.storage.safetensors_files import cause_of, tensors_in
 
 REST = "state.pt"
 """The file of a folder that holds all but the tensors."""
@@ -54,10 +53,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def write_file(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a checkpoint as one file."""
-    with atomic(path) as partial, partial.open("wb") as file:
-        torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
+    with atomic(path) as partial:
+        _write(checkpoint, partial)
 
 
 def write_folder(
@@ -75,17 +72,18 @@ def write_folder(
         group: all ranks, with a backend for the CPU, in which nothing else communicates; None for one process.
 
     Returns:
-        What is done on this rank once the folder is complete, or holds the error that it failed with.
+        What is done, on the first rank, once the folder is complete, and on others once all parts are written; or what
+        holds the DSRLError of a part that could not be.
     """
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import async_save
 
     partial, main = partial_path(path), group is None or dist.get_rank() == 0
-    content = io.BytesIO()
-    torch.save(rest, content)
     if main:
         remove(partial)
         partial.mkdir(parents=True)
+        _write(rest, partial / REST)
     if group is not None:
         dist.barrier(group)
     writer = HuggingFaceStorageWriter(str(partial), _files(tensors), save_distributed=True)
@@ -96,8 +94,9 @@ def write_folder(
         try:
             done.result()
             if main:
-                _write(content.getvalue(), partial / REST)
                 move_into_place(partial, path)
+        except CheckpointException as error:
+            complete.set_exception(DSRLError(f"{path}: cannot be written: {cause_of(error)}"))
         except BaseException as error:
             complete.set_exception(error)
         else:
@@ -117,8 +116,8 @@ def _files(tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, int]:
     return files
 
 
-def _write(content: bytes, path: Path) -> None:
+def _write(content: dict[str, Any], path: Path) -> None:
     with path.open("wb") as file:
-        file.write(content)
+        torch.save(content, file)
         file.flush()
         os.fsync(file.fileno())
