@@ -87,7 +87,7 @@ class RunFolder(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write some of the responses to the first questions of each set."""
+        """Write some of the responses to the questions of each set that come first."""
         if trainer.is_global_zero and batch_idx == 0:
             iteration = -1 if trainer.sanity_checking else trainer.current_epoch
             samples = validation_samples(outputs["set"], outputs["batch"], self.samples)

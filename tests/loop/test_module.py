@@ -67,7 +67,7 @@ def test_two_phases_leave_a_complete_run_folder(fit, tmp_path):
     assert {"prompt", "response", "reward", "extracted_answer", "ground_truth"} <= set(samples[0])
     assert {line["iteration"] for line in samples if "phase" in line} == {0, 1, 2, 3}
     held_out = [(line["iteration"], line["question"], line["response_number"]) for line in samples if "set" in line]
-    assert held_out == [(after, *place) for after in (-1, 2, 3) for place in itertools.product(range(4), range(2))]
+    assert held_out == [(after, *place) for after in (-1, 2, 3) for place in itertools.product((0, 1, 3, 4), range(2))]
     assert OmegaConf.load(folder / "config.yaml").phase2.start == 2
     assert (folder / "checkpoints" / "handoff-phase2-iteration2.ckpt").is_file()
     loaded = AutoModelForCausalLM.from_pretrained(folder / "hf")
