@@ -21,7 +21,8 @@ for folder in folders:
     (curve,) = left.plot([line["reward/mean"] for line in training], alpha=0.6, label=Path(folder).name)
     averages = [key for key in validation[0] if "avg@" in key]
     for key, mark in zip(averages, "os^vD", strict=False):
-        points = [(line["iteration"], line[key]) for line in validation]
+        # in files of version 0.2 the number of iterations before a validation is its `iteration`
+        points = [(line.get("iterations_done", line["iteration"]), line[key]) for line in validation]
         label = key.split("/")[1] if len(averages) > 1 else None
         left.plot(*zip(*points, strict=True), mark, color=curve.get_color(), markersize=4, label=label)
     right.plot([line[metric] for line in training], color=curve.get_color(), alpha=0.8)

@@ -41,9 +41,10 @@ def test_a_run_comes_back_with_its_numbers(tmp_path):
     run = fit(compose([*TINY_RUN, "objective=nsr_prerl", "+phase2=grpo", "phase2.start=1", f"run_dir={tmp_path}/run"]))
     assert run.folder == tmp_path / "run"
     assert [(row["iteration"], row["objective"]) for row in run.metrics] == [(0, "nsr_prerl"), (1, "grpo")]
-    assert [row["iteration"] for row in run.validations] == [0, 2]
+    assert [(row["iteration"], row["iterations_done"]) for row in run.validations] == [(-1, 0), (1, 2)]
     assert all("val/arithmetic/avg@2" in row for row in run.validations)
     assert {row["iteration"] for row in run.samples} == {0, 1}
+    assert {(row["iteration"], row["set"]) for row in run.validation_samples} == {(-1, "arithmetic"), (1, "arithmetic")}
     assert isinstance(run.module, DSRLModule)
     ids = run.policy.model.generate(max_new_tokens=3, do_sample=False)
     assert ids.shape[1] <= 4

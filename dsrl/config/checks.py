@@ -75,6 +75,7 @@ def _sizes(config: RunConfig) -> Iterator[str]:
         "responses_per_prompt": (config.responses_per_prompt, 1),
         "dynamic_sampling": (config.dynamic_sampling, 0),
         "logged_samples": (config.logged_samples, 0),
+        "logged_tokens": (config.logged_tokens, 0),
         "update.minibatches": (config.update.minibatches, 1),
         "update.epochs": (config.update.epochs, 1),
         "update.clip_norm": (config.update.clip_norm, 0),

@@ -63,6 +63,7 @@ def results_line(label: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
         numbers = ", ".join(
             f"{key} {group[key]:.3f}" + (f" ± {group[f'{key}_stderr']:.3f}" if f"{key}_stderr" in group else "")
             for key in dict.fromkeys((f"avg@{k}", f"pass@{k}", f"maj@{k}"))
+            if key in group
         )
         parts.append(f"{name}: {numbers}")
     return " | ".join(parts)

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any
 
 from dsrl.errors import ConfigError
@@ -15,8 +15,8 @@ from dsrl.errors import ConfigError
 ASKED = {"set": str, "question": int, "sample": int, "prompt": str, "ground_truth": str}
 """Fields that say which answer a sample is, to which question, and their types."""
 
-GIVEN = {
-    "extracted_answer": str,
+GIVEN: dict[str, type | tuple[type, ...]] = {
+    "extracted_answer": (str, NoneType),
     "reward": float,
     "components": dict,
     "length": int,

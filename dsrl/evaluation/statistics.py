@@ -47,9 +47,11 @@ class SampledQuestion:
     def metrics(self) -> dict[str, float]:
         """Compute avg, pass@j for j = 1 to K, maj, length (in tokens), truncated, and `reward/NAME`.
 
-        `reward/NAME` is the mean of a component of the reward, over the samples that have it.
+        `reward/NAME` is the mean of a component of the reward, over the samples that have it. There is no maj where the
+        verifier extracts no answers.
         """
         rewards = [float(sample["reward"]) for sample in self.samples]
+        answers = [sample["extracted_answer"] for sample in self.samples]
         right, count = self.right, len(rewards)
         components: dict[str, list[float]] = {}
         for sample in self.samples:
@@ -58,7 +60,7 @@ class SampledQuestion:
         return {
             "avg": sum(rewards) / count,
             **{f"pass@{j}": pass_at(j, count, right) for j in range(1, count + 1)},
-            "maj": majority([str(sample["extracted_answer"]) for sample in self.samples], rewards),
+            **({} if answers == [None] * count else {"maj": majority([answer or "" for answer in answers], rewards)}),
             "length": sum(sample["length"] for sample in self.samples) / count,
             "truncated": sum(sample["finish_reason"] == "length" for sample in self.samples) / count,
             **{f"reward/{name}": sum(values) / len(values) for name, values in components.items()},

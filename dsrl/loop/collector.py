@@ -30,7 +30,8 @@ class RolloutBatch:
         params: how they were drawn.
         rewards: [B, G] float32, on the CPU.
         components: what rewards are made of by name, each [B, G]; NaN where one is not applicable.
-        extracted_answers: N texts, what the verifier takes for the answer in each response.
+        extracted_answers: N texts, what the verifier takes for the answer in each response; None where it extracts no
+            answers.
         metrics: of the rollouts and rewards (`reward/mean`, `response/length_mean`, ...).
     """
 
@@ -38,7 +39,7 @@ class RolloutBatch:
     params: SamplingParams
     rewards: Tensor
     components: dict[str, Tensor] = field(default_factory=dict)
-    extracted_answers: list[str] = field(default_factory=list)
+    extracted_answers: list[str | None] = field(default_factory=list)
     metrics: Metrics = field(default_factory=dict)
 
     def record(self, row: int) -> dict[str, Any]:

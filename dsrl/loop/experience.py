@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from dsrl.data.encoding import PromptEncoder
 from dsrl.loop.collector import RolloutBatch
 from dsrl.loop.mismatch import Correction
-from dsrl.objectives import Objective
+from dsrl.models.head import TokenScores
+from dsrl.objectives import KLPenalty, Objective
 from dsrl.parallel.collectives import gather_rows
 from dsrl.registry import build, full_spec, parse_spec
 from dsrl.seeding import derive_seed
@@ -156,17 +157,29 @@ class Experience:
     Args:
         batch: what was collected: N = B * G responses and their rewards.
         views: a view for each space.
+        logged: of each space, the scores [n, t] of the tokens that are logged of n responses; see `logged_rows`.
         metrics: `kept/fraction`, `scored/fraction`, `tokens/scored`, and what the passes of scoring found.
     """
 
     batch: RolloutBatch
     views: list[SpaceView]
+    logged: dict[str, TokenScores] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=dict)
 
     @property
     def terms(self) -> list[Term]:
         """All terms, by index."""
         return sorted((term for view in self.views for term in view.terms), key=lambda term: term.index)
+
+    @property
+    def choosing_terms(self) -> list[Term]:
+        """Those that choose among the responses: not the pull to a reference, which is over all."""
+        return [term for term in self.terms if not isinstance(term.objective, KLPenalty)]
+
+    @property
+    def kept(self) -> Tensor:
+        """The responses that some term keeps, [N] bool."""
+        return torch.stack([term.kept for term in self.choosing_terms]).any(0)
 
 
 def compute_advantages(index: int, weight: float, objective: Objective, rollouts: Rollouts, rewards: Tensor) -> Term:

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from dsrl.config.checks import AUTO
@@ -23,7 +24,6 @@ from dsrl.loop.experience import Experience
 from dsrl.loop.loss import compute_loss, score_metrics
 from dsrl.loop.metrics import add_metrics, memory_metrics, reduce_metrics
 from dsrl.loop.micro_batches import OptimizerStep, optimizer_steps
-from dsrl.loop.mismatch import correction_of
 from dsrl.loop.optimizer import adamw
 from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
@@ -136,21 +136,27 @@ class DSRLModule(L.LightningModule):
         nothing = {"loss": 0.0, "grad_norm": 0.0}  # of an iteration without a step
         every_rank: Metrics = {"update/steps": Metric(0.0), **memory_metrics(self.scorer.device)}
         self.experience = experience
+        reduced, times = reduce_metrics(add_metrics(found, every_rank)), self.clock.read()
         self.metrics = {
             **nothing,
-            **reduce_metrics(add_metrics(found, every_rank)),
+            **reduced,
             "lr": optimizer.param_groups[0]["lr"],
-            **self.clock.read(),
+            **times,
+            "throughput/tokens_per_second": reduced["tokens/sampled"] / max(1e-9, times["time/iteration"]),
         }
         logged = {**self.metrics, "phase": float(self.phase.number), "step": float(self.iteration)}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
 
-    def validation_step(self, prompts: list[Prompt], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Sample `validation.k` responses to each held-out question of a batch, and count the correct ones."""
+    def validation_step(self, prompts: list[Prompt], batch_idx: int, dataloader_idx: int = 0) -> STEP_OUTPUT:
+        """Sample `validation.k` responses to each held-out question of a batch, and count the correct ones.
+
+        Returns `set`, the name of the set, and `batch`, the RolloutBatch, for callbacks.
+        """
         name = self.data.val_names[dataloader_idx]
         batch = self.collector.collect(prompts, self.validation_params(name))
         if prompts:
             self._accuracy(name).update(batch.rewards)
+        return {"set": name, "batch": batch}
 
     def on_validation_epoch_end(self) -> None:
         """Compute `val/SET/avg@k` and `val/SET/pass@j` of every set, over all ranks."""
@@ -230,17 +236,8 @@ class DSRLModule(L.LightningModule):
         longest = max(phase.sampling.max_new_tokens for phase in config.phases)
         self.encoder = self.encoder.leaving_room(self.policy.positions, longest, self.sampler.max_length)
         self.sampler.setup(self.policy, self.encoder)
-        self.scorer = Scorer(
-            policy=self.policy,
-            encoder=self.encoder,
-            reference=self.reference,
-            correction=correction_of(config.mismatch, exact=config.exact),
-            micro_batch_tokens=config.update.micro_batch_tokens,
-            share_prompts=config.update.share_prompts,
-            several_steps=config.steps_per_iteration > 1,
-            mismatch_every=0 if self.sampler.compute_dtype is None else config.mismatch.every,
-            device=strategy.root_device,
-        )
+        device = strategy.root_device
+        self.scorer = Scorer.of(config, self.policy, self.encoder, reference=self.reference, device=device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make AdamW over the policy. Its structure is the same in every phase."""

@@ -11,18 +11,23 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from dsrl.config.run_config import RunConfig
 from dsrl.data.encoding import PromptEncoder
 from dsrl.loop.collector import RolloutBatch
 from dsrl.loop.experience import Experience, SpaceView, compute_advantages, contexts_in, space_key, space_name
+from dsrl.loop.logged import logged_rows
 from dsrl.loop.metrics import add_metrics
 from dsrl.loop.micro_batches import MicroBatch, RowLayout, cut, send_home
-from dsrl.loop.mismatch import Correction, mismatch_metrics
+from dsrl.loop.mismatch import Correction, correction_of, mismatch_metrics
 from dsrl.models.head import TokenScores
 from dsrl.models.policy import Policy
 from dsrl.objectives import KL, KLPenalty, Objective
 from dsrl.objectives.kl import k1
-from dsrl.parallel.collectives import all_max
+from dsrl.parallel.collectives import all_max, own_rank
 from dsrl.types import Metric, Metrics, Prompt
+
+LOGGED_SPACES = ("conditional", "marginal")
+"""Spaces in which the tokens of logged responses are scored, whatever the objective does."""
 
 PROBED_RESPONSES = 8
 """Responses of a rank on which the mismatch is measured where no pass of the objective shows it."""
@@ -45,6 +50,8 @@ class Scorer:
             are then computed beforehand; else the first forward of the update gives them.
         mismatch_every: iterations between measurements of the sampler's log-probabilities where no pass of the
             objective shows them; 0 measures none.
+        logged_samples: responses of rank 0 that are logged.
+        logged_tokens: tokens of a logged response, at most, that are scored in both spaces to be logged; 0: none.
         device: where passes run.
     """
 
@@ -56,7 +63,25 @@ class Scorer:
     share_prompts: bool = True
     several_steps: bool = False
     mismatch_every: int = 0
+    logged_samples: int = 0
+    logged_tokens: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @classmethod
+    def of(cls, config: RunConfig, policy: Policy, encoder: PromptEncoder, **settings: Any) -> Scorer:
+        """Make the scorer of a configuration. `settings` are further fields."""
+        return cls(
+            policy=policy,
+            encoder=encoder,
+            correction=correction_of(config.mismatch, exact=config.exact),
+            micro_batch_tokens=int(config.update.micro_batch_tokens),
+            share_prompts=config.update.share_prompts,
+            several_steps=config.steps_per_iteration > 1,
+            mismatch_every=0 if config.sampler.compute_dtype is None else config.mismatch.every,
+            logged_samples=config.logged_samples,
+            logged_tokens=config.logged_tokens,
+            **settings,
+        )
 
     def score(self, batch: RolloutBatch, objective: Objective) -> Experience:
         """Compute what each term of the objective keeps, in which space; old and reference log-probabilities where
@@ -84,7 +109,7 @@ class Scorer:
             if self.reference is not None and any(term.objective.needs_reference for term in view.terms):
                 rows = view.rows_needing("needs_reference")
                 view.reference_logprobs = self.frozen_logprobs(self.reference, view, rows)
-        experience = Experience(batch=batch, views=list(views.values()))
+        experience = Experience(batch=batch, views=list(views.values()), logged=self.score_logged(batch))
         experience.metrics = add_metrics(*metrics, _selection_metrics(experience))
         return experience
 
@@ -137,14 +162,38 @@ class Scorer:
     @torch.no_grad()
     def frozen_logprobs(self, policy: Policy, view: SpaceView, rows: Tensor) -> Tensor:
         """Compute log-probabilities [N, T] of some rows [N] bool without gradient, 0 elsewhere; on the CPU."""
-        result = torch.zeros(view.mask.shape)
+        return self._frozen_scores(policy, view, rows, entropy=False).logprobs
+
+    @torch.no_grad()
+    def score_logged(self, batch: RolloutBatch) -> dict[str, TokenScores]:
+        """Score the first `logged_tokens` tokens of rank 0's logged responses by the policy that sampled them.
+
+        Returns, for each of the two spaces, log-probabilities and entropies [n, t] of the n rows of `logged_rows`, in
+        their order; nothing where none are to be logged, and on other ranks none of the rows.
+        """
+        if not (self.logged_samples and self.logged_tokens):
+            return {}
+        numbers = logged_rows(batch.rollouts, self.logged_samples) if own_rank() == 0 else []
+        rows = torch.zeros(len(batch.rollouts.texts), dtype=torch.bool)
+        rows[numbers] = True
+        found = {}
+        for space in LOGGED_SPACES:
+            view = self.view(space, batch)
+            view.mask = view.mask & (torch.arange(view.mask.shape[1]) < self.logged_tokens)
+            scores = self._frozen_scores(self.policy, view, rows, entropy=True)
+            found[space] = TokenScores(*(values[numbers, : self.logged_tokens] for values in scores))
+        return found
+
+    def _frozen_scores(self, policy: Policy, view: SpaceView, rows: Tensor, *, entropy: bool) -> TokenScores:
+        """Score some rows [N] bool without gradient: both [N, T], 0 elsewhere; on the CPU."""
+        result = torch.zeros(*view.mask.shape, 2)
         micro_batches, _ = cut(view, rows, self.layout)
-        found = [self.score_tokens(batch, policy, entropy=False).logprobs.cpu() for batch in micro_batches]
-        for numbers, logprobs in send_home(micro_batches, found):
-            width = min(result.shape[1], logprobs.shape[1])  # longer responses of other ranks may have been beside
-            result = result.to(logprobs.dtype)
-            result[numbers, :width] = logprobs[:, :width]
-        return result
+        found = [torch.stack(self.score_tokens(batch, policy, entropy=entropy), -1).cpu() for batch in micro_batches]
+        for numbers, scores in send_home(micro_batches, found):
+            width = min(result.shape[1], scores.shape[1])  # longer responses of other ranks may have been beside
+            result = result.to(scores.dtype)
+            result[numbers, :width] = scores[:, :width]
+        return TokenScores(*result.unbind(-1))
 
     def apply_kl_penalty(self, batch: RolloutBatch, kl: KL) -> tuple[Tensor, Metrics]:
         """Take the k1 penalty, summed over each response's tokens, from the rewards [B, G]. `kl/mean` is a token's."""
@@ -196,15 +245,13 @@ def _measured(view: SpaceView, logprobs: Tensor, rows: Tensor) -> Metrics:
 
 def _selection_metrics(experience: Experience) -> Metrics:
     """How many responses, and tokens of passes, the objective uses."""
-    choosing = [term for term in experience.terms if not isinstance(term.objective, KLPenalty)]  # that is over all
-    kept = torch.stack([term.kept for term in choosing]).any(0)
     scored = torch.stack([view.scored for view in experience.views]).any(0)
     lengths, tokens = experience.batch.rollouts.lengths, 0.0
     for view in experience.views:
         contexts = torch.tensor([len(context) for context in view.contexts])
         tokens += float((view.scored * (contexts + lengths)).sum())
     return {
-        "kept/fraction": Metric.mean(kept),
+        "kept/fraction": Metric.mean(experience.kept),
         "scored/fraction": Metric.mean(scored),
         "tokens/scored": Metric.total(tokens),
     }

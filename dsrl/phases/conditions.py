@@ -40,6 +40,16 @@ class Condition:
         """Whether the metric's values call for the next phase."""
         raise NotImplementedError
 
+    def reason(self, ran: int, history: Sequence[float]) -> str:
+        """Say why the phase ends where it is `due`, for people."""
+        if self.latest is not None and ran >= self.latest:
+            return f"latest={self.latest}: it had {ran} iterations"
+        return self.finding(history)
+
+    def finding(self, history: Sequence[float]) -> str:
+        """Say what `met` saw: the metric and its value, and in a subclass what that is compared with."""
+        return f"{self.metric} is {history[-1]:.4g}" if history else f"{self.metric} has no value"
+
 
 @register("condition", "threshold")
 @dataclass(kw_only=True)
@@ -61,6 +71,12 @@ class Threshold(Condition):
         over = self.above is not None and history[-1] > self.above
         return over or (self.below is not None and history[-1] < self.below)
 
+    def finding(self, history: Sequence[float]) -> str:
+        """See the base class."""
+        over = self.above is not None and history[-1] > self.above
+        bound = f"above {self.above:.4g}" if over else f"below {self.below:.4g}"
+        return f"{super().finding(history)}, {bound}"
+
 
 @register("condition", "plateau")
 @dataclass(kw_only=True)
@@ -81,6 +97,13 @@ class Plateau(Condition):
         """See the class."""
         before, recent = history[: -self.patience], history[-self.patience :]
         return bool(before) and max(recent) <= max(before) + self.min_delta
+
+    def finding(self, history: Sequence[float]) -> str:
+        """See the base class."""
+        best = max(history[: -self.patience])
+        return (
+            f"{self.metric} has not risen above {best:.4g} by {self.min_delta:.4g} in its last {self.patience} values"
+        )
 
 
 @register("condition", "drop")
@@ -104,5 +127,13 @@ class Drop(Condition):
 
     def met(self, history: Sequence[float]) -> bool:
         """See the class."""
-        means = [sum(history[end - self.window : end]) / self.window for end in range(self.window, len(history) + 1)]
+        means = self._means(history)
         return bool(means) and max(means) - means[-1] > self.by
+
+    def finding(self, history: Sequence[float]) -> str:
+        """See the base class."""
+        means = self._means(history)
+        return f"{self.metric} fell from {max(means):.4g} to {means[-1]:.4g}, by more than {self.by:.4g}"
+
+    def _means(self, history: Sequence[float]) -> list[float]:
+        return [sum(history[end - self.window : end]) / self.window for end in range(self.window, len(history) + 1)]

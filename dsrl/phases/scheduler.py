@@ -33,6 +33,17 @@ class PhaseScheduler(L.Callback):
         self.starts = [0]  # the iteration in which each phase that has been decided begins
         self.entered = 1  # number of the phase whose entry has been done
         self.history: list[float] = []  # of the watched metric, since the running phase began
+        self.reasons: list[str] = []  # for each handoff, what asked for it; empty where `start` is an iteration
+
+    @classmethod
+    def reason_at(cls, trainer: L.Trainer, iteration: int) -> str:
+        """Say why the phase before ended, where a phase begins with this iteration by a condition; else empty."""
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        for scheduler in callbacks:
+            if isinstance(scheduler, cls) and iteration in scheduler.starts[1:]:
+                number = scheduler.starts.index(iteration, 1) - 1
+                return scheduler.reasons[number] if number < len(scheduler.reasons) else ""
+        return ""
 
     @property
     def phase(self) -> Phase:
@@ -62,26 +73,34 @@ class PhaseScheduler(L.Callback):
         following = module.iteration + 1
         if self.entered == len(self.phases) or following >= module.config.iterations:
             return
-        start = self.phases[self.entered].start
+        start, reason = self.phases[self.entered].start, ""
         if isinstance(start, Condition):
             value = module.metric(start.metric, f"phase{self.entered + 1}.start")
             self.history += [] if value is None else [value]
-            due = bool(trainer.strategy.broadcast(start.due(following - self.starts[-1], self.history)))
+            ran = following - self.starts[-1]
+            due = bool(trainer.strategy.broadcast(start.due(ran, self.history)))
+            reason = start.reason(ran, self.history) if due else ""
         else:
             due = following >= start
         if due:
             self.starts.append(following)
+            self.reasons.append(reason)
             folder = self.checkpoints or Path(trainer.default_root_dir) / "checkpoints"
             trainer.save_checkpoint(folder / f"handoff-phase{self.entered + 1}-iteration{following}.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
         """Save what a resumed run needs."""
-        return {"starts": list(self.starts), "entered": self.entered, "history": list(self.history)}
+        return {
+            "starts": list(self.starts),
+            "entered": self.entered,
+            "history": list(self.history),
+            "reasons": list(self.reasons),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore it."""
         self.starts, self.entered = list(state_dict["starts"]), int(state_dict["entered"])
-        self.history = list(state_dict["history"])
+        self.history, self.reasons = list(state_dict["history"]), list(state_dict.get("reasons", []))
 
     def _enter(self, module: DSRLModule, prompts: list[Prompt]) -> None:
         self.entered, self.history = self.entered + 1, []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import warnings
@@ -25,6 +24,8 @@ from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.planning.admission import SameBudget
 from dsrl.runs.checkpoints import Checkpoints
 from dsrl.runs.lightning_objects import callbacks_of, loggers_of, own_arguments
+from dsrl.runs.lines import read_lines
+from dsrl.runs.loggers import ToLoggers
 from dsrl.runs.preemption import Preemption
 from dsrl.runs.progress import Progress
 from dsrl.runs.run_folder import RunFolder
@@ -57,21 +58,24 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """A row for each iteration, from metrics.jsonl: `pandas.DataFrame(run.metrics)`."""
-        return [line for line in self._lines("metrics.jsonl") if "reward/mean" in line]
+        return [line for line in read_lines(self.folder / "metrics.jsonl") if "reward/mean" in line]
 
     @property
     def validations(self) -> list[dict[str, Any]]:
-        """A row for each validation, from metrics.jsonl; `iteration` counts the iterations before it."""
-        return [line for line in self._lines("metrics.jsonl") if "reward/mean" not in line]
+        """A row for each validation, from metrics.jsonl: `iteration` is the one before it, -1 before the first, and
+        `iterations_done` one more.
+        """
+        return [line for line in read_lines(self.folder / "metrics.jsonl") if "reward/mean" not in line]
 
     @property
     def samples(self) -> list[dict[str, Any]]:
-        """A row for each response that was written to samples.jsonl."""
-        return self._lines("samples.jsonl")
+        """A row for each response of training that was written to samples.jsonl."""
+        return [line for line in read_lines(self.folder / "samples.jsonl") if "set" not in line]
 
-    def _lines(self, name: str) -> list[dict[str, Any]]:
-        text = (self.folder / name).read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.split("\n") if line]
+    @property
+    def validation_samples(self) -> list[dict[str, Any]]:
+        """A row for each response of a validation that was written to samples.jsonl; `set` names the set."""
+        return [line for line in read_lines(self.folder / "samples.jsonl") if "set" in line]
 
 
 def build_trainer(
@@ -104,6 +108,7 @@ def build_trainer(
             Watchdog(config.trainer.timeout),
             SameBudget(config.update.micro_batch_tokens),
             Preemption(),
+            ToLoggers(),
             *callbacks_of(config),
             *callbacks,
             # An iteration's line comes after what one's own callbacks log, and before any checkpoint of it.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,13 @@ import lightning as L
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import TaskID
-from rich.table import Table
 
 from dsrl.devices import described_precision, precision_of
 from dsrl.loop.module import DSRLModule
 from dsrl.parallel.sharding import parameter_count
+from dsrl.phases.scheduler import PhaseScheduler
+from dsrl.runs.lines import read_lines
+from dsrl.runs.summary import summary_table
 from dsrl.runs.terminal import progress_bar, terminal
 
 COLUMNS = {
@@ -25,6 +30,9 @@ COLUMNS = {
     "loss": ("loss", "{:+.4f}"),
     "grad_norm": ("norm", "{:.2f}"),
 }
+
+HINT_SHARE = 0.5
+"""A greater share of responses that were cut off is told below the iteration's line."""
 
 
 class Progress(L.Callback):
@@ -37,7 +45,9 @@ class Progress(L.Callback):
         self.task: TaskID | None = None
         self.began = time.perf_counter()
         self.phase = 0
-        self.validations: list[tuple[int, int, dict[str, float]]] = []  # (iterations done, phase, metrics)
+        self.ran = 0  # iterations of this process
+        self.hinted: set[str] = set()  # what the last iteration gave hints about
+        self.trained_since = self.began
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say what is about to run."""
@@ -64,6 +74,7 @@ class Progress(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Set the bar to the iterations that are done: some, after a resume."""
+        self.trained_since = time.perf_counter()
         if self.task is not None:
             self.bar.update(self.task, completed=trainer.current_epoch, description="training")
 
@@ -74,18 +85,19 @@ class Progress(L.Callback):
         module = DSRLModule.of(pl_module)
         if self.task is None:
             return
+        self.ran += 1
         if module.phase.number != self.phase:
             self.phase = module.phase.number
-            self.console.print(
-                f"[bold magenta]phase {self.phase}: {module.phase.name}[/] from iteration {module.iteration}, "
-                f"lr {module.metrics['lr']:.2g}"
-            )
+            told = phase_line(module, PhaseScheduler.reason_at(trainer, module.iteration))
+            self.console.print(told, soft_wrap=True)
         numbers = "  ".join(
             f"[dim]{label}[/] {form.format(module.metrics[key])}" for key, (label, form) in COLUMNS.items()
         )
-        seconds = module.metrics["time/iteration"]
-        speed = module.metrics["tokens/sampled"] / max(1e-9, seconds)
-        self.console.print(f"{module.iteration:>4}  {numbers}  [dim]{seconds:.1f} s, {speed:.0f} tok/s[/]")
+        self.console.print(f"{module.iteration:>4}  {numbers}  [dim]{self._pace(module)}[/]")
+        found = hints(module.metrics, module.phase.sampling.max_new_tokens)
+        for key in sorted(found.keys() - self.hinted):  # what holds on is said once
+            self.console.print(f"      [yellow]{escape(found[key])}[/]", soft_wrap=True)
+        self.hinted = set(found)
         status = f"phase {self.phase} {module.phase.name}  reward {module.metrics['reward/mean']:.3f}"
         self.bar.update(self.task, advance=1, status=status)
 
@@ -100,7 +112,6 @@ class Progress(L.Callback):
         if self.task is None:
             return
         done = module.validated_at
-        self.validations.append((done, module.phase.number, dict(module.validated)))
         numbers = "  ".join(f"{escape(key.removeprefix('val/'))} [bold]{value:.3f}[/]" for key, value in _shown(module))
         self.console.print(f"[cyan]validation after {done} iterations:[/] {numbers}")
         self.bar.update(self.task, description="training")
@@ -110,13 +121,7 @@ class Progress(L.Callback):
         if self.task is None:
             return
         self.bar.stop()
-        if self.validations:
-            table = Table(title="held-out accuracy", title_justify="left")
-            keys = list(self.validations[0][2])
-            for column in ("after iteration", "phase", *(escape(key.removeprefix("val/")) for key in keys)):
-                table.add_column(column, justify="right")
-            for done, phase, metrics in self.validations:
-                table.add_row(str(done), str(phase), *(f"{metrics[key]:.3f}" for key in keys))
+        if table := summary_table(read_lines(self.folder / "metrics.jsonl")):
             self.console.print(table)
         done, iterations = trainer.current_epoch, DSRLModule.of(pl_module).config.iterations
         if done < iterations:
@@ -130,6 +135,18 @@ class Progress(L.Callback):
             soft_wrap=True,
         )
 
+    def _pace(self, module: DSRLModule) -> str:
+        """Seconds, tokens a second, the memory of a GPU, and how long the iterations that are left will take."""
+        found = module.metrics
+        parts = [f"{found['time/iteration']:.1f} s", f"{found['throughput/tokens_per_second']:.0f} tok/s"]
+        if "memory/reserved_gib" in found:
+            parts.append(f"{found['memory/reserved_gib']:.1f} GiB")
+        left = module.config.iterations - module.iteration - 1
+        if left:
+            seconds = (time.perf_counter() - self.trained_since) / self.ran * left
+            parts.append(f"{timedelta(seconds=round(seconds))} left")
+        return ", ".join(parts)
+
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave the terminal as it was, and say what goes on after Ctrl-C."""
         self.bar.stop()
@@ -137,6 +154,38 @@ class Progress(L.Callback):
             done = f"{trainer.current_epoch} of {trainer.max_epochs} iterations"
             goes_on = f"run_dir={self.folder} resume=last goes on from the newest checkpoint"
             self.console.print(f"interrupted after {done}; {goes_on}", markup=False, soft_wrap=True)
+
+
+def phase_line(module: DSRLModule, reason: str) -> str:
+    """Say which phase begins, why the one before ended, and what of the sampling is other than there."""
+    phase = module.phase
+    parts = [f"from iteration {module.iteration}, lr {module.metrics['lr']:.2g}"]
+    if phase.number > 1:
+        before, now = (dataclasses.asdict(found.sampling) for found in (module.config.phases[phase.number - 2], phase))
+        parts += [f"sampling.{key} {before[key]} → {now[key]}" for key in before if before[key] != now[key]]
+    if reason:
+        parts.append(f"since {reason}")
+    return f"[bold magenta]phase {phase.number}: {escape(phase.name)}[/] {escape(', '.join(parts))}"
+
+
+def hints(metrics: Mapping[str, float], max_new_tokens: int) -> dict[str, str]:
+    """Say what explains an iteration that teaches little, by the metric that shows it: answers that were cut off,
+    groups without signal, a reward function that fails.
+    """
+    found = {}
+    if metrics["response/truncated"] > HINT_SHARE:
+        found["response/truncated"] = (
+            f"{metrics['response/truncated']:.0%} of the responses were cut off at sampling.max_new_tokens="
+            f"{max_new_tokens}, before they could be right: raise it"
+        )
+    if metrics["group/all_wrong"] == 1:
+        found["group/all_wrong"] = "every response is wrong: samples.jsonl shows what the verifier read"
+    if metrics["group/all_right"] == 1:
+        found["group/all_right"] = "every response is right: there is nothing left to learn from these questions"
+    for key, share in metrics.items():
+        if key == "reward/failed" or (key.startswith("reward/") and key.endswith("/failed")):
+            found |= {key: f"the reward function failed on {share:.1%} of the responses; they score 0"} if share else {}
+    return {key: f"{text} ({key})" for key, text in found.items()}
 
 
 def _start_of(module: DSRLModule) -> str:

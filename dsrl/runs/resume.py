@@ -21,6 +21,7 @@ MAY_CHANGE = (
     "validation",
     "checkpoint",
     "logged_samples",
+    "logged_tokens",
     "logger",
     "callbacks",
     "trainer",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +12,27 @@ from omegaconf import OmegaConf
 
 from dsrl.loop.module import DSRLModule
 from dsrl.parallel.strategy import LoopStrategy
+from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.runs.hf_folder import write_hf
+from dsrl.runs.lines import read_lines, text_of
+from dsrl.runs.loggers import log_samples
 from dsrl.runs.preemption import Preemption
+from dsrl.runs.samples import training_samples, validation_samples
 from dsrl.storage.atomic import atomic
 
 
 class RunFolder(L.Callback):
     """Write what a run leaves behind; rank 0 alone writes.
 
-    metrics.jsonl has a line for each iteration, and a line of its own for each validation, whose `iteration` is the
-    number of iterations before it. What other callbacks log in an iteration is in its line. After a resume, the lines
-    of iterations that run again are cut off.
+    metrics.jsonl has a line for each iteration, and a line of its own for each validation. The `iteration` of a line,
+    from 0, is the one that it belongs to: a validation belongs to the iteration before it, and that before any update
+    to -1. What other callbacks log in an iteration is in its line. After a resume, the lines of iterations that run
+    again are cut off.
 
     Args:
         folder: the run folder.
         config: as plain values, written to config.yaml.
-        samples: how many responses of each iteration are written to samples.jsonl.
+        samples: how many responses of each iteration, and of each set of a validation, are written to samples.jsonl.
     """
 
     def __init__(self, folder: Path, *, config: Mapping[str, Any], samples: int) -> None:
@@ -46,16 +49,14 @@ class RunFolder(L.Callback):
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin without lines: the run starts from the beginning."""
-        self._cut(trainer, lambda line: False)
+        self._cut(trainer, first=-1)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Drop hf/, and lines of iterations that are about to run (again); a validation's belongs to the one before."""
+        """Drop hf/, and the lines of iterations that are about to run (again)."""
         first = trainer.current_epoch
         if trainer.is_global_zero and first:  # of a run that was finished and goes on: no longer the newest policy
             shutil.rmtree(self.folder / "hf", ignore_errors=True)
-        self._cut(
-            trainer, lambda line: line["iteration"] < first + ("reward/mean" not in line and "prompt" not in line)
-        )
+        self._cut(trainer, first)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember what has been logged before this iteration."""
@@ -69,18 +70,37 @@ class RunFolder(L.Callback):
         assert module.experience is not None
         phase, iteration = module.phase, module.iteration
         head = {"iteration": iteration, "phase": phase.number, "objective": phase.name}
-        self._lines.append({**head, **module.metrics})
-        collected = module.experience.batch
-        responses = len(collected.rollouts.texts)
-        stride = max(1, responses // max(1, self.samples))
-        for row in range(0, responses, stride)[: self.samples] if trainer.is_global_zero else ():
-            self._append(trainer, "samples.jsonl", {**head, **collected.record(row)})
+        reason = PhaseScheduler.reason_at(trainer, iteration)
+        self._lines.append({**head, **({"handoff_reason": reason} if reason else {}), **module.metrics})
+        if trainer.is_global_zero:
+            samples = training_samples(module.experience, self.samples, module.encoder.tokenizer)
+            lines = [{**head, **sample} for sample in samples]
+            self._append(trainer, "samples.jsonl", *lines)
+            log_samples(trainer, "samples/train", lines, step=iteration)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write some of the responses to the questions of each set that come first."""
+        if trainer.is_global_zero and batch_idx == 0:
+            iteration = -1 if trainer.sanity_checking else trainer.current_epoch
+            samples = validation_samples(outputs["set"], outputs["batch"], self.samples)
+            lines = [{"iteration": iteration, **sample} for sample in samples]
+            self._append(trainer, "samples.jsonl", *lines)
+            log_samples(trainer, f"samples/{outputs['set']}", lines, step=iteration + 1)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the validation's line; write it at once where no iteration has run before."""
         module = DSRLModule.of(pl_module)
         if module.validated:
-            self._lines.append({"iteration": module.validated_at, **module.validated})
+            done = module.validated_at
+            self._lines.append({"iteration": done - 1, "iterations_done": done, **module.validated})
         if trainer.sanity_checking:
             self._write_lines(trainer)
 
@@ -108,34 +128,19 @@ class RunFolder(L.Callback):
             trainer.strategy.wait_for_all()
 
     def _write_lines(self, trainer: L.Trainer) -> None:
-        for line in self._lines:
-            self._append(trainer, "metrics.jsonl", line)
+        self._append(trainer, "metrics.jsonl", *self._lines)
         self._lines = []
 
-    def _append(self, trainer: L.Trainer, name: str, line: Mapping[str, Any]) -> None:
+    def _append(self, trainer: L.Trainer, name: str, *lines: Mapping[str, Any]) -> None:
         if trainer.is_global_zero:
-            strict = {
-                key: None if isinstance(value, float) and not math.isfinite(value) else value
-                for key, value in line.items()
-            }
             with (self.folder / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(strict, ensure_ascii=False, allow_nan=False) + "\n")
+                file.writelines(map(text_of, lines))
 
-    def _cut(self, trainer: L.Trainer, keep: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Rewrite both files with the lines to keep, atomically; a last line that a kill cut short is dropped."""
+    def _cut(self, trainer: L.Trainer, first: int) -> None:
+        """Rewrite both files, atomically, with the lines of iterations before `first`, as they are written today."""
         for name in ("metrics.jsonl", "samples.jsonl") if trainer.is_global_zero else ():
             path = self.folder / name
             if path.exists():
-                lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() also breaks inside JSON strings
-                kept = [line for line in lines if _is_line(line)]
-                kept = [line for line in kept if keep(json.loads(line))]
+                kept = [line for line in read_lines(path) if line["iteration"] < first]
                 with atomic(path) as partial:
-                    partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-
-def _is_line(text: str) -> bool:
-    try:
-        json.loads(text)
-    except json.JSONDecodeError:
-        return False
-    return True
+                    partial.write_text("".join(map(text_of, kept)), encoding="utf-8")

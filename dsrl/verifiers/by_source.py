@@ -87,7 +87,7 @@ class BySource(Verifier):
         """Compute rewards [B, G]."""
         return self.score_with_components(rollouts)[0]
 
-    def extract_answers(self, rollouts: Rollouts) -> list[str]:
+    def extract_answers(self, rollouts: Rollouts) -> list[str | None]:
         """Extract each answer as the verifier of its row does."""
         single = [rows_of(rollouts, [row]) for row in range(len(rollouts.prompts))]
         return [

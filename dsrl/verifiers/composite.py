@@ -67,7 +67,7 @@ class Composite(Verifier):
         """Compute rewards [B, G]."""
         return self.score_with_components(rollouts)[0]
 
-    def extract_answers(self, rollouts: Rollouts) -> list[str]:
+    def extract_answers(self, rollouts: Rollouts) -> list[str | None]:
         """Extract the answers as the first component does."""
         return extracted_answers_of(next(iter(self._parts.values()))[1], rollouts)
 

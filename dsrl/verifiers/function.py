@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from dsrl.registry import register
 from dsrl.types import Rollouts
 from dsrl.verifiers.workers.pool import Worker, pool_size
 from dsrl.verifiers.workers.pooled_verifier import PooledVerifier
+
+logger = logging.getLogger(__name__)
 
 HANDLER = Path(__file__).parent / "workers" / "function_handler.py"
 
@@ -36,12 +39,14 @@ class Function(PooledVerifier):
       those of the four that it names.
 
     Each may be `async`. A score is a number, verl's mapping with `score`, or None, which means not applicable: the
-    reward is 0, and the component `applicable` is 0.
+    reward is 0, and the component `applicable` is 0. A mapping may also have the answer that was extracted from the
+    response, as `extracted_answer` or, as verl has it, `pred`: it is shown in samples.jsonl, and counted in `maj@k`.
+    Without it there is no extracted answer, and no `maj@k`.
 
     The callable runs in worker processes, which have the trainer's environment; what they start ends with them. A call
     that raises, takes longer than `timeout` or returns another number of scores is repeated for each of its responses
-    alone. Responses that fail alone score 0, and the component `failed` counts them. It is an error where all of
-    several fail, and where the callable requires a column that no row has.
+    alone. Responses that fail alone score 0, and the component `failed` counts them; the first such error is logged. It
+    is an error where all of several fail, and where the callable requires a column that no row has.
     """
 
     path: str
@@ -51,7 +56,9 @@ class Function(PooledVerifier):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._columns_checked = False
+        self._columns_checked = self._told_of_failure = False
+        self._gives_answers = False
+        self._answers: dict[tuple[str, str], str | None] = {}  # of the last batch, by prompt and response
         module, _, name = self.path.rpartition(":")
         if not module or not name.isidentifier():
             raise ConfigError(
@@ -83,6 +90,7 @@ class Function(PooledVerifier):
         scores, problems = self._scores(rollouts) if total else ([], [])
         if total > 1 and all(problems):
             raise DSRLError(f"verifier function: {self.path} failed on each of {total} responses: {problems[0]}")
+        self._tell_of_failure(problems)
         found = torch.tensor([math.nan if score is None else score for score in scores], dtype=torch.float32)
         found = found.view(len(rollouts.prompts), rollouts.responses_per_prompt)
         failed = torch.tensor([bool(problem) for problem in problems]).view(found.shape).float()
@@ -91,6 +99,28 @@ class Function(PooledVerifier):
     def score(self, rollouts: Rollouts) -> Tensor:
         """Compute rewards [B, G]."""
         return self.score_with_components(rollouts)[0]
+
+    def extract_answers(self, rollouts: Rollouts) -> list[str | None]:
+        """Give the answers that the callable returned with the scores of these N responses, when it last scored.
+
+        None where it never returned any; empty where it returned none for this response.
+        """
+        none = "" if self._gives_answers else None
+        prompts = [rollouts.prompt_of(row).text for row in range(len(rollouts.texts))]
+        return [self._answers.get(pair) or none for pair in zip(prompts, rollouts.texts, strict=True)]
+
+    def _tell_of_failure(self, problems: Sequence[str]) -> None:
+        """Log the first error of the first batch that has any; the component `failed` counts all."""
+        failed = [problem for problem in problems if problem]
+        if failed and not self._told_of_failure:
+            self._told_of_failure = True
+            logger.warning(
+                "verifier function: %s failed on %d of %d responses, which score 0 (reward/failed counts them): %s",
+                self.path,
+                len(failed),
+                len(problems),
+                failed[0],
+            )
 
     def _scores(self, rollouts: Rollouts) -> tuple[list[float | None], list[str]]:
         """Return the scores of N responses, 0 where the callable failed, and the error of each, or empty text."""
@@ -101,6 +131,7 @@ class Function(PooledVerifier):
             self._check_columns(called["columns"], rows)
             self._columns_checked = True
         scores: list[float | None] = [None] * len(rows)
+        answers: list[str | None] = [None] * len(rows)
         problems = [""] * len(rows)
 
         def call(calls: Sequence[range]) -> None:
@@ -111,12 +142,17 @@ class Function(PooledVerifier):
                 )
                 for number, place in enumerate(places):
                     problems[place] = problem
-                    scores[place] = 0.0 if problem else reply["scores"][number]
+                    scores[place], answers[place] = (
+                        (0.0, None) if problem else (reply["scores"][number], reply["answers"][number])
+                    )
 
         size = self._rows_a_call(rollouts) if called["batched"] else 1
         call([range(first, min(first + size, len(rows))) for first in range(0, len(rows), size)])
         if size > 1:
             call([range(place, place + 1) for place, problem in enumerate(problems) if problem])
+        asked = [rollouts.prompt_of(row).text for row in range(len(rows))]
+        self._gives_answers |= any(answer is not None for answer in answers)
+        self._answers = dict(zip(zip(asked, rollouts.texts, strict=True), answers, strict=True))
         return scores, problems
 
     def _check_columns(self, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:

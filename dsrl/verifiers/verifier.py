@@ -70,8 +70,12 @@ class Verifier:
         """Extract the final answer from a response, as people will read it in the run folder."""
         return response.strip()
 
-    def extract_answers(self, rollouts: Rollouts) -> list[str]:
-        """Extract the final answers of N responses. Override it where that takes the prompts."""
+    def extract_answers(self, rollouts: Rollouts) -> Sequence[str | None]:
+        """Extract the final answers of N responses. Override it where that takes the prompts.
+
+        It comes after the score of the same responses. None says that the verifier extracts no answers: there is no
+        maj@k then. A response without an answer has an empty one.
+        """
         return [self.extract_answer(text) for text in rollouts.texts]
 
     def check(self) -> list[str]:
@@ -114,14 +118,15 @@ def compute_rewards(verifier: SupportsScore, rollouts: Rollouts) -> tuple[Tensor
     return rewards.float(), {name: scores.float() for name, scores in components.items()}
 
 
-def extracted_answers_of(verifier: SupportsScore, rollouts: Rollouts) -> list[str]:
+def extracted_answers_of(verifier: SupportsScore, rollouts: Rollouts) -> list[str | None]:
     """Extract the final answers of N responses, as any verifier reads them.
 
     By its `extract_answers`, else by its `extract_answer`; where it has neither, an answer is the stripped response.
+    None is the answer of a verifier that extracts none.
     """
-    extract_all: Callable[[Rollouts], list[str]] | None = getattr(verifier, "extract_answers", None)
+    extract_all: Callable[[Rollouts], Sequence[str | None]] | None = getattr(verifier, "extract_answers", None)
     if extract_all:
-        return extract_all(rollouts)
+        return list(extract_all(rollouts))
     extract: Callable[[str], str] = getattr(verifier, "extract_answer", str.strip)
     return [extract(text) for text in rollouts.texts]
 

@@ -112,3 +112,8 @@ def test_one_question_says_nothing_of_others():
 def test_equal_questions_leave_no_doubt():
     found = estimates({"avg": [0.25] * 7})["avg"]
     assert (found.value, found.stderr, found.low, found.high) == (0.25, 0.0, 0.25, 0.25)
+
+
+def test_there_is_no_majority_where_the_verifier_extracts_no_answers():
+    assert "maj" not in question([1.0, 0.0], extracted_answer=None).metrics()
+    assert question([1.0, 0.0], extracted_answer="").metrics()["maj"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,12 +55,19 @@ def test_two_phases_leave_a_complete_run_folder(fit, tmp_path):
     assert all(needed <= set(line) for line in iterations)
     # before any update, after 3, and after the last, whatever `every` says
     validations = [line for line in every if "reward/mean" not in line]
-    assert [line["iteration"] for line in validations] == [0, 3, 4]
-    assert set(validations[0]) == {"iteration", *(f"val/arithmetic/{m}" for m in ("avg@2", "pass@1", "pass@2"))}
+    assert [line["iteration"] for line in validations] == [-1, 2, 3]
+    assert [line["iterations_done"] for line in validations] == [0, 3, 4]
+    assert set(validations[0]) == {
+        "iteration",
+        "iterations_done",
+        *(f"val/arithmetic/{m}" for m in ("avg@2", "pass@1", "pass@2")),
+    }
     assert every[0] == validations[0]
     samples = lines(folder / "samples.jsonl")
-    assert {line["iteration"] for line in samples} == {0, 1, 2, 3}
     assert {"prompt", "response", "reward", "extracted_answer", "ground_truth"} <= set(samples[0])
+    assert {line["iteration"] for line in samples if "phase" in line} == {0, 1, 2, 3}
+    held_out = [(line["iteration"], line["question"], line["response_number"]) for line in samples if "set" in line]
+    assert held_out == [(after, *place) for after in (-1, 2, 3) for place in itertools.product((0, 1, 3, 4), range(2))]
     assert OmegaConf.load(folder / "config.yaml").phase2.start == 2
     assert (folder / "checkpoints" / "handoff-phase2-iteration2.ckpt").is_file()
     loaded = AutoModelForCausalLM.from_pretrained(folder / "hf")
@@ -77,12 +85,13 @@ def test_each_phase_runs_only_the_passes_that_its_objective_needs(fit, monkeypat
 
     monkeypatch.setattr(Policy, "score", spy)
     monkeypatch.setattr(Policy, "shares_contexts", True)  # else it is tried first
-    module = fit("objective=nsr_prerl", "iterations=1", "validation.every=0")
+    module = fit("objective=nsr_prerl", "iterations=1", "validation.every=0", "logged_tokens=0")
     # one start token, no pass without gradient for old log-probabilities, and no row that is not kept
     assert all(contexts == {1} and graded for _, contexts, graded in seen)
     assert sum(rows for rows, _, _ in seen) == round(module.metrics["kept/fraction"] * 24) < 24
     seen.clear()
-    fit("objective=grpo", "iterations=1", "validation.every=0", f"run_dir={module.config.run_dir}-2")
+    other = f"run_dir={module.config.run_dir}-2"
+    fit("objective=grpo", "iterations=1", "validation.every=0", "logged_tokens=0", other)
     assert all(contexts == {11} and graded for _, contexts, graded in seen)
 
 
@@ -263,7 +272,7 @@ def test_a_curriculum_goes_on_after_a_resume(fit, tmp_path):
     assert torch.equal(weights(whole), weights(parts))
     timeless = [
         [
-            {key: value for key, value in found.items() if not key.startswith("time/")}
+            {key: value for key, value in found.items() if not key.startswith(("time/", "throughput/"))}
             for found in lines(tmp_path / name / "metrics.jsonl")
         ]
         for name in ("whole", "parts")

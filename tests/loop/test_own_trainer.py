@@ -160,12 +160,12 @@ def test_what_a_callback_logs_is_in_the_iterations_line(fit, tmp_path):
     assert [row.get("mine/once") for row in rows] == [None, 7, None]
     assert [row.get("mine/once an epoch") for row in rows] == [None, 8, None]
     assert [("reward/mean" in line, line["iteration"]) for line in lines] == [
-        (False, 0),
+        (False, -1),
         (True, 0),
         (True, 1),
-        (False, 2),
+        (False, 1),
         (True, 2),
-        (False, 3),
+        (False, 2),
     ]
 
 

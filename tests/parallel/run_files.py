@@ -14,7 +14,7 @@ from torch import Tensor
 def metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, without times."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    times = ("time/", "sync/seconds")
+    times = ("time/", "throughput/", "sync/seconds")
     return [{key: value for key, value in line.items() if not key.startswith(times)} for line in lines]
 
 

@@ -48,6 +48,24 @@ def test_two_ranks_are_as_one_process(strategy, alone, train_once):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
+def test_logged_tokens_are_scored_alike(strategy, alone, train_once):
+    """Rank 0 logs, and every rank takes part in the passes."""
+    run = train_once(strategy, *TWO_PHASES, *STRATEGIES[strategy])
+    one, other = (
+        {(line["iteration"], line["question"], line["response_number"]): line for line in samples(folder)}
+        for folder in (alone, run)
+    )
+    common = one.keys() & other.keys()
+    assert {iteration for iteration, *_ in common} == set(range(4))
+    for key in common:
+        assert one[key]["tokens"] == other[key]["tokens"] and one[key]["kept"] == other[key]["kept"]
+        for kind in ("logprobs", "entropies"):
+            for space in ("conditional", "marginal"):
+                assert one[key][kind][space] == pytest.approx(other[key][kind][space], abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_its_export_is_its_policy(strategy, train_once, tmp_path):
     run = train_once(strategy, *TWO_PHASES, *STRATEGIES[strategy])
     export(run / "checkpoints" / "iteration3.ckpt", tmp_path / "out")

@@ -50,3 +50,18 @@ def test_due_not_before_earliest_and_at_latest_at_latest(ran, value, due):
 def test_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("condition", "ran", "history", "reason"),
+    [
+        (Threshold(above=0.5), 3, [0.1, 0.51], "reward/mean is 0.51, above 0.5"),
+        (Threshold(above=0.5, below=0.2), 3, [0.3, 0.1], "reward/mean is 0.1, below 0.2"),
+        (Drop(by=0.25), 3, [1.0, 1.0, 0.4], "reward/mean fell from 1 to 0.7, by more than 0.25"),
+        (Plateau(patience=2), 3, [0.9, 0.1, 0.8], "reward/mean has not risen above 0.9 by 0.01 in its last 2 values"),
+        (Threshold(above=0.5, latest=3), 3, [], "latest=3: it had 3 iterations"),
+    ],
+)
+def test_the_reason_has_the_value_that_ended_the_phase(condition, ran, history, reason):
+    assert condition.due(ran, history)
+    assert condition.reason(ran, history) == reason

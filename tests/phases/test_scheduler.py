@@ -120,7 +120,9 @@ class Kill(L.Callback):
 
 def numbers(folder: Path) -> list[dict]:
     every = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if not key.startswith("time/")} for line in every]
+    return [
+        {key: value for key, value in line.items() if not key.startswith(("time/", "throughput/"))} for line in every
+    ]
 
 
 RESUMED = ("checkpoint.every=1", "validation.every=2", "phase2.objective.kl.coefficient=0.01", "iterations=5")

@@ -1,8 +1,10 @@
 """Lines that a resumed run keeps, and lines that it cuts."""
 
 import json
+import math
 from types import SimpleNamespace
 
+from dsrl.runs.lines import read_lines, text_of
 from dsrl.runs.run_folder import RunFolder
 
 
@@ -10,9 +12,9 @@ def test_a_resume_keeps_whole_lines_and_drops_what_runs_again(tmp_path):
     # line separators within a response are no ends of a line; the last line was cut short by a kill
     samples = [{"iteration": i, "prompt": "x", "response": "a\u2028b\u0085c"} for i in range(3)]
     metrics = [
-        {"iteration": 0, "val/x/avg@1": 1},
+        {"iteration": -1, "iterations_done": 0, "val/x/avg@1": 1},
         {"iteration": 0, "reward/mean": 0},
-        {"iteration": 1, "val/x/avg@1": 1},
+        {"iteration": 0, "iterations_done": 1, "val/x/avg@1": 1},
     ]
     for name, lines in (("samples", samples), ("metrics", [*metrics, {"iteration": 1, "reward/mean": 0}])):
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -24,8 +26,25 @@ def test_a_resume_keeps_whole_lines_and_drops_what_runs_again(tmp_path):
     assert [[json.loads(line) for line in lines if line] for lines in left] == [samples[:1], metrics]
 
 
-def test_a_number_that_is_not_finite_is_null(tmp_path):
+def test_a_resume_reads_the_validations_of_version_0_2_as_they_are_today(tmp_path):
+    """Their `iteration` was the number of iterations before them."""
+    lines = [
+        {"iteration": 0, "val/x/avg@1": 0.1},
+        {"iteration": 0, "reward/mean": 0},
+        {"iteration": 1, "val/x/avg@1": 0.2},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    RunFolder(tmp_path, config={}, samples=1).on_train_start(
+        SimpleNamespace(is_global_zero=True, current_epoch=1), SimpleNamespace()
+    )
+    assert read_lines(tmp_path / "metrics.jsonl") == [
+        {"iteration": -1, "iterations_done": 0, "val/x/avg@1": 0.1},
+        {"iteration": 0, "reward/mean": 0},
+        {"iteration": 0, "iterations_done": 1, "val/x/avg@1": 0.2},
+    ]
+
+
+def test_a_number_that_is_not_finite_is_null():
     """NaN is no JSON."""
-    folder, trainer = RunFolder(tmp_path, config={}, samples=1), SimpleNamespace(is_global_zero=True)
-    folder._append(trainer, "metrics.jsonl", {"iteration": 0, "loss": float("nan"), "lr": 0.5})
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"iteration": 0, "loss": null, "lr": 0.5}\n'
+    line = {"iteration": 0, "loss": math.nan, "logprobs": {"marginal": [-0.5, -math.inf]}}
+    assert text_of(line) == '{"iteration": 0, "loss": null, "logprobs": {"marginal": [-0.5, null]}}\n'

@@ -15,6 +15,7 @@ from dsrl.errors import ConfigError, DSRLError
 from dsrl.registry import build
 from dsrl.types import Rollouts
 from dsrl.verifiers import Function, compute_rewards
+from dsrl.verifiers.verifier import extracted_answers_of
 
 REWARDS = Path(__file__).with_name("rewards.py")
 
@@ -159,6 +160,35 @@ def test_a_function_that_always_fails_is_an_error(rollouts) -> None:
         ),
     ):
         verifier.score(rollouts([["4", "5"]], ["5"]))
+
+
+def test_the_first_error_is_told_once(rollouts, caplog: pytest.LogCaptureFixture) -> None:
+    made = rollouts([["5", "crash", "nan"]], ["5"])
+    with function("dangerous") as verifier:
+        verifier.score(made)
+        verifier.score(made)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "rewards.py:dangerous failed on 2 of 3 responses, which score 0" in told
+    assert "RuntimeError: it broke" in told and "rewards.py, line" in told
+
+
+def test_answers_are_those_that_a_mapping_has_beside_its_score(rollouts) -> None:
+    made = rollouts([["1+1=2", "2"], ["=3", "1=4"]], ["2", "4"])
+    with function("with_answer") as verifier:
+        assert verifier.score(made).tolist() == [[1, 0], [0, 1]]
+        assert extracted_answers_of(verifier, made) == ["2", "", "3", "4"]
+    parts = {"first": {"name": "function", "path": f"{REWARDS}:with_answer", "workers": 1}}
+    composite = build("verifier", {"name": "composite", "components": parts})
+    composite.score(made)
+    assert extracted_answers_of(composite, made) == ["2", "", "3", "4"]
+    composite.close()
+
+
+def test_a_function_that_extracts_no_answers_has_none(rollouts) -> None:
+    made = rollouts([["4", "5"]], ["5"])
+    with function("compute_score") as verifier:
+        verifier.score(made)
+        assert extracted_answers_of(verifier, made) == [None, None]
 
 
 def test_what_a_file_defines_can_be_pickled(rollouts, tmp_path: Path) -> None:

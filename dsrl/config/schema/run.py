@@ -52,7 +52,9 @@ class TrainSchema:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     logged_samples: int = 8
-    """Rollouts of each iteration that are written to samples.jsonl."""
+    """Rollouts of each iteration, and of each set of a validation, that are written to samples.jsonl."""
+    logged_tokens: int = 1024
+    """Tokens of each of these rollouts of training, at most, with log P(y) and log P(y|x) in samples.jsonl; 0: none."""
     seed: int = 0
     """Seed of all draws."""
     run_dir: str = "runs/latest"

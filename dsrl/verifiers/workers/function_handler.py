@@ -1,8 +1,8 @@
 """Runs in a worker of verifier `function`: calls the user's callable, by the signature that its parameters show.
 
-A request is {"rows": [...]}, where each row has response, prompt and columns. The reply is {"scores": [...]}, each a
-number or null, or {"error": message}. Any other request asks how the callable is to be called, and which columns it
-requires.
+A request is {"rows": [...]}, where each row has response, prompt and columns. The reply is {"scores": [...],
+"answers": [...]}, each score a number or null and each answer a text or null, or {"error": message}. Any other request
+asks how the callable is to be called, and which columns it requires.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from typing import Any
 OF_TRLS_TRAINER = ("trainer_state", "log_extra", "log_metric", "environments")
 """Parameters that TRL fills with parts of its own trainer, which do not exist here."""
 OF_VERL = ("data_source", "solution_str", "ground_truth", "extra_info")
+ANSWERS = ("extracted_answer", "pred")
+"""What a mapping calls the answer that was extracted from a response: we, and verl."""
 LARGEST = 3.4028234663852886e38
 """The largest float32, which is the type of rewards."""
 
@@ -137,13 +139,13 @@ def reply(request: dict[str, Any]) -> dict[str, Any]:
     rows = request["rows"]
     try:
         found = {"trl": _as_trl, "verl": _as_verl, "dsrl": _as_dsrl}[style()](rows)
-        scores = [_number(score) for score in found]
+        scores, answers = [_number(score) for score in found], [_answer(score) for score in found]
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return {"error": f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"}
     if len(scores) != len(rows):
         return {"error": f"{len(scores)} scores for {len(rows)} responses"}
-    return {"scores": scores}
+    return {"scores": scores, "answers": answers}
 
 
 def _as_trl(rows: list[dict[str, Any]]) -> Any:
@@ -175,6 +177,12 @@ def _called(*arguments: Any, **named: Any) -> Any:
     """Call it, and return its result, or that of its coroutine."""
     found = _function(*arguments, **named)
     return asyncio.run(found) if inspect.iscoroutine(found) else found
+
+
+def _answer(score: Any) -> str | None:
+    """Return the extracted answer that a mapping has beside its score, by one of the names in use."""
+    given = score if isinstance(score, dict) else {}
+    return next((str(given[key]) for key in ANSWERS if given.get(key) is not None), None)
 
 
 def _number(score: Any) -> float | None:
