@@ -54,6 +54,7 @@ class RunConfig(Settled):
     checkpoint: CheckpointConfig
     plan: PlanConfig
     logged_samples: int
+    report: bool
     seed: int
     run_dir: Path
     resume: str | None

@@ -27,6 +27,7 @@ from dsrl.runs.checkpoints import Checkpoints
 from dsrl.runs.lightning_objects import callbacks_of, loggers_of, own_arguments
 from dsrl.runs.preemption import Preemption
 from dsrl.runs.progress import Progress
+from dsrl.runs.report import Report
 from dsrl.runs.run_folder import RunFolder
 from dsrl.runs.start import start_of
 
@@ -110,6 +111,7 @@ def build_trainer(
             RunFolder(config.run_dir, config=config.resolved, samples=config.logged_samples),
             PhaseScheduler(config.phases, checkpoints),
             Progress(config.run_dir),
+            Report(config.run_dir, writes=config.report),
             Checkpoints(checkpoints, config.checkpoint),
         ],
         logger=loggers_of(config),

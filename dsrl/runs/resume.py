@@ -21,6 +21,7 @@ MAY_CHANGE = (
     "validation",
     "checkpoint",
     "logged_samples",
+    "report",
     "logger",
     "callbacks",
     "trainer",

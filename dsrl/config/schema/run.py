@@ -53,6 +53,8 @@ class TrainSchema:
     plan: PlanConfig = field(default_factory=PlanConfig)
     logged_samples: int = 8
     """Rollouts of each iteration that are written to samples.jsonl."""
+    report: bool = True
+    """Write report.html when the run ends; `python -m dsrl.report RUN` writes it at any time."""
     seed: int = 0
     """Seed of all draws."""
     run_dir: str = "runs/latest"
