@@ -76,7 +76,7 @@ def write_lines(path: Path, lines: list[Any]) -> None:
 def run_folder(folder: Path, *, rewards: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), **config: Any) -> Path:
     """A run of two phases with a validation before it and one after it, and two responses of each iteration."""
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | config))
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | config, sort_keys=False))
     lines = [iteration(at, reward) for at, reward in enumerate(rewards)]
     write_lines(folder / "metrics.jsonl", [validation(0, 0.2, 0.3), *lines, validation(len(rewards), 0.6, 0.8)])
     samples = [

@@ -43,7 +43,7 @@ def test_foreign_files_are_notes(tmp_path):
     assert run.notes == [
         "config.yaml: not a configuration, left out",
         "results.json: not the results of an evaluation, left out",
-        "metrics.jsonl: 2 of 2 lines cannot be read and are left out, the first is line 1",
+        "metrics.jsonl: 3 of 3 lines cannot be read and are left out, the first is line 1",
         "samples.jsonl: 3 of 5 lines cannot be read and are left out, the first is line 1",
         "samples.jsonl: 1 lines are no samples (without a response), left out",
     ]

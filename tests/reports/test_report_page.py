@@ -26,16 +26,20 @@ class Outline(HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.elements, self.attributes, self.scripts = [], [], []
+        self.elements, self.attributes, self.scripts, self.inside = [], [], [], False
 
     def handle_starttag(self, tag, attrs):
         self.elements.append(tag)
         self.attributes += attrs
+        self.inside = tag == "script"
         if tag == "script":
             self.scripts.append("")
 
+    def handle_endtag(self, tag):
+        self.inside = False
+
     def handle_data(self, data):
-        if self.elements[-1] == "script":
+        if self.inside:
             self.scripts[-1] += data
 
 
