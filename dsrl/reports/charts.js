@@ -63,7 +63,7 @@ function chart(spec) {
     el("li", {}, el("span", { class: "swatch c" + one.color + (one.kind === "points" ? " dot" : ""), "aria-hidden": "true" }), one.label)));
   const figure = el("figure", { class: "chart" },
     el("figcaption", {}, el("strong", {}, spec.title), spec.about ? " " + spec.about : ""), legend, holder, readout);
-  let strength = 0, chosen = null;
+  let strength = 0, chosen = null, pointed = false; // pointed: chosen by a pointer, which may leave
   const places = [...new Set(spec.series.filter((one) => one.kind !== "faint").flatMap((one) => one.x))].sort((a, b) => a - b);
   const say = () => { readout.textContent = chosen === null ? "" : describe(spec, chosen); };
 
@@ -114,14 +114,15 @@ function chart(spec) {
       const x = ((event.clientX - box.left) / box.width) * width;
       return places.reduce((best, place) => (Math.abs(at(place) - x) < Math.abs(at(best) - x) ? place : best), places[0]);
     };
-    picture.addEventListener("pointermove", (event) => { chosen = nearest(event); show(); });
-    picture.addEventListener("pointerleave", () => { chosen = null; show(); });
+    picture.addEventListener("pointermove", (event) => { chosen = nearest(event); pointed = true; show(); });
+    picture.addEventListener("pointerleave", () => { if (pointed) { chosen = null; show(); } });
     picture.addEventListener("click", (event) => { chosen = nearest(event); show(); if (spec.pick) spec.pick(chosen); });
     picture.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (step) {
         const place = chosen === null ? (step > 0 ? -1 : places.length) : places.indexOf(chosen);
         chosen = places[Math.min(places.length - 1, Math.max(0, place + step))];
+        pointed = false;
         event.preventDefault();
         show();
       } else if (event.key === "Enter" && chosen !== null && spec.pick) spec.pick(chosen);

@@ -59,8 +59,10 @@ def average_half_width(pass_1: float, pass_2: float, k: int, questions: int) -> 
 
 
 def share_half_width(share: float, questions: int) -> float:
-    """Compute half the 95% interval of a share of questions, such as pass@k of k answers."""
-    return 1.96 * math.sqrt(max(0.0, share * (1 - share)) / questions)
+    """Compute half of Wilson's 95% interval of a share of questions, such as pass@k of k answers."""
+    squared = 1.96**2
+    spread = max(0.0, share * (1 - share)) / questions + squared / (4 * questions**2)
+    return 1.96 * math.sqrt(spread) / (1 + squared / questions)
 
 
 def t_quantile(degrees: int) -> float:

@@ -58,7 +58,9 @@ def test_differences_are_paired_where_the_seeds_are_the_same():
 
 def test_intervals_need_the_number_of_questions(tmp_path):
     known = half_widths(read_run(run_folder(tmp_path / "a")))
-    assert known["val/arithmetic/pass@2"] == pytest.approx([1.96 * math.sqrt(0.3 * 0.7 / 100), 1.96 * 0.04])
+    intervals = [(0.2189, 0.3958), (0.7112, 0.8666)]  # Wilson's, of 30 and of 80 in 100
+    halves = [(high - low) / 2 for low, high in intervals]
+    assert known["val/arithmetic/pass@2"] == pytest.approx(halves, abs=1e-4)
     assert half_widths(read_run(run_folder(tmp_path / "b", data={"name": "questions"}))) == {}
 
 
