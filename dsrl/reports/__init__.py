@@ -5,6 +5,6 @@ curves.py       metrics as columns, phases, and which chart shows what
 intervals.py    confidence intervals
 samples.py      responses and their tokens, packed and thinned
 comparison.py   runs grouped by configuration
-page.py         the HTML file, of page.html, page.css and the scripts
+page.py         the HTML file, of page.html, the styles and the scripts
 text.py         the same in the terminal
 """

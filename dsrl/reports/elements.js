@@ -28,15 +28,18 @@ function svg(name, attributes, ...children) {
 function visible(text) {
   return text
     .replace(/[\u0000-\u0008\u000b-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
-    .replace(/[\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, (c) =>
-      "⟨" + c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0") + "⟩");
+    .replace(
+      /[\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
+      (c) => "⟨" + c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0") + "⟩",
+    );
 }
 
 // 0.1234 -> 0.123, 12345 -> 12,345, 0.0000123 -> 1.23e-5
 function format(value, digits = 3) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e7)) return value.toExponential(Math.max(0, digits - 1)).replace("e+", "e");
+  if (size !== 0 && (size < 1e-3 || size >= 1e7))
+    return value.toExponential(Math.max(0, digits - 1)).replace("e+", "e");
   if (Number.isInteger(value)) return value.toLocaleString("en");
   if (size >= 1000) return Math.round(value).toLocaleString("en");
   return String(Number(value.toPrecision(digits)));
@@ -47,6 +50,10 @@ function section(id, title, ...children) {
 }
 
 function select(label, options, onchange) {
-  const input = el("select", { onchange }, options.map(([value, text]) => el("option", { value }, text)));
+  const input = el(
+    "select",
+    { onchange },
+    options.map(([value, text]) => el("option", { value }, text)),
+  );
   return { input, node: el("label", {}, label, " ", input) };
 }

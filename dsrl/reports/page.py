@@ -19,8 +19,9 @@ from dsrl.reports.summary import evaluation_rows, head_of, moments_of, time_by_s
 from dsrl.storage.atomic import atomic
 from dsrl.version import __version__
 
-SCRIPTS = ("elements.js", "charts.js", "tables.js", "tokens.js", "samples.js", "page.js")
-"""In this order, they are the page's one script."""
+STYLES = ("page.css", "tokens.css", "parts.css")
+SCRIPTS = ("elements.js", "charts.js", "tables.js", "tokens.js", "texts.js", "samples.js", "page.js")
+"""In this order, they are the page's one style, and its one script."""
 NUMBERS = 200_000
 """Numbers of curves on a page; more are thinned."""
 
@@ -48,7 +49,7 @@ def render(runs: Sequence[RunRecord]) -> bytes:
     What runs hold is data in the page, never markup: a JSON text without `<`, of which scripts show strings as text.
     A policy in the page allows its own script and its own style, and no request at all.
     """
-    style, script = _read("page.css"), "\n".join(_read(name) for name in SCRIPTS)
+    style, script = ("\n".join(map(_read, names)) for names in (STYLES, SCRIPTS))
     page = _read("page.html")
     for mark, text in {
         "STYLE_HASH": _sha256(style),

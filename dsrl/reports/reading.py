@@ -17,6 +17,11 @@ from dsrl.errors import ConfigError
 FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "results.json")
 """A folder with one of these is a run or an evaluation."""
 
+TOKEN_MEMORY = 2**26
+"""Bytes of a file of samples from which on only some of its responses keep their tokens: they take most of it, and a
+page has room for few."""
+OF_TOKENS = ("tokens", "logprobs", "entropies")
+
 Line = dict[str, Any]
 
 
@@ -85,32 +90,37 @@ def read_run(folder: Path, name: str | None = None) -> RunRecord:
 
 def read_lines(path: Path, notes: list[str], *, optional: bool = False) -> list[Line]:
     """Read the objects of a file of JSON lines; a line that is none is left out, and counted in a note."""
+    found: list[Line] = []
+    damaged: list[int] = []
+    number, text = 0, b"\n"
     try:
-        raw = path.read_bytes().split(b"\n")
+        with path.open("rb") as file:
+            stride = 1 + path.stat().st_size // TOKEN_MEMORY
+            for number, text in enumerate(file, start=1):
+                if not text.strip():
+                    continue
+                line = _object(text)
+                if line is None:
+                    damaged.append(number)
+                    continue
+                if number % stride:
+                    for key in OF_TOKENS:
+                        line.pop(key, None)
+                found.append(line)
     except OSError as error:
         if not (optional and isinstance(error, FileNotFoundError)):
             notes.append(f"{path.name}: {'missing' if isinstance(error, FileNotFoundError) else error.strerror}")
         return []
-    lines, damaged = [], []
-    for number, text in enumerate(raw, start=1):
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text.decode("utf-8", "replace"))
-        except (ValueError, RecursionError):
-            line = None
-        if isinstance(line, dict):
-            lines.append(line)
-        else:
-            damaged.append(number)
-    if damaged == [len(raw)]:
+    if stride > 1 and any(key in line for line in found for key in OF_TOKENS):
+        notes.append(f"{path.name}: large, so that every {stride}th response alone has its tokens here")
+    if damaged == [number] and not text.endswith(b"\n"):
         notes.append(f"{path.name}: its last line is incomplete and left out (a kill, or it is being written)")
     elif damaged:
         notes.append(
-            f"{path.name}: {len(damaged)} of {len(lines) + len(damaged)} lines cannot be read and are left "
+            f"{path.name}: {len(damaged)} of {len(found) + len(damaged)} lines cannot be read and are left "
             f"out, the first is line {damaged[0]}"
         )
-    return lines
+    return found
 
 
 def number_of(value: Any) -> float | None:
@@ -131,6 +141,14 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _object(text: bytes) -> Line | None:
+    try:
+        line = json.loads(text.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) else None
 
 
 def _holds_run(folder: Path) -> bool:

@@ -13,6 +13,8 @@ TEXT_LIMIT = 100_000
 """Characters of a text that a page holds; the rest stays in samples.jsonl."""
 TOKEN_LIMIT = 2_000
 """Tokens of a response that a page holds."""
+TOKEN_SIZE = 45
+"""Bytes of a token with its four numbers, about."""
 SAMPLE_BYTES, TOKEN_BYTES = 4_000_000, 3_000_000
 """What responses, and what their tokens, may take of the page."""
 
@@ -99,13 +101,15 @@ def _row(run: int, line: Line, pattern: re.Pattern[str] | None, texts: dict[str,
 
 def _pack_tokens(kept: Sequence[tuple[list[Any], Line]], notes: list[str]) -> list[dict[str, Any]]:
     """Pack what is known of tokens, and put each one's place into the row of its response."""
-    found = [(row, packed) for row, line in kept if (packed := _tokens(line))]
-    chosen = spread(found, [len(json.dumps(packed)) for _, packed in found], TOKEN_BYTES)
-    for number, (row, _) in enumerate(chosen):
+    found = [(row, line) for row, line in kept if isinstance(line.get("tokens"), list) and line["tokens"]]
+    sizes = [TOKEN_SIZE * min(len(line["tokens"]), TOKEN_LIMIT) for _, line in found]
+    chosen = spread(found, sizes, TOKEN_BYTES)
+    packed = [(row, tokens) for row, line in chosen if (tokens := _tokens(line))]
+    for number, (row, _) in enumerate(packed):
         row[COLUMNS.index("tokens")] = number
     if len(chosen) < len(found):
-        notes.append(f"tokens of {len(chosen):,} responses are on this page, of {len(found):,} that have them")
-    return [packed for _, packed in chosen]
+        notes.append(f"{len(packed):,} of these responses have their tokens on this page")
+    return [tokens for _, tokens in packed]
 
 
 def _tokens(line: Line) -> dict[str, Any] | None:

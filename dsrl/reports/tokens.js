@@ -10,7 +10,8 @@ const TOKEN_VIEWS = [
 
 function tokenNumbers(packed) {
   const [one, other] = [packed.logprobs_conditional, packed.logprobs_marginal];
-  const difference = one && other ? one.map((value, i) => (value === null || other[i] === null ? null : value - other[i])) : undefined;
+  const difference =
+    one && other ? one.map((value, i) => (value === null || other[i] === null ? null : value - other[i])) : undefined;
   return { ...packed, difference };
 }
 
@@ -24,19 +25,44 @@ function tokenLevel(value, scale, signed) {
 function tokenView(packed) {
   const numbers = tokenNumbers(packed);
   const views = TOKEN_VIEWS.filter(([name]) => numbers[name]);
-  const text = el("div", { class: "tokens", tabindex: "0", role: "group", "aria-label": "Tokens; arrow keys read them one by one", dir: "auto" });
+  const text = el("div", {
+    class: "tokens",
+    tabindex: "0",
+    role: "group",
+    "aria-label": "Tokens; arrow keys read them one by one",
+    dir: "auto",
+  });
   const readout = el("p", { class: "readout", "aria-live": "polite" }, "Point at a token, or use the arrow keys.");
   const spans = packed.texts.map((token, i) => el("span", { "data-token": i }, token.replace(/\n/g, "⏎\n")));
   text.append(...spans);
   let current = -1;
 
   function paint(name) {
-    const known = numbers[name].filter((value) => value !== null).map(Math.abs).sort((a, b) => a - b);
+    const known = numbers[name]
+      .filter((value) => value !== null)
+      .map(Math.abs)
+      .sort((a, b) => a - b);
     const scale = Math.max(0.5, known[Math.floor(known.length * 0.95)] || 0);
-    spans.forEach((span, i) => { span.className = "token " + tokenLevel(numbers[name][i], scale, name === "difference"); });
-    key.replaceChildren(...(name === "difference"
-      ? ["tn4", "tn2", "t0", "t2", "t4"].map((level, i) => el("span", { class: "token " + level }, ["≤ −" + format(scale, 2), "", "0", "", "≥ " + format(scale, 2)][i] || "·"))
-      : ["ts0", "ts2", "ts4"].map((level, i) => el("span", { class: "token " + level }, ["0", "·", (name.startsWith("log") ? "≤ −" : "≥ ") + format(scale, 2)][i]))));
+    spans.forEach((span, i) => {
+      span.className = "token " + tokenLevel(numbers[name][i], scale, name === "difference");
+    });
+    key.replaceChildren(
+      ...(name === "difference"
+        ? ["tn4", "tn2", "t0", "t2", "t4"].map((level, i) =>
+            el(
+              "span",
+              { class: "token " + level },
+              ["≤ −" + format(scale, 2), "", "0", "", "≥ " + format(scale, 2)][i] || "·",
+            ),
+          )
+        : ["ts0", "ts2", "ts4"].map((level, i) =>
+            el(
+              "span",
+              { class: "token " + level },
+              ["0", "·", (name.startsWith("log") ? "≤ −" : "≥ ") + format(scale, 2)][i],
+            ),
+          )),
+    );
   }
 
   function read(i) {
@@ -44,11 +70,18 @@ function tokenView(packed) {
     current = i;
     spans[i].setAttribute("aria-current", "true");
     const parts = views.map(([name, label]) => `${label.split(":")[0]} ${format(numbers[name][i])}`);
-    readout.replaceChildren(el("code", {}, JSON.stringify(packed.texts[i])), ` ${i + 1} of ${packed.of}: ${parts.join(" · ")}`);
+    readout.replaceChildren(
+      el("code", {}, JSON.stringify(packed.texts[i])),
+      ` ${i + 1} of ${packed.of}: ${parts.join(" · ")}`,
+    );
   }
 
-  text.addEventListener("pointerover", (event) => { if (event.target.dataset.token) read(Number(event.target.dataset.token)); });
-  text.addEventListener("click", (event) => { if (event.target.dataset.token) read(Number(event.target.dataset.token)); });
+  text.addEventListener("pointerover", (event) => {
+    if (event.target.dataset.token) read(Number(event.target.dataset.token));
+  });
+  text.addEventListener("click", (event) => {
+    if (event.target.dataset.token) read(Number(event.target.dataset.token));
+  });
   text.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
@@ -57,9 +90,24 @@ function tokenView(packed) {
   });
   const key = el("span", { class: "key", "aria-hidden": "true" });
   const choice = select("Colour", views, (event) => paint(event.target.value));
-  const sums = views.filter(([name]) => !name.startsWith("entropies")).map(([name, label]) =>
-    `${label.split(":")[0]}: ${format(numbers[name].reduce((sum, value) => sum + (value || 0), 0))} in all`);
+  const sums = views
+    .filter(([name]) => !name.startsWith("entropies"))
+    .map(
+      ([name, label]) =>
+        `${label.split(":")[0]}: ${format(numbers[name].reduce((sum, value) => sum + (value || 0), 0))} in all`,
+    );
   paint(views[0][0]);
-  return el("div", { class: "token-view" }, el("div", { class: "controls" }, choice.node, key), text, readout,
-    el("p", { class: "quiet" }, sums.join(" · ") + (packed.of > packed.texts.length ? ` (the first ${packed.texts.length} of ${packed.of} tokens)` : "")));
+  return el(
+    "div",
+    { class: "token-view" },
+    el("div", { class: "controls" }, choice.node, key),
+    text,
+    readout,
+    el(
+      "p",
+      { class: "quiet" },
+      sums.join(" · ") +
+        (packed.of > packed.texts.length ? ` (the first ${packed.texts.length} of ${packed.of} tokens)` : ""),
+    ),
+  );
 }
