@@ -55,6 +55,7 @@ class RunConfig(Settled):
     plan: PlanConfig
     logged_samples: int
     logged_tokens: int
+    report: bool
     seed: int
     run_dir: Path
     resume: str | None

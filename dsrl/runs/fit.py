@@ -28,6 +28,7 @@ from dsrl.runs.lines import read_lines
 from dsrl.runs.loggers import ToLoggers
 from dsrl.runs.preemption import Preemption
 from dsrl.runs.progress import Progress
+from dsrl.runs.report import Report
 from dsrl.runs.run_folder import RunFolder
 from dsrl.runs.start import start_of
 
@@ -115,6 +116,7 @@ def build_trainer(
             RunFolder(config.run_dir, config=config.resolved, samples=config.logged_samples),
             PhaseScheduler(config.phases, checkpoints),
             Progress(config.run_dir),
+            Report(config.run_dir, writes=config.report),
             Checkpoints(checkpoints, config.checkpoint),
         ],
         logger=loggers_of(config),

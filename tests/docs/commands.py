@@ -16,6 +16,7 @@ from rich.console import Console
 import dsrl.evaluate
 import dsrl.export
 import dsrl.plan
+import dsrl.report
 from dsrl.config.build import build_run_config
 from dsrl.config.command_line import search_path
 from dsrl.config.compose import check_command_line, compose
@@ -69,6 +70,7 @@ def check_command(command: Command) -> None:
         evaluate=_check_evaluate,
         plan=_check_plan,
         export=_check_export,
+        report=_check_report,
         shell=_check_shell,
     )
 
@@ -81,6 +83,7 @@ def run_command(command: Command, overrides: list[str]) -> None:
         evaluate=lambda words: _run_evaluate(words if _compares(words) else _merged(words, overrides)),
         plan=lambda words: dsrl.plan.run([*words, *overrides], Console(quiet=True)),
         export=dsrl.export.main,
+        report=dsrl.report.main,
         shell=_run_shell,
     )
 
@@ -92,6 +95,7 @@ def _dispatch(
     evaluate: Callable[[list[str]], None],
     plan: Callable[[list[str]], None],
     export: Callable[[list[str]], None],
+    report: Callable[[list[str]], None],
     shell: Callable[[Command], None],
 ) -> None:
     words = command.words
@@ -108,6 +112,8 @@ def _dispatch(
             plan(words[3:])
         elif words[:3] == ["python", "-m", "dsrl.export"]:
             export(words[3:])
+        elif words[:3] == ["python", "-m", "dsrl.report"]:
+            report(words[3:])
         else:
             shell(command)
 
@@ -154,6 +160,10 @@ def _check_plan(words: list[str]) -> None:
 def _check_export(words: list[str]) -> None:
     checkpoint, _, *flags = words
     assert checkpoint.endswith(".ckpt") and flags in ([], ["--adapter"]), words
+
+
+def _check_report(words: list[str]) -> None:
+    dsrl.report.parser().parse_intermixed_args(words)
 
 
 def _check_shell(command: Command) -> None:

@@ -55,6 +55,8 @@ class TrainSchema:
     """Rollouts of each iteration, and of each set of a validation, that are written to samples.jsonl."""
     logged_tokens: int = 1024
     """Tokens of each of these rollouts of training, at most, with log P(y) and log P(y|x) in samples.jsonl; 0: none."""
+    report: bool = True
+    """Write report.html when the run ends; `python -m dsrl.report RUN` writes it at any time."""
     seed: int = 0
     """Seed of all draws."""
     run_dir: str = "runs/latest"

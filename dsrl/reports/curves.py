@@ -1,0 +1,131 @@
+"""Metrics as columns, the phases of a run, and which chart shows which metrics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dsrl.reports.intervals import average_half_width, share_half_width
+from dsrl.reports.reading import Line, RunRecord, number_of
+
+Column = list[float | None]
+
+CHARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("Reward", "training, and avg@k on held-out questions", (r"reward/mean", r"val/.+/avg@\d+")),
+    ("pass@j", "held-out questions of which one of j responses is right", (r"val/.+/pass@\d+",)),
+    ("Length", "tokens of a response", (r"response/length_mean",)),
+    ("Truncated", "share of responses cut off at the longest length", (r"response/truncated", r"prompt/truncated")),
+    ("Reconsiderations", "in a response", (r"response/reflections", r"thoughts?/.*")),
+    ("Log-probability", "of a scored token, in each space", (r"\w+/logprob",)),
+    ("Entropy", "of a scored token, in each space", (r"\w+/entropy",)),
+    ("Certain", "share of scored tokens that are all but certain", (r"\w+/certain",)),
+    ("Kept", "share of responses that the objective keeps, and that a pass scores", (r"(.+/)?(kept|scored)/fraction",)),
+    ("Groups without signal", "share of prompts", (r"group/all_(right|wrong)",)),
+    ("Gradient norm", "before clipping", (r"grad_norm",)),
+    ("Clipped", "share of tokens whose ratio is clipped", (r"(.+/)?clip/fraction",)),
+    ("KL", "to the reference", (r"(.+/)?kl(/.*)?",)),
+    ("Mismatch", "of the sampler's probabilities and the trainer's", (r"mismatch/.*",)),
+    ("Loss", "", (r"loss",)),
+    ("Learning rate", "", (r"lr",)),
+    ("Reward, by component", "", (r"reward/(?!mean$).*",)),
+    ("Probes", "", (r"(probe|align|alignment)/.*",)),
+    ("Memory", "GiB of the largest rank", (r"memory/.*_gib",)),
+    ("Throughput", "tokens a second", (r"throughput/.*",)),
+)
+"""Title, what is measured, and the metrics of each chart, in the order of the page; what is in none comes after, by
+prefix. `time/...` has a section of its own, and warnings are marks on every chart."""
+
+IDENTITY = ("iteration", "iterations_done", "done", "phase", "objective", "handoff_reason")
+"""Keys of a line that are no metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseSpan:
+    """Iterations of a run in one phase, `first` to `last`."""
+
+    number: int
+    objective: str
+    first: int
+    last: int
+    reason: str = ""
+    """Why it began, where a condition or a monitor asked for it."""
+
+
+def phases_of(iterations: Iterable[Line]) -> list[PhaseSpan]:
+    """Find the phases that lines of iterations, in order, belong to."""
+    spans: list[PhaseSpan] = []
+    for line in iterations:
+        at, number, objective = line["iteration"], line.get("phase"), str(line.get("objective", ""))
+        number = number if isinstance(number, int) else 1
+        if spans and (spans[-1].number, spans[-1].objective) == (number, objective):
+            spans[-1] = replace(spans[-1], last=at)
+        else:
+            reason = str(line.get("handoff_reason") or "")
+            spans.append(PhaseSpan(number=number, objective=objective, first=at, last=at, reason=reason))
+    return spans
+
+
+def columns_of(lines: Sequence[Line]) -> dict[str, Column]:
+    """Turn lines into a column for each metric: a number, or None where the line has none."""
+    names = dict.fromkeys(key for line in lines for key in line if key not in IDENTITY)
+    columns = {name: [number_of(line.get(name)) for line in lines] for name in names}
+    return {name: column for name, column in columns.items() if any(value is not None for value in column)}
+
+
+def charts_of(names: Iterable[str]) -> list[dict[str, Any]]:
+    """Choose the charts for these metrics: `title`, `about` and `metrics` of each."""
+    left = [name for name in dict.fromkeys(names) if not name.startswith(("time/", "warnings/"))]
+    charts = []
+    for title, about, patterns in CHARTS:
+        shown = [name for pattern in patterns for name in left if re.fullmatch(pattern, name)]
+        if shown:
+            left = [name for name in left if name not in shown]
+            charts.append({"title": title, "about": about, "metrics": shown})
+    for prefix in dict.fromkeys(name.partition("/")[0] for name in left):
+        own = [name for name in left if name.partition("/")[0] == prefix]
+        charts.append({"title": prefix, "about": "", "metrics": own})
+    return charts
+
+
+def half_widths(run: RunRecord) -> dict[str, Column]:
+    """Compute half the 95% interval over questions of avg@k and pass@k, for sets whose size config.yaml says."""
+    found: dict[str, Column] = {}
+    for name in columns_of(run.validations):
+        set_name, measure, k = accuracy_parts(name)
+        questions = _questions(run.config, set_name)
+        if questions is None or measure not in ("avg", "pass"):
+            continue
+        largest = max(_known_k(run.validations, set_name), default=0)
+        if measure == "avg" and largest >= 2:
+            found[name] = [_average_half(line, set_name, k, questions) for line in run.validations]
+        elif measure == "pass" and k == largest:
+            shares = [number_of(line.get(name)) for line in run.validations]
+            found[name] = [None if share is None else share_half_width(share, questions) for share in shares]
+    return found
+
+
+def accuracy_parts(name: str) -> tuple[str, str, int]:
+    """Take `val/SET/avg@8` apart: set, measure, k; empty for another metric."""
+    matched = re.fullmatch(r"val/(.+)/(\w+)@(\d+)", name)
+    return (matched[1], matched[2], int(matched[3])) if matched else ("", "", 0)
+
+
+def _known_k(lines: Iterable[Line], set_name: str) -> set[int]:
+    parts = [accuracy_parts(key) for line in lines for key in line]
+    return {k for name, measure, k in parts if (name, measure) == (set_name, "pass")}
+
+
+def _average_half(line: Line, set_name: str, k: int, questions: int) -> float | None:
+    one, two = (number_of(line.get(f"val/{set_name}/pass@{j}")) for j in (1, 2))
+    return None if one is None or two is None else average_half_width(one, two, k, questions)
+
+
+def _questions(config: dict[str, Any], set_name: str) -> int | None:
+    """How many questions a validation set of a procedural source has; None for others, whose size is not known here."""
+    data = config.get("data")
+    if not isinstance(data, dict) or data.get("name") != set_name:
+        return None
+    size = data.get("val_size")
+    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None

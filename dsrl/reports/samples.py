@@ -1,0 +1,165 @@
+"""Pack responses for the page: repeated texts once, long ones cut, and as many as the page has room for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from dsrl.reports.reading import Line, RunRecord, number_of
+
+TEXT_LIMIT = 100_000
+"""Characters of a text that a page holds; the rest stays in samples.jsonl."""
+TOKEN_LIMIT = 2_000
+"""Tokens of a response that a page holds."""
+TOKEN_SIZE = 45
+"""Bytes of a token with its four numbers, about."""
+SAMPLE_BYTES, TOKEN_BYTES = 4_000_000, 3_000_000
+"""What responses, and what their tokens, may take of the page."""
+
+COLUMNS = (
+    *("run", "iteration", "phase", "set", "question", "number", "prompt", "response", "answer", "truth", "reward"),
+    *("components", "length", "finish", "source", "advantage", "kept", "reflections", "tokens", "cut"),
+)
+"""Fields of a packed response. `iteration` is the number of iterations before it. `set`, `prompt`, `truth`, `finish`,
+and `source` are places in `texts`, `tokens` is one in `tokens`. `reflections` are places in the response, begin, end,
+begin, end, ..., in UTF-16 units, as scripts count."""
+
+
+def pack_samples(runs: Sequence[RunRecord], notes: list[str]) -> dict[str, Any]:
+    """Pack the responses of runs: `columns`, `rows`, `texts`, `tokens`. Notes say what was left out."""
+    texts: dict[str, int] = {}
+    groups: dict[tuple[Any, ...], list[tuple[list[Any], Line]]] = {}
+    for number, run in enumerate(runs):
+        pattern = _reflection(run)
+        for line in run.samples:
+            row = _row(number, line, pattern, texts)
+            groups.setdefault(tuple(row[:5]) + (row[6],), []).append((row, line))
+    sizes = [sum(len(json.dumps(row)) for row, _ in group) for group in groups.values()]
+    chosen = spread(list(groups.values()), sizes, SAMPLE_BYTES)
+    kept = [pair for group in chosen for pair in group]
+    total = sum(map(len, groups.values()))
+    if len(kept) < total:
+        notes.append(
+            f"{len(kept):,} of {total:,} responses are on this page, whole groups spread evenly over the run; "
+            "samples.jsonl has all"
+        )
+    tokens = _pack_tokens(kept, notes)
+    rows = [row for row, _ in kept]
+    used = {place for row in rows for place in (row[3], row[6], row[9], row[13], row[14])}
+    shown = [text if place in used else "" for text, place in texts.items()]
+    return {"columns": COLUMNS, "rows": rows, "texts": shown, "tokens": tokens}
+
+
+def spread(items: Sequence[Any], sizes: Sequence[int], budget: int) -> list[Any]:
+    """Choose items spread evenly over all, of a total size of at most `budget`; all where they fit."""
+    total = sum(sizes)
+    if total <= budget:
+        return list(items)
+    chosen, credit, left = [], 0.0, budget
+    for item, size in zip(items, sizes, strict=True):
+        credit += size * budget / total
+        if size <= min(credit, left):
+            credit, left = credit - size, left - size
+            chosen.append(item)
+    return chosen
+
+
+def _row(run: int, line: Line, pattern: re.Pattern[str] | None, texts: dict[str, int]) -> list[Any]:
+    def place(key: str) -> int:
+        return texts.setdefault(_text(line.get(key))[:TEXT_LIMIT], len(texts))
+
+    response = line["response"]
+    shown = response[:TEXT_LIMIT]
+    at = _whole(line.get("iteration"))
+    components = line.get("components")
+    kept = line.get("kept")
+    return [
+        run,
+        at if at is None or "set" not in line else at + 1,
+        _whole(line.get("phase")),
+        place("set"),
+        _whole(line.get("question")),
+        _whole(line.get("response_number", line.get("sample"))),
+        place("prompt"),
+        shown,
+        _text(line.get("extracted_answer"))[:2_000],
+        place("ground_truth"),
+        _short(line.get("reward")),
+        {str(name): _short(value) for name, value in components.items()} if isinstance(components, dict) else {},
+        _whole(line.get("length")),
+        place("finish_reason"),
+        place("data_source"),
+        _short(line.get("advantage")),
+        kept if isinstance(kept, bool) else None,
+        list(_spans(pattern, shown)) if pattern else [],
+        None,
+        len(response) if len(response) > len(shown) else 0,
+    ]
+
+
+def _pack_tokens(kept: Sequence[tuple[list[Any], Line]], notes: list[str]) -> list[dict[str, Any]]:
+    """Pack what is known of tokens, and put each one's place into the row of its response."""
+    found = [(row, line) for row, line in kept if isinstance(line.get("tokens"), list) and line["tokens"]]
+    sizes = [TOKEN_SIZE * min(len(line["tokens"]), TOKEN_LIMIT) for _, line in found]
+    chosen = spread(found, sizes, TOKEN_BYTES)
+    packed = [(row, tokens) for row, line in chosen if (tokens := _tokens(line))]
+    for number, (row, _) in enumerate(packed):
+        row[COLUMNS.index("tokens")] = number
+    if len(chosen) < len(found):
+        notes.append(f"{len(packed):,} of these responses have their tokens on this page")
+    return [tokens for _, tokens in packed]
+
+
+def _tokens(line: Line) -> dict[str, Any] | None:
+    """Token texts with their numbers, as far as a line has them in full: None without any."""
+    tokens = line.get("tokens")
+    if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) for token in tokens):
+        return None
+    packed: dict[str, Any] = {"texts": tokens[:TOKEN_LIMIT], "of": len(tokens)}
+    for kind in ("logprobs", "entropies"):
+        for space in ("conditional", "marginal"):
+            held = line.get(kind)
+            values = held.get(space) if isinstance(held, dict) else None
+            if isinstance(values, list) and len(values) == len(tokens):
+                packed[f"{kind}_{space}"] = [_short(value, 4) for value in values[:TOKEN_LIMIT]]
+    return packed if len(packed) > 2 else None
+
+
+def _reflection(run: RunRecord) -> re.Pattern[str] | None:
+    """The run's regular expression of a reconsideration."""
+    model = run.config.get("model")
+    pattern = model.get("reflection") if isinstance(model, dict) else None
+    if not isinstance(pattern, str) or not pattern:
+        return None
+    try:
+        return re.compile(pattern)
+    except (re.error, RecursionError, OverflowError):
+        run.notes.append("config.yaml: model.reflection is no regular expression, nothing is highlighted")
+        return None
+
+
+def _spans(pattern: re.Pattern[str], text: str) -> Iterator[int]:
+    """Begin and end of each match, in UTF-16 units."""
+    plain = text.isascii() or max(text) <= "\uffff"
+    for match in pattern.finditer(text):
+        if match.end() > match.start():
+            yield from (match.span() if plain else (_units(text, match.start()), _units(text, match.end())))
+
+
+def _units(text: str, place: int) -> int:
+    return place + sum(character > "\uffff" for character in text[:place])
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _short(value: Any, digits: int = 5) -> float | None:
+    number = number_of(value)
+    return None if number is None else float(f"{number:.{digits}g}")

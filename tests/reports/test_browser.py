@@ -1,0 +1,163 @@
+"""The page in Chromium: it draws, filters, shows tokens, obeys nothing that a run holds, and asks nobody."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_folders import run_folder, sample, with_tokens, write_lines
+
+from dsrl.reports.page import write_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, as of Debian's package chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        sandbox = [] if os.getuid() else ["--no-sandbox"]  # which Chromium does not have for root
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path) -> Iterator[Any]:
+    """Open a report of folders; at the end there must have been no error on the console, and no request."""
+    problems: list[str] = []
+    contexts = []
+
+    def open_report(*folders: Path, width: int = 1200, scheme: str = "light") -> Any:
+        out = tmp_path / "report.html"
+        write_report(folders, out)
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
+        page = contexts[-1].new_page()
+        page.on(
+            "console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: problems.append(request.url) if request.url != out.as_uri() else None)
+        page.goto(out.as_uri())
+        return page
+
+    yield open_report
+    for context in contexts:
+        problems += ["an object as text"] if "[object" in context.pages[0].text_content("main") else []
+        context.close()
+    assert problems == []
+
+
+def filters(page: Any) -> Any:
+    return page.get_by_role("form", name="Filters")
+
+
+def test_a_place_on_a_curve_leads_to_the_samples_of_that_iteration(opened, tmp_path):
+    page = opened(run_folder(tmp_path / "run"))
+    assert page.title() == "run · dsrl report"
+    assert "python train.py objective=nsr_prerl" in page.locator("#run").text_content()
+    plot, titles = page.locator("#curves svg").first, page.locator("#samples .group h3")
+    plot.focus()
+    for _ in range(3):
+        plot.press("ArrowLeft")  # from the right: the validation after 6 iterations, then 5, then 4
+    assert "iteration 4: reward/mean 0.5" in page.locator("#curves .readout").first.text_content()
+    plot.press("Enter")
+    assert titles.all_text_contents() == ["iteration 4 · phase 2 · 1 of 2 right"]
+    plot.click(position={"x": 53, "y": 100})
+    assert titles.all_text_contents() == ["iteration 0 · phase 1 · 1 of 2 right"]
+
+
+def test_filters_leave_what_fits_and_are_cleared(opened, tmp_path):
+    page = opened(run_folder(tmp_path / "run"))
+    status = page.locator("#samples [role=status]")
+    assert status.text_content() == "12 of 12 responses, 6 groups"
+    filters(page).get_by_label("Reward").select_option("wrong")
+    assert status.text_content() == "6 of 12 responses, 6 groups"
+    filters(page).get_by_label("Phase").select_option("2")
+    assert status.text_content() == "3 of 12 responses, 3 groups"
+    filters(page).get_by_label("Text").fill("no such text")
+    assert status.text_content() == "0 of 12 responses, 0 groups"
+    page.get_by_role("button", name="Clear filters").click()
+    assert status.text_content() == "12 of 12 responses, 6 groups"
+    page.get_by_role("button", name="This question through the iterations").first.click()
+    titles = page.locator("#samples .group h3").all_text_contents()
+    assert [title.split(" · ")[0] for title in titles] == ["iteration 0", "iteration 2", "iteration 4"]
+
+
+def test_tokens_show_what_the_question_adds(opened, tmp_path):
+    page = opened(run_folder(tmp_path / "run"))
+    card = page.locator("#samples .response").first
+    card.get_by_role("button", name="Tokens").click()
+    assert card.locator(".tokens .token").all_text_contents() == list("1+2=?3")
+    card.locator(".tokens").focus()
+    card.locator(".tokens").press("ArrowRight")
+    assert "log P(y|x) − log P(y) 1.5" in card.locator(".token-view .readout").text_content()
+    card.get_by_label("Colour").select_option("logprobs_marginal")
+    assert "ts4" in card.locator(".tokens .token").first.get_attribute("class")
+
+
+def test_several_runs_are_compared(opened, tmp_path):
+    folders = [run_folder(tmp_path / f"a{seed}", seed=seed) for seed in range(3)]
+    folders.append(run_folder(tmp_path / "b", objective={"name": "grpo"}, phase2=None))
+    page = opened(*folders)
+    heads = page.locator("#comparison table").first.locator("thead th").all_text_contents()
+    assert heads == ["", "nsr_prerl → grpo (3)", "grpo (1)"]
+    assert page.locator("#curves .chart").first.locator(".legend li").count() == 2
+    filters(page).get_by_label("Run").select_option("3")
+    assert page.locator("#samples [role=status]").text_content() == "12 of 48 responses, 6 groups"
+
+
+def test_what_a_run_holds_is_shown_as_text(opened, tmp_path):
+    folder = run_folder(tmp_path / "run")
+    script = "</script><script>document.title='executed'</script><img src=x onerror=\"document.title='executed'\">"
+    texts = [script, "\x00\x1b[31m", "\u202eabc\u202c", "שלום", "x" * 1_000_000]
+    lines = [sample(at, text, prompt=text, extracted_answer=text[:50]) for at, text in enumerate(texts)]
+    write_lines(
+        folder / "samples.jsonl", [with_tokens(line) if len(line["response"]) < 500 else line for line in lines]
+    )
+    page = opened(folder)
+    assert page.title() == "run · dsrl report"
+    shown = page.locator("#samples .response .text").all_text_contents()
+    assert shown[:4] == [script, "␀␛[31m", "⟨202E⟩abc⟨202C⟩", "שלום"]
+    assert shown[4].startswith("x" * 1500 + "… show all 100,000 characters")
+    page.locator("#samples .response .text button").click()
+    assert (
+        "the page holds the first 100,000 of 1,000,000 characters"
+        in page.locator("#samples .response .text").last.text_content()
+    )
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_nothing_is_wider_than_the_window(opened, tmp_path, width):
+    page = opened(run_folder(tmp_path / "run"), width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_texts_have_contrast_in_light_and_dark(opened, tmp_path):
+    folder = run_folder(tmp_path / "run")
+    for scheme in ("light", "dark"):
+        page = opened(folder, scheme=scheme)
+        ratios = page.evaluate(CONTRAST)
+        assert min(ratios.values()) >= 4.5, (scheme, ratios)
+
+
+CONTRAST = """() => {
+  const style = getComputedStyle(document.documentElement);
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const light = (name) => {
+    canvas.fillStyle = style.getPropertyValue(name).trim();
+    canvas.fillRect(0, 0, 1, 1);
+    const part = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = canvas.getImageData(0, 0, 1, 1).data;
+    return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+  };
+  const pairs = [["--ink", "--paper"], ["--ink", "--card"], ["--quiet", "--paper"], ["--quiet", "--card"],
+    ["--accent", "--card"], ["--good", "--good-paper"], ["--bad", "--bad-paper"], ["--ink", "--mark"]];
+  return Object.fromEntries(pairs.map(([one, other]) => {
+    const [low, high] = [light(one), light(other)].sort((a, b) => a - b);
+    return [one + " on " + other, (high + 0.05) / (low + 0.05)];
+  }));
+}"""
