@@ -66,9 +66,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="(default: all cores)")
     parser.add_argument("--model", default="smollm2", help="tiny, smollm2, a folder or a hub name")
     parser.add_argument("--trl", action="append", default=[], metavar="KEY=VALUE", help="of GRPOConfig; values as JSON")
-    for sampler in ("hf", "vllm"):
-        told = f"an override of train.py on side {sampler}"
-        parser.add_argument(f"--{sampler}", action="append", default=[], metavar="KEY=VALUE", help=told)
+    for option in ("--hf", "--vllm"):
+        told = f"an override of train.py on side {option[2:]}"
+        parser.add_argument(option, action="append", default=[], metavar="KEY=VALUE", help=told)
     parser.add_argument("--run-trl", type=Path, help=argparse.SUPPRESS)  # the program of TRL's process
     arguments = parser.parse_args()
     if arguments.run_trl:
