@@ -21,6 +21,7 @@ from dsrl.registry import KINDS, config_schema, find, names
 ROOT = Path(__file__).parents[1]
 DEFAULTS = yaml.safe_load((ROOT / "configs" / "train.yaml").read_text())["defaults"]
 CHOSEN = {group: f"`{name}`" for entry in DEFAULTS if isinstance(entry, dict) for group, name in entry.items()}
+CHOSEN["monitors"] = "[all](parts.md#monitor)"
 TYPES: dict[Any, str] = {
     int: "whole number",
     float: "number",

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from dsrl.loop.module import DSRLModule
     from dsrl.loop.scorer import Scorer
     from dsrl.models.policy import Policy
+    from dsrl.monitors import EarlyWarning, Monitor
     from dsrl.objectives import Objective, PolicyGradient
     from dsrl.parallel.choose import strategy_for
     from dsrl.phases.phase import Phase
@@ -59,10 +60,12 @@ __all__ = [
     "DSRLError",
     "DSRLModule",
     "DataSource",
+    "EarlyWarning",
     "Experience",
     "LossBatch",
     "LossOutput",
     "Metric",
+    "Monitor",
     "Objective",
     "Phase",
     "PhaseScheduler",
@@ -103,6 +106,7 @@ _HOMES = {
     "dsrl.loop.module": ("DSRLModule",),
     "dsrl.loop.scorer": ("Scorer",),
     "dsrl.models.policy": ("Policy",),
+    "dsrl.monitors": ("EarlyWarning", "Monitor"),
     "dsrl.objectives": ("Objective", "PolicyGradient"),
     "dsrl.parallel.choose": ("strategy_for",),
     "dsrl.phases.phase": ("Phase",),

@@ -16,6 +16,7 @@ from dsrl.config.schema import PhaseConfig, SamplingConfig, TrainSchema
 from dsrl.config.settled import Settled
 from dsrl.config.store import LATER_PHASES
 from dsrl.errors import ConfigError, nearest
+from dsrl.monitors import Monitor
 from dsrl.phases.conditions import Condition
 from dsrl.phases.phase import Phase
 from dsrl.registry import build, names, parse_spec
@@ -30,6 +31,7 @@ def build_run_config(composed: DictConfig) -> RunConfig:
         raise ConfigError("\n".join(unset))
     problems: list[str] = []
     fields = built_fields(composed, problems)
+    fields["monitors"] = attempt(problems, _monitors, fields["resolved"]["monitors"])
     resolved, sampling = fields["resolved"], fields.pop("sampling")
     specs = [_first_phase(resolved), *(resolved[key] for key in LATER_PHASES)]
     phases = [
@@ -101,6 +103,23 @@ def _part(kind: str, spec: Any) -> Any:
     if spec is None:
         raise ConfigError(f"{kind} is not set: choose one, {kind}=NAME; registered are {', '.join(names(kind))}")
     return build(kind, spec)
+
+
+def _monitors(specs: Mapping[str, Any]) -> dict[str, Monitor]:
+    """Build the monitors that are on; a label without `name` is the registered name."""
+    built = {}
+    for label, spec in specs.items():
+        if not isinstance(spec, Mapping):
+            raise ConfigError(f"monitors.{label}={spec}: must be {{action: warn, parameter: value}}")
+        try:
+            monitor = build("monitor", {"name": label, **spec})
+        except ConfigError as error:
+            raise ConfigError(f"monitors.{label}: {error}") from error
+        if not isinstance(monitor, Monitor):
+            raise ConfigError(f"monitors.{label}: {type(monitor).__qualname__} must be a dsrl.monitors.Monitor")
+        if monitor.action != "off":
+            built[str(label)] = monitor
+    return built
 
 
 def _first_phase(resolved: Mapping[str, Any]) -> dict[str, Any]:

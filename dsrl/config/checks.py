@@ -43,6 +43,7 @@ def config_problems(config: RunConfig) -> list[str]:
         *_choices(config),
         *trainer_problems(config),
         *_phases(config),
+        *_monitors(config),
         *model_problems(config.model),
         *_paths(config),
     ]
@@ -183,6 +184,12 @@ def _phases(config: RunConfig) -> Iterator[str]:
         if isinstance(start, Condition) and start.metric.startswith("val/") and config.validation.every == 0:
             yield f"{key}.metric={start.metric}: there is no validation with validation.every=0"
         begun = max(begun, first)
+
+
+def _monitors(config: RunConfig) -> Iterator[str]:
+    for label, monitor in config.monitors.items():
+        if monitor.action == "handoff" and len(config.phases) == 1:
+            yield f"monitors.{label}.action=handoff: there is no phase to hand off to; add one by +phase2=NAME, or stop"
 
 
 def _paths(config: RunConfig) -> Iterator[str]:

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from dsrl.errors import ConfigError
 from dsrl.registry import KINDS, full_spec, names
 
-PART_KINDS = {**{kind: kind for kind in KINDS if kind != "objective"}, "start": "condition"}
+PART_KINDS = {**{kind: kind for kind in KINDS if kind not in ("objective", "monitor")}, "start": "condition"}
 """The last word of a key that holds a part's spec, and its kind: `phase2.objective.surrogate`, `phase2.start`."""
 MAPS_OF_PARTS = ("objectives", "components", "sources")
 """The last words of keys that hold a mapping to parts, which replaces the one before it."""

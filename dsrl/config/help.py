@@ -39,6 +39,7 @@ def help_text(overrides: Sequence[str]) -> str:
     lines += ["", "Parts of an objective (objective.KEY=NAME, or objective.KEY={name: NAME, parameter: value})"]
     lines += [_listed(kind, names(kind)) for kind in PARTS]
     lines += ["", "Conditions (phase2.start={name: NAME, metric: KEY})", _listed("condition", names("condition"))]
+    lines += ["", "Monitors (monitors.NAME.action=off, warn, handoff or stop)", _listed("monitor", names("monitor"))]
     lines += ["", "Keys, their values in this command line, and what they are for (KEY=VALUE)"]
     lines += [*_section(composed, "")]
     lines += ["", "Options of Hydra itself: --hydra-help"]
@@ -77,7 +78,8 @@ def _section(node: DictConfig, prefix: str) -> Iterator[str]:
     for key, value in nested.items():
         kind = OmegaConf.get_type(node, key)
         about = _first_paragraph(kind) if isinstance(kind, type) and issubclass(kind, Settled) else docs.get(key, "")
-        heading = f"{prefix}{key}={value['name']}" if "name" in value and key != "model" else f"{prefix}{key}"
+        chosen = "name" in value and key not in ("model", value["name"])
+        heading = f"{prefix}{key}={value['name']}" if chosen else f"{prefix}{key}"
         yield f"\n{heading}{f'   {about}' if about else ''}"
         if prefix + key in OPEN:
             yield from (f"  {f'{key}.{name}':34} {spec.get('_target_')}" for name, spec in value.items())
@@ -87,8 +89,9 @@ def _section(node: DictConfig, prefix: str) -> Iterator[str]:
 
 def _docs(node: DictConfig, prefix: str) -> dict[str, str]:
     """Docstrings of a node's fields: those of its schema, or of the part that it chooses."""
-    kind, key = OmegaConf.get_type(node), prefix.removesuffix(".").rpartition(".")[2]
-    part = find(key, node.name) if key in KINDS and "name" in node else kind
+    kind, keys = OmegaConf.get_type(node), prefix.removesuffix(".").split(".")
+    group = "monitor" if keys[:-1] == ["monitors"] else keys[-1]
+    part = find(group, node.name) if group in KINDS and "name" in node else kind
     return attribute_docs(part) if inspect.isclass(part) and dataclasses.is_dataclass(part) else {}
 
 

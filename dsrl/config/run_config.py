@@ -20,6 +20,7 @@ from dsrl.config.schema import (
 from dsrl.config.settled import Settled
 from dsrl.data.source import DataSource
 from dsrl.devices import precision_of
+from dsrl.monitors import Monitor
 from dsrl.phases.phase import Phase
 from dsrl.samplers import Sampler
 
@@ -53,6 +54,7 @@ class RunConfig(Settled):
     validation: ValidationConfig
     checkpoint: CheckpointConfig
     plan: PlanConfig
+    monitors: dict[str, Monitor]
     logged_samples: int
     logged_tokens: int
     report: bool

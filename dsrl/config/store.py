@@ -38,7 +38,9 @@ def store_registry() -> None:
         return
     known = {kind: names(kind) for kind in KINDS}
     store = ConfigStore.instance()
-    store.store(name="train_schema", node=TrainSchema)
+    root = OmegaConf.structured(TrainSchema)
+    root.monitors = {name: _node("monitor", name, known) for name in known["monitor"] if not _needs_values(name)}
+    store.store(name="train_schema", node=root)
     for group in GROUPS:
         for name in known[group]:
             store.store(group=group, name=name, node=_node(group, name, known))
@@ -50,6 +52,11 @@ def store_registry() -> None:
             store.store(group=group, name=name, node=phase)
     OmegaConf.register_new_resolver("dsrl.home", os.path.expanduser, replace=True)
     _stored.update(registered)
+
+
+def _needs_values(monitor: str) -> bool:
+    """Whether a monitor cannot run as it is, since it has a parameter without a default."""
+    return any(field.default == MISSING for field in dataclasses.fields(config_schema("monitor", monitor)))
 
 
 def _node(kind: str, name: str, known: Mapping[str, Sequence[str]]) -> DictConfig:

@@ -58,6 +58,7 @@ def rollout_metrics(
         **{f"reward/{name}": Metric.mean(values, ~values.isnan()) for name, values in components.items()},
         "group/all_right": Metric.mean(correct.all(-1)),
         "group/all_wrong": Metric.mean(~correct.any(-1)),
+        "group/length_correlation": length_correlation(rewards, rollouts.lengths),
         "response/length_mean": Metric(sampled, responses),
         "response/truncated": Metric(sum(reason == "length" for reason in reasons), responses),
         **counts,
@@ -65,6 +66,15 @@ def rollout_metrics(
         "prompt/truncated": Metric(sum(prompt.truncated for prompt in prompts), len(prompts)),
         "tokens/sampled": Metric.total(sampled),
     }
+
+
+def length_correlation(rewards: Tensor, lengths: Tensor) -> Metric:
+    """Correlate rewards [B, G] and lengths [N] within each group, averaged over the groups in which both differ."""
+    rewards, lengths = rewards.double(), lengths.view_as(rewards).double()
+    rewards, lengths = (values - values.mean(-1, keepdim=True) for values in (rewards, lengths))
+    spread = rewards.norm(dim=-1) * lengths.norm(dim=-1)
+    differ = spread > 1e-9
+    return Metric.mean((rewards * lengths).sum(-1) / spread.where(differ, 1.0), differ)
 
 
 def memory_metrics(device: torch.device) -> Metrics:

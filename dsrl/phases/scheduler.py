@@ -34,10 +34,11 @@ class PhaseScheduler(L.Callback):
         self.entered = 1  # number of the phase whose entry has been done
         self.history: list[float] = []  # of the watched metric, since the running phase began
         self.reasons: list[str] = []  # for each handoff, what asked for it; empty where `start` is an iteration
+        self._asked = ""  # what else asks for a handoff after the iteration under way
 
     @classmethod
     def reason_at(cls, trainer: L.Trainer, iteration: int) -> str:
-        """Say why the phase before ended, where a phase begins with this iteration by a condition; else empty."""
+        """Say why a phase begins with this iteration, where a condition or a monitor asked for it; else empty."""
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         for scheduler in callbacks:
             if isinstance(scheduler, cls) and iteration in scheduler.starts[1:]:
@@ -67,10 +68,19 @@ class PhaseScheduler(L.Callback):
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
+    def hand_off(self, reason: str) -> None:
+        """Begin the next phase with the next iteration, whatever its `start` says. `reason` is recorded.
+
+        Nothing happens in the last phase and in the last iteration. Every rank calls it, in `on_train_epoch_end` of a
+        callback that comes before this one.
+        """
+        self._asked = reason
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Decide whether the next phase begins with the next iteration."""
         module = DSRLModule.of(pl_module)
-        following = module.iteration + 1
+        following, asked = module.iteration + 1, self._asked
+        self._asked = ""
         if self.entered == len(self.phases) or following >= module.config.iterations:
             return
         start, reason = self.phases[self.entered].start, ""
@@ -82,9 +92,9 @@ class PhaseScheduler(L.Callback):
             reason = start.reason(ran, self.history) if due else ""
         else:
             due = following >= start
-        if due:
+        if due or asked:
             self.starts.append(following)
-            self.reasons.append(reason)
+            self.reasons.append(asked or reason)
             folder = self.checkpoints or Path(trainer.default_root_dir) / "checkpoints"
             trainer.save_checkpoint(folder / f"handoff-phase{self.entered + 1}-iteration{following}.ckpt")
 

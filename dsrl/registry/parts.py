@@ -23,6 +23,7 @@ KINDS = (
     "sampler",
     "data",
     "condition",
+    "monitor",
 )
 """The kinds of parts that can be registered."""
 

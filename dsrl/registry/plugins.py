@@ -12,7 +12,14 @@ from typing import Any
 
 from dsrl.errors import ConfigError
 
-BUILT_IN = ("dsrl.objectives", "dsrl.verifiers", "dsrl.samplers", "dsrl.data", "dsrl.phases.conditions")
+BUILT_IN = (
+    "dsrl.objectives",
+    "dsrl.verifiers",
+    "dsrl.samplers",
+    "dsrl.data",
+    "dsrl.phases.conditions",
+    "dsrl.monitors",
+)
 PLUGIN_GROUP = "dsrl.plugins"
 PLUGIN_VARIABLE = "DSRL_PLUGINS"
 

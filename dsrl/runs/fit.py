@@ -26,6 +26,7 @@ from dsrl.runs.checkpoints import Checkpoints
 from dsrl.runs.lightning_objects import callbacks_of, loggers_of, own_arguments
 from dsrl.runs.lines import read_lines
 from dsrl.runs.loggers import ToLoggers
+from dsrl.runs.monitoring import Monitoring
 from dsrl.runs.preemption import Preemption
 from dsrl.runs.progress import Progress
 from dsrl.runs.report import Report
@@ -95,6 +96,7 @@ def build_trainer(
     data = PromptData.of(config)
     data.setup("fit")
     validates = config.validation.every > 0 and bool(data.val_names)
+    scheduler, progress = PhaseScheduler(config.phases, checkpoints), Progress(config.run_dir)
     trainer = L.Trainer(
         strategy=strategy_for(config.trainer, config.checkpoint),
         accelerator=config.trainer.accelerator,
@@ -112,10 +114,11 @@ def build_trainer(
             ToLoggers(),
             *callbacks_of(config),
             *callbacks,
-            # An iteration's line comes after what one's own callbacks log, and before any checkpoint of it.
+            Monitoring(config.monitors, config.run_dir, scheduler=scheduler, console=progress.console),
+            # An iteration's line comes after what other callbacks log, and before any checkpoint of it.
             RunFolder(config.run_dir, config=config.resolved, samples=config.logged_samples),
-            PhaseScheduler(config.phases, checkpoints),
-            Progress(config.run_dir),
+            scheduler,
+            progress,
             Report(config.run_dir, writes=config.report),
             Checkpoints(checkpoints, config.checkpoint),
         ],

@@ -31,6 +31,7 @@ MAY_CHANGE = (
     "sampler.max_batch_total_tokens",
     "mismatch.every",
     "plan",
+    "monitors",
 )
 """Keys, and everything below them, that may differ from the run that is resumed."""
 

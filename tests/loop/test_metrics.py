@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dsrl.errors import DSRLError
-from dsrl.loop.metrics import add_metrics, reduce_metrics, rollout_metrics
+from dsrl.loop.metrics import add_metrics, length_correlation, reduce_metrics, rollout_metrics
 from dsrl.types import Metric, Prompt, Rollouts
 
 
@@ -84,6 +84,7 @@ def test_an_iteration():
             "reward/code": 0.5,
             "group/all_right": 1 / 3,
             "group/all_wrong": 1 / 3,  # 0.5 is not above 0.5
+            "group/length_correlation": 1.0,  # of the first group: elsewhere rewards or lengths are all the same
             "response/length_mean": 3.0,
             "response/truncated": 0.5,
             "response/reflections": 0.5,
@@ -95,6 +96,15 @@ def test_an_iteration():
     twice = reduce_metrics(add_metrics(found, found))  # two ranks with the same rollouts
     assert twice == pytest.approx({**reduce_metrics(found), "tokens/sampled": 36.0})
     assert "response/reflections" not in rollout_metrics(ROLLOUTS, REWARDS, {})
+
+
+def test_lengths_and_rewards_correlate_within_groups_alone():
+    rewards = torch.tensor([[0.0, 1.0, 2.0], [5.0, 4.0, 3.0], [0.1, 0.1, 0.1]])
+    lengths = torch.tensor([1, 2, 3, 9, 9, 8, 1, 2, 3])
+    found = length_correlation(rewards, lengths)
+    # the second: deviations (1, 0, -1) and (1, 1, -2) / 3; the third has none
+    assert reduce_metrics({"x": found}) == pytest.approx({"x": (1 + 1 / (2**0.5 * (6 / 9) ** 0.5)) / 2})
+    assert reduce_metrics({"x": length_correlation(torch.zeros(0, 0), torch.zeros(0, dtype=torch.long))}) == {}
 
 
 def test_a_component_that_is_applicable_nowhere_has_no_mean():

@@ -51,6 +51,8 @@ class TrainSchema:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    monitors: dict[str, Any] = field(default_factory=dict)
+    """Early warnings, monitors.NAME.action=off, warn, handoff or stop; every registered one warns by default."""
     logged_samples: int = 8
     """Rollouts of each iteration, and of each set of a validation, that are written to samples.jsonl."""
     logged_tokens: int = 1024

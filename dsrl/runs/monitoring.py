@@ -1,0 +1,105 @@
+"""Early warnings of a run: on the terminal, in its metrics, in warnings.jsonl; and what they ask for: handoff, stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.markup import escape
+
+from dsrl.loop.module import DSRLModule
+from dsrl.monitors import EarlyWarning, Monitor
+from dsrl.phases.scheduler import PhaseScheduler
+from dsrl.storage.atomic import atomic
+
+
+class Monitoring(L.Callback):
+    """Show the numbers of every iteration to the monitors, on rank 0 for all, and do what their warnings ask for.
+
+    A warning that holds is `warnings/LABEL` = 1 in its iteration's line of metrics.jsonl. The first of each monitor in
+    a phase is printed, written to warnings.jsonl, and acted on: the next phase begins with the next iteration, or the
+    run ends with a checkpoint. The state of this callback is in every checkpoint, so that a resumed run is warned as
+    one that was never interrupted.
+
+    Args:
+        monitors: of the configuration, by label.
+        folder: where warnings.jsonl is written.
+        scheduler: hands over to the next phase. It must come after this callback, and so must what saves checkpoints.
+        console: where warnings are printed.
+    """
+
+    def __init__(
+        self, monitors: Mapping[str, Monitor], folder: Path, *, scheduler: PhaseScheduler, console: Console
+    ) -> None:
+        self.monitors, self.folder, self.scheduler, self.console = monitors, folder, scheduler, console
+        self.phase = 0  # number of the phase that `history` is of
+        self.history: list[dict[str, float]] = []
+        self.given: list[dict[str, Any]] = []  # the lines of warnings.jsonl
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Drop warnings of iterations that are about to run (again)."""
+        if self.given or (self.folder / "warnings.jsonl").exists():
+            self._write(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Ask every monitor, and act on what is said for the first time in this phase."""
+        module = DSRLModule.of(pl_module)
+        if module.phase.number != self.phase:
+            self.phase, self.history = module.phase.number, []
+        fresh = module.validated_at == module.iteration + 1
+        metrics = {**module.metrics, **(module.validated if fresh else {})}
+        asked = {label: monitor.observe(metrics, self.history) for label, monitor in self.monitors.items()}
+        found: dict[str, EarlyWarning | None] = trainer.strategy.broadcast(asked)
+        self.history.append(metrics)
+        known = {line["monitor"] for line in self.given if line["phase"] == self.phase}
+        for label, warning in found.items():
+            if warning is None:
+                continue
+            self.log(f"warnings/{label}", 1.0)
+            if label not in known:
+                self._act(trainer, module, label, warning)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Save what a resumed run needs."""
+        return {"phase": self.phase, "history": [dict(line) for line in self.history], "given": list(self.given)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it."""
+        self.phase = int(state_dict["phase"])
+        self.history, self.given = list(state_dict["history"]), list(state_dict["given"])
+
+    def _act(self, trainer: L.Trainer, module: DSRLModule, label: str, warning: EarlyWarning) -> None:
+        action, following = self.monitors[label].action, module.iteration + 1
+        last_phase, last_iteration = self.phase == len(module.config.phases), following == module.config.iterations
+        if last_iteration or (action == "handoff" and last_phase):
+            action = "warn"
+        line = {"iteration": module.iteration, "phase": self.phase, "monitor": label, "action": action}
+        self.given.append({**line, **dataclasses.asdict(warning)})
+        self._write(trainer)
+        if action == "handoff":
+            self.scheduler.hand_off(f"monitor {label}: {warning.figure}")
+        elif action == "stop":
+            trainer.should_stop = True
+        if trainer.is_global_zero:
+            consequence = {
+                "handoff": f" Phase {self.phase + 1} begins with iteration {following}.",
+                "stop": " The run ends here, with a checkpoint.",
+            }.get(action, "")
+            self.console.print(
+                f"[yellow]warning, {escape(label)}: {escape(warning.figure)}. {escape(warning.why)} "
+                f"{escape(warning.remedy)}{consequence}[/]",
+                soft_wrap=True,
+            )
+
+    def _write(self, trainer: L.Trainer) -> None:
+        """Write warnings.jsonl anew: few lines, and those of a resumed run are the ones in its checkpoint."""
+        if trainer.is_global_zero:
+            with atomic(self.folder / "warnings.jsonl") as partial:
+                partial.write_text(
+                    "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self.given), encoding="utf-8"
+                )
