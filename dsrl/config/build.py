@@ -110,7 +110,9 @@ def _monitors(specs: Mapping[str, Any]) -> dict[str, Monitor]:
     built = {}
     for label, spec in specs.items():
         if not isinstance(spec, Mapping):
-            raise ConfigError(f"monitors.{label}={spec}: must be {{action: warn, parameter: value}}")
+            raise ConfigError(
+                f"monitors.{label}={spec}: must be {{action: ..., parameter: value}} (action: off turns one off)"
+            )
         try:
             monitor = build("monitor", {"name": label, **spec})
         except ConfigError as error:

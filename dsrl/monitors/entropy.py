@@ -22,7 +22,7 @@ class Entropy(Monitor):
 
     rise: float = 1.3
     """Largest entropy, as a multiple of that at the phase's start."""
-    fall: float = 0.3
+    fall: float = 0.5
     """Smallest entropy, as a multiple of that at the phase's start, where the reward has not risen."""
     gain: float = 0.05
     """Rise of the mean reward that counts as learning."""

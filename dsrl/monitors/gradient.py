@@ -19,7 +19,7 @@ class Gradient(Monitor):
     Iterations without a step, whose norm is 0, do not count.
     """
 
-    factor: float = 5.0
+    factor: float = 8.0
     """Largest norm, as a multiple of that median."""
     window: int = 20
     """Iterations of which the median is taken, at most."""

@@ -1,4 +1,4 @@
-"""Monitor `logprob`: what the model writes becomes ever less likely to itself."""
+"""Monitor `logprob`: what the model writes surprises it more than its own uncertainty explains."""
 
 from __future__ import annotations
 
@@ -13,29 +13,38 @@ from dsrl.registry import register
 @register("monitor", "logprob")
 @dataclass(kw_only=True)
 class Logprob(Monitor):
-    """The log-probability of a sampled token, in a space that the objective scores, has fallen since the phase began.
+    """In P(y) the excess of surprise, -log P - entropy of a token, has grown since the phase began.
 
-    Suppressed answers are to become less likely, yet those of each iteration are drawn anew: where these, too, are ever
-    less likely, what suffers is the language and not the error.
+    Suppressed answers surprise P(y) more and more, while its entropy stays or falls: it grows certain of something else
+    than what the model writes. On the embedded model that comes iterations before the reward falls. The conditional
+    space is left out: responses are drawn in it, so that surprise and entropy agree, but for which are kept.
     """
 
-    fall: float = 0.15
-    """Largest fall of the mean log-probability of a token, in nats."""
+    excess: float = 0.08
+    """Largest growth of -log P - entropy, in nats a token."""
     window: int = 2
     """Iterations in the means that are compared."""
 
     def observe(self, metrics: Numbers, history: Sequence[Numbers]) -> EarlyWarning | None:
         """See the class."""
         for key in keys_ending(metrics, "logprob"):
+            space = key.removesuffix("logprob")
+            if space == "conditional/":
+                continue
             logprob = change_of(key, metrics, history, self.window)
-            if logprob is not None and logprob.now < logprob.start - self.fall:
+            entropy = change_of(f"{space}entropy", metrics, history, self.window)
+            if logprob is None or entropy is None:
+                continue
+            start, now = -logprob.start - entropy.start, -logprob.now - entropy.now
+            if now > start + self.excess:
                 return EarlyWarning(
                     metric=key,
                     value=logprob.now,
-                    figure=f"{key} fell from {logprob.start:.3g} to {logprob.now:.3g} nats a token since the phase "
-                    "began",
-                    why="Newly drawn answers are ever less likely to the model that drew them: it unlearns how to "
-                    "write, not an error.",
+                    figure=f"{key} went from {logprob.start:.3g} to {logprob.now:.3g} nats a token since the phase "
+                    f"began, {space}entropy from {entropy.start:.3g} to {entropy.now:.3g}: surprise beyond the entropy "
+                    f"grew by {now - start:.2g}",
+                    why="The model grows certain of something else than what it writes. Suppression has no lower "
+                    "bound: the reward falls next, and does not come back.",
                     remedy="End the phase earlier (phase2.start, or monitors.logprob.action=handoff), or lower its "
                     "learning rate.",
                 )

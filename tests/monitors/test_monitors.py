@@ -61,7 +61,12 @@ def test_no_history_and_few_numbers_make_none_warn(monitor):
         # means of two iterations: those of places 2 and 3, 0.65, are 1.3 times 0.5, which is not above it
         ("entropy", {"conditional/entropy": [0.5, 0.5, 0.6, 0.7, 0.8]}, 4),
         ("entropy", {"marginal/entropy": [1.0, 1.0, 1.0, 0.2]}, 4),
-        ("logprob", {"conditional/logprob": [-0.5, -0.5, -0.6, -0.8]}, 3),
+        # the excess: 0, 0, 0.02, 0.1, 0.15
+        (
+            "logprob",
+            {"marginal/logprob": [-0.6, -0.6, -0.6, -0.66, -0.7], "marginal/entropy": [0.6, 0.6, 0.58, 0.56, 0.55]},
+            4,
+        ),
         ("reward", {"reward/mean": [0.5, 0.5, 0.5, 0.5, 0.3]}, 5),
         ("length", {"response/length_mean": [100.0, 100.0, 400.0]}, 3),
         ("length", {"response/length_mean": [100.0, 100.0, 10.0]}, 3),
@@ -69,13 +74,13 @@ def test_no_history_and_few_numbers_make_none_warn(monitor):
         ("signal", {"group/all_wrong": [1.0], "reward/std": [0.0]}, 2),
         ("signal", {"group/all_right": [0.5, 0.96], "reward/std": [0.5, 0.1]}, 3),
         ("signal", {"scored/fraction": [0.5, 0.0]}, 3),
-        ("length_reward", {"group/length_correlation": [0.8], "response/length_mean": [100.0] * 4 + [150.0]}, 6),
-        ("length_reward", {"group/length_correlation": [-0.8], "response/length_mean": [100.0] * 4 + [60.0]}, 6),
+        ("length_reward", {"group/length_correlation": [0.8], "response/length_mean": [100.0] * 4 + [150.0]}, 7),
+        ("length_reward", {"group/length_correlation": [-0.8], "response/length_mean": [100.0] * 4 + [60.0]}, 7),
         ("mismatch", {"mismatch/mean": [0.03, None, 0.2]}, 2),
         ("ratio", {"clip/fraction": [0.0, 0.5]}, 2),
         ("ratio", {"GRPO0/clip/fraction": [0.5]}, 1),
         ("ratio", {"mismatch/capped": [0.5]}, 1),
-        ("gradient", {"grad_norm": [0.1, 0.0, 0.2, 0.1, 0.1, 0.6, 0.1]}, 5),
+        ("gradient", {"grad_norm": [0.1, 0.0, 0.2, 0.1, 0.1, 0.9, 0.1]}, 5),
         ("verifier", {"reward/failed": [0.0, 0.81]}, 1),
         ("verifier", {"reward/code/failed": [0.2]}, 0),
         ("throughput", {"time/sample": [1.0] * 10 + [4.0]}, 19),
@@ -90,7 +95,8 @@ def test_what_makes_it_warn(monitor, series, first):
     [
         ("entropy", {"conditional/entropy": [1.0, 1.0, 0.5, 0.1], "reward/mean": [0.3, 0.3, 0.5, 0.9]}),  # it learns
         ("entropy", {"marginal/entropy": [None, None, 0.5]}),
-        ("logprob", {"conditional/logprob": [-0.5, -0.4, -0.1]}),
+        ("logprob", {"marginal/logprob": [-0.6, -0.6, -0.9], "marginal/entropy": [0.6, 0.6, 0.9]}),  # entropy tells it
+        ("logprob", {"conditional/logprob": [-0.5, -0.5, -0.9]}),  # of kept answers, which are wrong ones
         ("reward", {"reward/mean": [0.5, 0.5, 0.5, 0.3, 0.5]}),  # one batch of hard questions
         ("length", {"response/length_mean": [100.0, 150.0, 200.0, 250.0]}),
         ("truncation", {"response/truncated": [0.4, 0.1, 0.4, 0.1]}),
@@ -100,8 +106,8 @@ def test_what_makes_it_warn(monitor, series, first):
         ("length_reward", {"group/length_correlation": [-0.8], "response/length_mean": [100.0] * 4 + [150.0]}),
         ("length_reward", {"group/length_correlation": [0.8, None], "response/length_mean": [100.0] * 4 + [150.0]}),
         ("ratio", {"clip/fraction": [0.0, 0.5, 0.0]}),
-        ("gradient", {"grad_norm": [0.1, 0.1, 0.6, 0.1]}),  # too early to know what is usual
-        ("gradient", {"grad_norm": [0.1, 0.1, 0.1, 0.1, 0.1, 0.4]}),
+        ("gradient", {"grad_norm": [0.1, 0.1, 0.9, 0.1]}),  # too early to know what is usual
+        ("gradient", {"grad_norm": [0.1, 0.1, 0.1, 0.1, 0.1, 0.7]}),
         ("throughput", {"time/sample": [1.0] * 15 + [9.0, 1.0]}),  # something else held one iteration up
         ("throughput", {"time/iteration": [2.0] * 12 + [90.0]}),  # a validation
     ],

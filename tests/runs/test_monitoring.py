@@ -16,8 +16,15 @@ from dsrl.monitors import EarlyWarning, Monitor
 from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.registry import load_plugins, registered_parts
 
-# A phase 1 at a learning rate that destroys the model within a few iterations.
-TOO_LONG = ("objective=nsr_prerl", "optimizer.lr=1e-3", "iterations=7", "validation.every=0", "checkpoint.every=1")
+# A phase 1 that destroys the model within a few iterations.
+TOO_LONG = (
+    "objective=nsr_prerl",
+    "objective.advantage=signed",
+    "optimizer.lr=1e-3",
+    "iterations=7",
+    "validation.every=0",
+    "checkpoint.every=1",
+)
 
 
 def lines(folder: Path, name: str) -> list[dict]:
@@ -35,32 +42,32 @@ def test_a_phase_that_stays_too_long_is_told_once(fit, tmp_path, capsys):
     fit(*TOO_LONG)
     given, metrics = lines(tmp_path / "run", "warnings"), lines(tmp_path / "run", "metrics")
     told = [line["monitor"] for line in given]
-    assert {"entropy", "logprob"} <= set(told) and len(told) == len(set(told))
-    (entropy,) = [line for line in given if line["monitor"] == "entropy"]
-    assert (entropy["phase"], entropy["action"], entropy["metric"]) == (1, "warn", "marginal/entropy")
-    holds = [line["iteration"] for line in metrics if "warnings/entropy" in line]
-    assert holds[0] == entropy["iteration"] and len(holds) > 1
+    assert {"logprob", "signal"} <= set(told) and len(told) == len(set(told))
+    (logprob,) = [line for line in given if line["monitor"] == "logprob"]
+    assert (logprob["phase"], logprob["action"], logprob["metric"]) == (1, "warn", "marginal/logprob")
+    holds = [line["iteration"] for line in metrics if "warnings/logprob" in line]
+    assert holds[0] == logprob["iteration"] and len(holds) > 1
     printed = " ".join(capsys.readouterr().out.split())
-    assert printed.count("warning, entropy:") == 1
-    assert all(entropy[part] in printed for part in ("figure", "why", "remedy"))
+    assert printed.count("warning, logprob:") == 1
+    assert all(logprob[part] in printed for part in ("figure", "why", "remedy"))
 
 
 def test_a_handoff_begins_the_next_phase_and_its_reason_is_kept(fit, tmp_path):
-    module = fit(*TOO_LONG, "+phase2=grpo", "phase2.start=6", "monitors.entropy.action=handoff")
-    (entropy, *_) = [line for line in lines(tmp_path / "run", "warnings") if line["monitor"] == "entropy"]
-    first = entropy["iteration"] + 1
-    assert first < 6 and entropy["action"] == "handoff"
+    module = fit(*TOO_LONG, "+phase2=grpo", "phase2.start=6", "monitors.logprob.action=handoff")
+    (logprob, *_) = [line for line in lines(tmp_path / "run", "warnings") if line["monitor"] == "logprob"]
+    first = logprob["iteration"] + 1
+    assert first < 6 and logprob["action"] == "handoff"
     phases = [line["phase"] for line in lines(tmp_path / "run", "metrics")]
     assert phases == [1] * first + [2] * (7 - first)
     saved = torch.load(tmp_path / f"run/checkpoints/handoff-phase2-iteration{first}.ckpt", weights_only=True)
     state = saved["callbacks"]["PhaseScheduler"]
-    assert (state["starts"], state["reasons"]) == ([0, first], [f"monitor entropy: {entropy['figure']}"])
+    assert (state["starts"], state["reasons"]) == ([0, first], [f"monitor logprob: {logprob['figure']}"])
     (scheduler,) = [callback for callback in module.trainer.callbacks if isinstance(callback, PhaseScheduler)]
     assert scheduler.starts == [0, first]
 
 
 def test_a_stop_ends_the_run_with_a_checkpoint_and_a_resume_goes_on(fit, tmp_path, capsys):
-    stops = ("monitors.entropy.action=stop", "checkpoint.every=0")
+    stops = ("monitors.logprob.action=stop", "checkpoint.every=0")
     fit(*TOO_LONG, *stops)
     iteration = lines(tmp_path / "run", "warnings")[-1]["iteration"]
     assert len(lines(tmp_path / "run", "metrics")) == iteration + 1 < 7
