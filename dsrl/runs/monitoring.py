@@ -60,7 +60,7 @@ class Monitoring(L.Callback):
         for label, warning in found.items():
             if warning is None:
                 continue
-            self.log(f"warnings/{label}", 1.0)
+            module.log(f"warnings/{label}", 1.0)
             if label not in known:
                 self._act(trainer, module, label, warning)
 
