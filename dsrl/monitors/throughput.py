@@ -41,7 +41,7 @@ class Throughput(Monitor):
         }
         slowest = max(times, key=lambda stage: times[stage][1] - times[stage][0])
         return EarlyWarning(
-            metric="tokens/sampled",
+            metric="throughput/tokens_per_second",
             value=now,
             figure=f"{now:.0f} tokens a second, where the phase began with {start:.0f}; most of the loss is in "
             f"time/{slowest}",

@@ -82,7 +82,7 @@ class Monitoring(L.Callback):
         self.given.append({**line, **dataclasses.asdict(warning)})
         self._write(trainer)
         if action == "handoff":
-            self.scheduler.hand_off(f"monitor {label}: {warning.figure}")
+            self.scheduler.hand_off(f"monitor {label} warned in iteration {module.iteration}")
         elif action == "stop":
             trainer.should_stop = True
         if trainer.is_global_zero:
