@@ -16,7 +16,6 @@ all, with --resolve references as their values.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -37,8 +36,8 @@ def main() -> None:
     try:
         run(sys.argv[1:], terminal())
     except KeyboardInterrupt as interrupt:
-        print(*interrupt.args or ["interrupted"], file=sys.stderr, flush=True)
-        os._exit(130)  # at once: the thread that samples may be in the middle of a batch
+        print(*interrupt.args or ["interrupted"], file=sys.stderr)
+        sys.exit(130)
     except DSRLError as error:
         sys.exit(print_error(error))
 
