@@ -162,7 +162,7 @@ class Scorer:
     @torch.no_grad()
     def frozen_logprobs(self, policy: Policy, view: SpaceView, rows: Tensor) -> Tensor:
         """Compute log-probabilities [N, T] of some rows [N] bool without gradient, 0 elsewhere; on the CPU."""
-        return self._frozen_scores(policy, view, rows, entropy=False).logprobs
+        return self._frozen_scores(policy, view, rows, parts=1)[..., 0]
 
     @torch.no_grad()
     def score_logged(self, batch: RolloutBatch) -> dict[str, TokenScores]:
@@ -180,20 +180,25 @@ class Scorer:
         for space in LOGGED_SPACES:
             view = self.view(space, batch)
             view.mask = view.mask & (torch.arange(view.mask.shape[1]) < self.logged_tokens)
-            scores = self._frozen_scores(self.policy, view, rows, entropy=True)
-            found[space] = TokenScores(*(values[numbers, : self.logged_tokens] for values in scores))
+            scores = self._frozen_scores(self.policy, view, rows, parts=2)[numbers, : self.logged_tokens]
+            found[space] = TokenScores(*scores.unbind(-1))
         return found
 
-    def _frozen_scores(self, policy: Policy, view: SpaceView, rows: Tensor, *, entropy: bool) -> TokenScores:
-        """Score some rows [N] bool without gradient: both [N, T], 0 elsewhere; on the CPU."""
-        result = torch.zeros(*view.mask.shape, 2)
+    def _frozen_scores(self, policy: Policy, view: SpaceView, rows: Tensor, *, parts: int) -> Tensor:
+        """Score some rows [N] bool without gradient: log-probabilities, and with 2 `parts` entropies, [N, T, parts],
+        0 elsewhere; on the CPU.
+        """
+        result = torch.zeros(*view.mask.shape, parts)
         micro_batches, _ = cut(view, rows, self.layout)
-        found = [torch.stack(self.score_tokens(batch, policy, entropy=entropy), -1).cpu() for batch in micro_batches]
+        found = []
+        for batch in micro_batches:
+            computed = self.score_tokens(batch, policy, entropy=parts > 1)
+            found.append(torch.stack(computed[:parts], -1).cpu())
         for numbers, scores in send_home(micro_batches, found):
             width = min(result.shape[1], scores.shape[1])  # longer responses of other ranks may have been beside
             result = result.to(scores.dtype)
             result[numbers, :width] = scores[:, :width]
-        return TokenScores(*result.unbind(-1))
+        return result
 
     def apply_kl_penalty(self, batch: RolloutBatch, kl: KL) -> tuple[Tensor, Metrics]:
         """Take the k1 penalty, summed over each response's tokens, from the rewards [B, G]. `kl/mean` is a token's."""
