@@ -45,6 +45,23 @@ def fit(tmp_path: Path) -> Callable[..., DSRLModule]:
     return fit_small
 
 
+class KilledIn(L.Callback):
+    """Ends the run in the middle of an iteration."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.current_epoch == self.iteration:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def killed_in() -> type[KilledIn]:
+    """Make a callback that ends a run in the middle of the iteration that it is given."""
+    return KilledIn
+
+
 @pytest.fixture(scope="module")
 def one_core() -> Iterator[None]:
     """Engines that are started meanwhile compute with one thread: for so small a model, threads that wait for each

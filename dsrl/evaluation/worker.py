@@ -47,12 +47,11 @@ def main(descriptor: int) -> None:
 
 
 class _Evaluation:
-    """The connection to the evaluation, as threads share it."""
+    """The connection to the evaluation. A thread receives; this process's main one sends."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._sending = threading.Lock()
         self.receive = self._received.get
         threading.Thread(target=self._listen, name="evaluation", daemon=True).start()
 
@@ -64,9 +63,8 @@ class _Evaluation:
             self.send("free")
 
     def send(self, *message: Any) -> None:
-        """Send a message; any thread may."""
-        with self._sending:
-            self.connection.send(message)
+        """Send a message."""
+        self.connection.send(message)
 
     def fail(self, error: Exception) -> NoReturn:
         """Tell an error, and end."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,10 +21,9 @@ from dsrl.errors import ConfigError, DSRLError
 from dsrl.evaluation.answering import Line
 from dsrl.evaluation.batches import Batch
 from dsrl.evaluation.config import EvaluationConfig, devices_of_a_worker
+from dsrl.processes import end_of_log, how_it_ended
 from dsrl.registry import registered_parts
 
-LOG_LINES = 15
-"""Lines of a worker's log that an error message shows."""
 PATIENCE = 60.0
 """Seconds that a worker without further questions may take to close its sampler and verifier."""
 
@@ -120,13 +118,7 @@ class Worker:
             raise DSRLError(self._obituary()) from error
 
     def _obituary(self) -> str:
-        code = self.process.wait()
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        how += " (by the system, where memory ran out, or by someone)" if code == -signal.SIGKILL else ""
-        self.log.seek(0)
-        lines = self.log.read().decode(errors="replace").strip().splitlines()[-LOG_LINES:]
-        end = "".join(["; the end of its log:", *(f"\n    {line}" for line in lines)]) if lines else ""
-        return f"{self.name} {how}{end}"
+        return f"{self.name} {how_it_ended(self.process.wait())}" + end_of_log(self.log)
 
     def __enter__(self) -> Worker:
         return self

@@ -242,10 +242,10 @@ def accumulating(strategy: Strategy, *, last: bool) -> AbstractContextManager[An
     return strategy.accumulating(last=last) if isinstance(strategy, LoopStrategy) else nullcontext()
 
 
-def finish_saving(strategy: Strategy) -> None:
-    """Wait until the checkpoint that the strategy writes while training goes on is complete. Every rank calls it."""
+def wait_for_all(strategy: Strategy) -> None:
+    """Wait until every rank is here and its checkpoint is written. Every rank calls it."""
     if isinstance(strategy, LoopStrategy):
-        strategy.finish_saving()
+        strategy.wait_for_all()
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:

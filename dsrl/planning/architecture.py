@@ -12,7 +12,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from dsrl.config.schema import ModelConfig
 from dsrl.errors import ConfigError
-from dsrl.models.loading import from_pretrained, source_of
+from dsrl.models.loading import load_architecture
 from dsrl.models.rows import RowCost, share_of_experts
 from dsrl.models.sharded_loading import model_of_architecture
 
@@ -38,12 +38,11 @@ def architecture_of(model: ModelConfig) -> PreTrainedConfig:
             made.max_position_embeddings = 262_144
         return made
     try:
-        found: PreTrainedConfig = from_pretrained(AutoConfig, model, **source_of(model))
+        return load_architecture(model)
     except ConfigError as error:
         raise ConfigError(
             f"{error}\n  without its weights are known: a folder with a config.json, and {', '.join(known)}"
         ) from error
-    return found
 
 
 def shaped_model(architecture: PreTrainedConfig, model: ModelConfig) -> PreTrainedModel:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from dsrl.config.schema import CheckpointConfig
 from dsrl.loop.module import DSRLModule
-from dsrl.parallel.strategy import finish_saving
+from dsrl.parallel.strategy import wait_for_all
 from dsrl.storage.atomic import remove
 
 
@@ -42,7 +42,7 @@ class Checkpoints(Checkpoint):
         if due or last:
             trainer.save_checkpoint(self.folder / f"iteration{iteration}.ckpt")
         if last:
-            finish_saving(trainer.strategy)
+            wait_for_all(trainer.strategy)
         if trainer.is_global_zero:
             self._keep("best-iteration*.ckpt", 1)
             self._keep("iteration*.ckpt", self.config.keep)

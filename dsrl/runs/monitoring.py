@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rich.markup import escape
 from dsrl.loop.module import DSRLModule
 from dsrl.monitors import EarlyWarning, Monitor
 from dsrl.phases.scheduler import PhaseScheduler
+from dsrl.runs.lines import text_of
 from dsrl.storage.atomic import atomic
 
 
@@ -100,6 +100,4 @@ class Monitoring(L.Callback):
         """Write warnings.jsonl anew: few lines, and those of a resumed run are the ones in its checkpoint."""
         if trainer.is_global_zero:
             with atomic(self.folder / "warnings.jsonl") as partial:
-                partial.write_text(
-                    "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self.given), encoding="utf-8"
-                )
+                partial.write_text("".join(map(text_of, self.given)), encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 import sys
@@ -16,6 +15,7 @@ import lightning as L
 
 from dsrl.loop.module import DSRLModule
 from dsrl.reports.page import write_report
+from dsrl.runs.lines import text_of
 from dsrl.runs.terminal import terminal
 from dsrl.version import __version__
 
@@ -49,7 +49,7 @@ class Report(L.Callback):
                 "versions": versions(module.config.resolved),
             }
             with (self.folder / "starts.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(start, ensure_ascii=False) + "\n")
+                file.write(text_of(start))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the report."""

@@ -11,7 +11,7 @@ import lightning as L
 from omegaconf import OmegaConf
 
 from dsrl.loop.module import DSRLModule
-from dsrl.parallel.strategy import LoopStrategy
+from dsrl.parallel.strategy import wait_for_all
 from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.runs.hf_folder import write_hf
 from dsrl.runs.lines import read_lines, text_of
@@ -124,8 +124,7 @@ class RunFolder(L.Callback):
             write_hf(self.folder / "hf", module.config.model, tensors, module.encoder.tokenizer, module.provenance)
         for _ in tensors:  # what rank 0 reads, every rank has a part in
             pass
-        if isinstance(trainer.strategy, LoopStrategy):
-            trainer.strategy.wait_for_all()
+        wait_for_all(trainer.strategy)
 
     def _write_lines(self, trainer: L.Trainer) -> None:
         self._append(trainer, "metrics.jsonl", *self._lines)

@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
 
@@ -107,17 +106,6 @@ def test_three_phases(fit):
     assert [line["objective"] for line in lines] == ["nsr_prerl", "grpo", "grpo", "psr"]
 
 
-class Kill(L.Callback):
-    """Ends the run in the middle of an iteration."""
-
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if trainer.current_epoch == self.iteration:
-            raise KeyboardInterrupt
-
-
 def numbers(folder: Path) -> list[dict]:
     every = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [
@@ -129,10 +117,10 @@ RESUMED = ("checkpoint.every=1", "validation.every=2", "phase2.objective.kl.coef
 
 
 @pytest.mark.parametrize("iteration", [0, 1, 2, 3])
-def test_a_resumed_run_gives_the_numbers_of_one_never_interrupted(fit, tmp_path, iteration):
+def test_a_resumed_run_gives_the_numbers_of_one_never_interrupted(fit, tmp_path, iteration, killed_in):
     whole = fit(*TWO, *RESUMED, f"run_dir={tmp_path / 'whole'}")
     with pytest.raises(BaseException):  # noqa: B017  (Lightning turns an interrupt into an exit)
-        fit(*TWO, *RESUMED, f"run_dir={tmp_path / 'cut'}", callbacks=(Kill(iteration),))
+        fit(*TWO, *RESUMED, f"run_dir={tmp_path / 'cut'}", callbacks=(killed_in(iteration),))
     resumed = fit(*TWO, *RESUMED, f"run_dir={tmp_path / 'cut'}", "resume=last")
     assert numbers(tmp_path / "cut") == numbers(tmp_path / "whole")
     pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)

@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
 
@@ -78,24 +77,13 @@ def test_a_stop_ends_the_run_with_a_checkpoint_and_a_resume_goes_on(fit, tmp_pat
     assert len(lines(tmp_path / "run", "metrics")) == 7
 
 
-class Kill(L.Callback):
-    """Ends the run in the middle of an iteration."""
-
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if trainer.current_epoch == self.iteration:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize(("iteration", "every"), [(4, 1), (5, 10)])
-def test_a_resumed_run_is_warned_as_one_never_interrupted(fit, tmp_path, iteration, every):
+def test_a_resumed_run_is_warned_as_one_never_interrupted(fit, tmp_path, iteration, every, killed_in):
     """Warnings of iterations that run again are dropped before: all of them where no checkpoint was written yet."""
     asked = (*TOO_LONG, "+phase2=grpo", "phase2.start=6", f"checkpoint.every={every}")
     fit(*asked, f"run_dir={tmp_path / 'whole'}")
     with pytest.raises(BaseException):  # noqa: B017  (Lightning turns an interrupt into an exit)
-        fit(*asked, f"run_dir={tmp_path / 'cut'}", callbacks=(Kill(iteration),))
+        fit(*asked, f"run_dir={tmp_path / 'cut'}", callbacks=(killed_in(iteration),))
     fit(*asked, f"run_dir={tmp_path / 'cut'}", "resume=last")
     assert lines(tmp_path / "cut", "warnings") == lines(tmp_path / "whole", "warnings") != []
     assert timeless(tmp_path / "cut") == timeless(tmp_path / "whole")

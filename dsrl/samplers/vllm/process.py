@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dsrl.errors import DSRLError
+from dsrl.processes import end_of_log, how_it_ended
 from dsrl.samplers.vllm.engine import end_group
 from dsrl.samplers.vllm.memory import engine_settings
 from dsrl.samplers.vllm.weights import Delivery, Outbox
@@ -30,9 +30,6 @@ LAUNCHER_VARIABLES = {
     *("LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK"),
 }
 """Variables that a launcher sets for the trainer's ranks, and that the engine must not take for its own."""
-
-LOG_LINES = 15
-"""Lines of the engine's log that an error message shows."""
 
 REMEDIES = {
     "No space left": "free space in /dev/shm, where its semaphores are",
@@ -149,7 +146,7 @@ class EngineProcess:
                 self.close()
                 raise DSRLError(
                     f"sampler vllm: the engine did not come back from: {doing}, within {deadline.option}="
-                    f"{deadline.seconds:g} s; it hangs, or the option is too small" + self._last_words()
+                    f"{deadline.seconds:g} s; it hangs, or the option is too small" + end_of_log(self.log)
                 )
             state, result = self.connection.recv()
         except (EOFError, OSError) as error:
@@ -164,16 +161,8 @@ class EngineProcess:
             code = self.process.wait(5)
         except subprocess.TimeoutExpired:
             code = None
-        how = "was closed" if code is None else f"ended with code {code}"
-        if code is not None and code < 0:
-            how = f"was ended by {signal.Signals(-code).name}"
-            how += " (by the system, where memory ran out, or by someone)" if code == -signal.SIGKILL else ""
-        return f"sampler vllm: the engine's process {how} when it was to {method}" + self._last_words()
-
-    def _last_words(self) -> str:
-        self.log.seek(0)
-        lines = self.log.read().decode(errors="replace").strip().splitlines()[-LOG_LINES:]
-        return "".join(["; the end of its log:", *(f"\n    {line}" for line in lines)]) if lines else ""
+        how = "was closed" if code is None else how_it_ended(code)
+        return f"sampler vllm: the engine's process {how} when it was to {method}" + end_of_log(self.log)
 
 
 def _end(process: subprocess.Popen[bytes], connection: Connection, outbox: Outbox, folder: str) -> None:
