@@ -157,13 +157,30 @@ class SamplingParams:
         return self.top_p < 1 or self.top_k > 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rewards:
+    """What N = B * G responses are worth, as a verifier finds it.
+
+    Args:
+        values: [B, G] float32, on the CPU.
+        components: what they are made of by name, each [B, G]; NaN where one is not applicable.
+        extracted_answers: N texts, what the verifier takes for the answer in each response; None where it extracts no
+            answers.
+    """
+
+    values: Tensor
+    components: dict[str, Tensor] = field(default_factory=dict)
+    extracted_answers: list[str | None] = field(default_factory=list)
+
+
 @dataclass(kw_only=True, slots=True)
 class Rollouts:
     """Sampled responses.
 
     tokens [N, T] long, padded on the right; mask [N, T] bool, true on response tokens (the end token included);
     logprobs [N, T] float, the sampler's own log P(token) at the sampling temperature, 0 on padding;
-    texts, N strings without special tokens; finish_reasons, N of "stop" or "length".
+    texts, N strings without special tokens; finish_reasons, N of "stop" or "length"; rewards, where the sampler knows
+    them, as of a record: no verifier is asked then.
     """
 
     prompts: list[Prompt]
@@ -172,6 +189,7 @@ class Rollouts:
     logprobs: Tensor
     texts: list[str]
     finish_reasons: list[str]
+    rewards: Rewards | None = None
 
     def __post_init__(self) -> None:
         """Raises DSRLError where the parts are not of the same responses."""
@@ -195,7 +213,9 @@ class Rollouts:
         return self.mask.sum(-1)
 
     def replacing(self, groups: Sequence[int], fresh: Rollouts) -> Rollouts:
-        """These rollouts with some groups, prompt and responses, replaced by the fresh ones in their order."""
+        """These rollouts, without rewards, with some groups, prompt and responses, replaced by the fresh ones in their
+        order.
+        """
         if not groups:
             return self
         count = self.responses_per_prompt

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dsrl.config.replay_checks import replay_problems
 from dsrl.config.schema import ModelConfig, SamplingConfig
 from dsrl.config.trainer_checks import trainer_problems
 from dsrl.errors import ConfigError, nearest
@@ -56,7 +57,8 @@ def config_problems(config: RunConfig) -> list[str]:
     for part in (config.data, config.sampler, config.verifier):
         problems += getattr(part, "check", list)()
     problems += getattr(config.data, "check_training", list)()
-    problems += _temperature("validation", config.validation.temperature, config.sampler)
+    problems += _temperature("validation", config.validation.temperature, config.sampler.for_validation)
+    problems += replay_problems(config)
     return problems
 
 

@@ -57,6 +57,7 @@ class RunConfig(Settled):
     monitors: dict[str, Monitor]
     logged_samples: int
     logged_tokens: int
+    record: str
     report: bool
     seed: int
     run_dir: Path

@@ -161,6 +161,8 @@ def _problems(config: EvaluationConfig) -> Iterator[str]:
     yield from _device_problems(config)
     if config.seed < 0:
         yield f"seed={config.seed}: must be at least 0"
+    if not config.sampler.on_policy:
+        yield "sampler=replay: an evaluation needs responses of the model itself; choose a sampler that draws them"
     for part in (config.data, config.sampler, config.verifier):
         yield from getattr(part, "check", list)()
     if problem := folder_problem(config.resolved["run_dir"]):

@@ -16,7 +16,7 @@ from dsrl.loop.metrics import rollout_metrics
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.parallel.collectives import all_max
 from dsrl.samplers import Sampler
-from dsrl.types import Metric, Metrics, Prompt, Rollouts, SamplingParams
+from dsrl.types import Metric, Metrics, Prompt, Rewards, Rollouts, SamplingParams
 from dsrl.verifiers import SupportsScore, compute_rewards
 from dsrl.verifiers.verifier import extracted_answers_of
 
@@ -129,7 +129,7 @@ class Collector:
         batch = self._collect_once(prompts, params)
         found: Metrics = {}
         if source is not None:
-            source.update(prompts, batch.rewards)
+            source.update(batch.rollouts.prompts, batch.rewards)
             batch, found = self._replace_groups_without_signal(batch, source)
             found |= source.metrics()
         batch.metrics = rollout_metrics(batch.rollouts, batch.rewards, batch.components, self.reflection) | found
@@ -141,19 +141,27 @@ class Collector:
         return self.verify(rollouts, params)
 
     def verify(self, rollouts: Rollouts, params: SamplingParams) -> RolloutBatch:
-        """Compute the rewards of responses that were drawn with `params`; `metrics` stay empty.
+        """Compute the rewards of responses that were drawn with `params`, where they do not come with them; `metrics`
+        stay empty.
 
         Raises DSRLError where the verifier returned another shape than [B, G], or a NaN.
         """
         with self.clock("verify"):
-            rewards, components = compute_rewards(self.verifier, rollouts)
-            answers = extracted_answers_of(self.verifier, rollouts)
+            found = rollouts.rewards or self._rewards_of(rollouts)
         return RolloutBatch(
             rollouts=rollouts,
             params=params,
-            rewards=rewards.cpu(),
+            rewards=found.values,
+            components=dict(found.components),
+            extracted_answers=list(found.extracted_answers),
+        )
+
+    def _rewards_of(self, rollouts: Rollouts) -> Rewards:
+        rewards, components = compute_rewards(self.verifier, rollouts)
+        return Rewards(
+            values=rewards.cpu(),
             components={name: values.cpu() for name, values in components.items()},
-            extracted_answers=answers,
+            extracted_answers=extracted_answers_of(self.verifier, rollouts),
         )
 
     def _replace_groups_without_signal(self, batch: RolloutBatch, source: PromptSource) -> tuple[RolloutBatch, Metrics]:

@@ -81,6 +81,7 @@ class DSRLModule(L.LightningModule):
             reflection=re.compile(config.model.reflection),
             clock=self.clock,
         )
+        self.validation_collector = dataclasses.replace(self.collector, sampler=config.sampler.for_validation)
         self.reference: Policy | None = None
         self.accuracies = torch.nn.ModuleDict()  # a SampledAccuracy for each validation set
         self.experience: Experience | None = None
@@ -153,7 +154,7 @@ class DSRLModule(L.LightningModule):
         Returns `set`, the name of the set, and `batch`, the RolloutBatch, for callbacks.
         """
         name = self.data.val_names[dataloader_idx]
-        batch = self.collector.collect(prompts, self.validation_params(name))
+        batch = self.validation_collector.collect(prompts, self.validation_params(name))
         if prompts:
             self._accuracy(name).update(batch.rewards)
         return {"set": name, "batch": batch}

@@ -70,6 +70,7 @@ class Scorer:
     @classmethod
     def of(cls, config: RunConfig, policy: Policy, encoder: PromptEncoder, **settings: Any) -> Scorer:
         """Make the scorer of a configuration. `settings` are further fields."""
+        may_differ = config.sampler.compute_dtype is not None or not config.sampler.on_policy
         return cls(
             policy=policy,
             encoder=encoder,
@@ -77,7 +78,7 @@ class Scorer:
             micro_batch_tokens=int(config.update.micro_batch_tokens),
             share_prompts=config.update.share_prompts,
             several_steps=config.steps_per_iteration > 1,
-            mismatch_every=0 if config.sampler.compute_dtype is None else config.mismatch.every,
+            mismatch_every=config.mismatch.every if may_differ else 0,
             logged_samples=config.logged_samples,
             logged_tokens=config.logged_tokens,
             **settings,

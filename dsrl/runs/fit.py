@@ -29,6 +29,7 @@ from dsrl.runs.loggers import ToLoggers
 from dsrl.runs.monitoring import Monitoring
 from dsrl.runs.preemption import Preemption
 from dsrl.runs.progress import Progress
+from dsrl.runs.recording import Recording
 from dsrl.runs.report import Report
 from dsrl.runs.run_folder import RunFolder
 from dsrl.runs.start import start_of
@@ -117,6 +118,7 @@ def build_trainer(
             Monitoring(config.monitors, config.run_dir, scheduler=scheduler, console=progress.console),
             # An iteration's line comes after what other callbacks log, and before any checkpoint of it.
             RunFolder(config.run_dir, config=config.resolved, samples=config.logged_samples),
+            *([Recording(config.run_dir)] if config.record == "all" else []),
             scheduler,
             progress,
             Report(config.run_dir, writes=config.report),

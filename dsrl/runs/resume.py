@@ -22,6 +22,7 @@ MAY_CHANGE = (
     "checkpoint",
     "logged_samples",
     "logged_tokens",
+    "record",
     "report",
     "logger",
     "callbacks",

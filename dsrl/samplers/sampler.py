@@ -83,6 +83,16 @@ class Sampler(ABC):
         return None
 
     @property
+    def on_policy(self) -> bool:
+        """Whether responses are drawn from the policy; not where they are those of a record."""
+        return True
+
+    @property
+    def for_validation(self) -> Sampler:
+        """The sampler that draws the responses of validations: this one, unless it draws none from the policy."""
+        return self
+
+    @property
     def temperatures(self) -> tuple[float, float]:
         """The lowest and the highest temperature that it can draw at, apart from 0 (greedy)."""
         return 0.0, math.inf

@@ -57,6 +57,8 @@ class TrainSchema:
     """Rollouts of each iteration, and of each set of a validation, that are written to samples.jsonl."""
     logged_tokens: int = 1024
     """Tokens of each of these rollouts of training, at most, with log P(y) and log P(y|x) in samples.jsonl; 0: none."""
+    record: str = "none"
+    """Rollouts that are kept whole in run_dir/rollouts, for sampler=replay: none, all."""
     report: bool = True
     """Write report.html when the run ends; `python -m dsrl.report RUN` writes it at any time."""
     seed: int = 0
