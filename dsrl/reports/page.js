@@ -62,6 +62,7 @@ function chartsOf(data, browser) {
             title: metric.replace(/^val\//, ""),
             about: one.title === metric ? "" : one.title.toLowerCase(),
             phases: common,
+            marks: data.runs.flatMap((run) => run.warnings.map((one) => ({ ...one, run: run.name }))),
             series,
             pick: browser ? (x) => browser.show("", x) : null,
           }),
@@ -72,8 +73,7 @@ function chartsOf(data, browser) {
   return made;
 }
 
-function curves(data, browser) {
-  const made = chartsOf(data, browser);
+function curves(data, made, browser) {
   if (!made.length) return null;
   const smoothing = el("input", {
     type: "range",
@@ -118,12 +118,18 @@ function build() {
   const title = data.runs.length === 1 ? data.runs[0].name : `${data.runs.length} runs`;
   document.title = visible(`${title} · dsrl report`);
   document.getElementById("title").replaceChildren(el("small", {}, "dsrl report"), " ", title);
-  const browser = sampleBrowser(data);
+  const made = [];
+  const point = (x) => {
+    made.forEach((one) => one.point(x));
+    document.getElementById("curves").scrollIntoView();
+  };
+  const browser = sampleBrowser(data, data.charts.length ? point : null);
+  made.push(...chartsOf(data, browser));
   const main = document.getElementById("main");
   const parts = [
     overviews(data),
     comparison(data),
-    curves(data, browser),
+    curves(data, made, browser),
     browser && browser.node,
     times(data),
     configurations(data),

@@ -103,7 +103,7 @@ def _run(run: RunRecord, stride: int, notes: list[str]) -> dict[str, Any]:
         "phases": [vars(span) for span in phases_of(run.iterations)],
         "x": [line["iteration"] for line in lines],
         "columns": _short(columns_of(lines)),
-        "done": [line["done"] for line in run.validations],
+        "done": [line["iterations_done"] for line in run.validations],
         "validations": _short(columns_of(run.validations)),
         "halves": _short(half_widths(run)),
         "iterations": len(run.iterations),

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from dsrl.errors import ConfigError
+from dsrl.runs.lines import Line, as_today, is_validation
 
 FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "results.json")
 """A folder with one of these is a run or an evaluation."""
@@ -21,8 +22,6 @@ TOKEN_MEMORY = 2**26
 """Bytes of a file of samples from which on only some of its responses keep their tokens: they take most of it, and a
 page has room for few."""
 OF_TOKENS = ("tokens", "logprobs", "entropies")
-
-Line = dict[str, Any]
 
 
 @dataclass(kw_only=True)
@@ -37,12 +36,12 @@ class RunRecord:
     iterations: list[Line] = field(default_factory=list)
     """Lines of metrics.jsonl by iteration, `reward/mean` in each."""
     validations: list[Line] = field(default_factory=list)
-    """Lines of validations; `done` is the number of iterations before each."""
+    """Lines of validations by `iterations_done`, the number of iterations before each."""
     samples: list[Line] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
     """Of an evaluation: numbers of each set, as results.json has them."""
     warnings: list[Line] = field(default_factory=list)
-    """`iteration`, `monitor` and `text` of each early warning."""
+    """`iteration`, `phase`, `monitor`, `figure`, `why` and `remedy` of each early warning."""
     notes: list[str] = field(default_factory=list)
     """What was missing or could not be read."""
 
@@ -74,8 +73,11 @@ def folders_of(given: list[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def read_run(folder: Path, name: str | None = None) -> RunRecord:
-    """Read a folder; `name` is shown for it. Notes say what is missing or could not be read."""
+def read_run(folder: Path, name: str | None = None, *, samples: bool = True) -> RunRecord:
+    """Read a folder, its samples where they are wanted; `name` is shown for it.
+
+    Notes say what is missing or could not be read.
+    """
     run = RunRecord(folder=folder, name=name or folder.resolve().name)
     run.config = _read_yaml(folder / "config.yaml", run.notes)
     run.starts = read_lines(folder / "starts.jsonl", run.notes, optional=True)
@@ -83,7 +85,8 @@ def read_run(folder: Path, name: str | None = None) -> RunRecord:
     evaluation = (folder / "results.json").exists() and not (folder / "metrics.jsonl").exists()
     lines = read_lines(folder / "metrics.jsonl", run.notes, optional=evaluation)
     run.iterations, run.validations = _split(lines, run.notes)
-    run.samples = _fit_samples(read_lines(folder / "samples.jsonl", run.notes), run.notes)
+    if samples:
+        run.samples = _fit_samples(read_lines(folder / "samples.jsonl", run.notes), run.notes)
     run.warnings = _warnings(read_lines(folder / "warnings.jsonl", run.notes, optional=True))
     return run
 
@@ -132,6 +135,11 @@ def number_of(value: Any) -> float | None:
             return None
         return number if math.isfinite(number) else None
     return None
+
+
+def whole_of(value: Any) -> int | None:
+    """Take a value for a whole number; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -201,17 +209,15 @@ def _split(lines: list[Line], notes: list[str]) -> tuple[list[Line], list[Line]]
     validations: dict[int, Line] = {}
     foreign = 0
     for line in lines:
-        at = line.get("iteration")
-        if not isinstance(at, int) or isinstance(at, bool):
+        at = whole_of(line.get("iteration"))
+        of_validation = is_validation(line)
+        if at is not None and of_validation:
+            line = as_today(line)
+            at = whole_of(line["iterations_done"])
+        if at is None or not (of_validation or "reward/mean" in line):
             foreign += 1
-        elif "reward/mean" in line:
-            iterations[at] = line
-        elif any(key.startswith("val/") for key in line):
-            done = line.get("iterations_done", at)
-            done = done if isinstance(done, int) else at
-            validations[done] = {**line, "done": done}
         else:
-            foreign += 1
+            (validations if of_validation else iterations)[at] = line
     if foreign:
         notes.append(f"metrics.jsonl: {foreign} lines are of no iteration and no validation, left out")
     return [iterations[at] for at in sorted(iterations)], [validations[at] for at in sorted(validations)]
@@ -225,13 +231,11 @@ def _fit_samples(lines: list[Line], notes: list[str]) -> list[Line]:
 
 
 def _warnings(lines: list[Line]) -> list[Line]:
-    """What each line of warnings.jsonl says: which monitor, what it measured, why that matters, what to do."""
-    keys = ("figure", "why", "remedy")
+    """What each line of warnings.jsonl says: when, which monitor, what it measured, why that matters, what to do."""
     return [
         {
-            "iteration": line.get("iteration") if isinstance(line.get("iteration"), int) else None,
-            "monitor": str(line.get("monitor", "")),
-            "text": " ".join(text for key in keys if isinstance(text := line.get(key), str)),
+            **{key: whole_of(line.get(key)) for key in ("iteration", "phase")},
+            **{key: str(line.get(key) or "") for key in ("monitor", "figure", "why", "remedy")},
         }
         for line in lines
     ]

@@ -1,8 +1,9 @@
-// The sample browser: filters, and the responses of a group side by side.
+// The sample browser: filters, and the responses of a group side by side. point(x), where there are curves, points at
+// an iteration on them.
 
 const GROUPS_AT_ONCE = 8;
 
-function sampleBrowser(data) {
+function sampleBrowser(data, point) {
   const { columns, rows, texts, tokens } = data.samples;
   if (!rows.length) return null;
   const place = Object.fromEntries(columns.map((name, i) => [name, i]));
@@ -177,10 +178,12 @@ function sampleBrowser(data) {
             "This question through the iterations",
           )
         : null;
+    const onCurves =
+      point && at !== null ? el("button", { type: "button", onclick: () => point(at) }, "On the curves") : null;
     return el(
-      "section",
+      "article",
       { class: "group card", "aria-label": title },
-      el("header", {}, el("h3", {}, title), through),
+      el("header", {}, el("h3", {}, title), el("div", { class: "buttons" }, onCurves, through)),
       el("div", { class: "prompt" }, long(text(first, "prompt"), [], 0)),
       el("div", { class: "responses" }, own.map(response)),
     );

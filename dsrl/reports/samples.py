@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dsrl.reports.reading import Line, RunRecord, number_of
+from dsrl.reports.reading import RunRecord, number_of, whole_of
+from dsrl.runs.lines import Line
 
 TEXT_LIMIT = 100_000
 """Characters of a text that a page holds; the rest stays in samples.jsonl."""
@@ -72,23 +73,23 @@ def _row(run: int, line: Line, pattern: re.Pattern[str] | None, texts: dict[str,
 
     response = line["response"]
     shown = response[:TEXT_LIMIT]
-    at = _whole(line.get("iteration"))
+    at = whole_of(line.get("iteration"))
     components = line.get("components")
     kept = line.get("kept")
     return [
         run,
         at if at is None or "set" not in line else at + 1,
-        _whole(line.get("phase")),
+        whole_of(line.get("phase")),
         place("set"),
-        _whole(line.get("question")),
-        _whole(line.get("response_number", line.get("sample"))),
+        whole_of(line.get("question")),
+        whole_of(line.get("response_number", line.get("sample"))),
         place("prompt"),
         shown,
         _text(line.get("extracted_answer"))[:2_000],
         place("ground_truth"),
         _short(line.get("reward")),
         {str(name): _short(value) for name, value in components.items()} if isinstance(components, dict) else {},
-        _whole(line.get("length")),
+        whole_of(line.get("length")),
         place("finish_reason"),
         place("data_source"),
         _short(line.get("advantage")),
@@ -154,10 +155,6 @@ def _units(text: str, place: int) -> int:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _short(value: Any, digits: int = 5) -> float | None:

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dsrl.reports.curves import accuracy_parts, half_widths, phases_of
-from dsrl.reports.reading import Line, RunRecord, number_of
+from dsrl.reports.reading import RunRecord, number_of
+from dsrl.runs.lines import Line
 
+Point = tuple[int, float, float | None]
+"""Iterations done, a value, and half of its 95% interval."""
 WINDOW = 5
 """Iterations whose mean reward stands for a moment of a run."""
 
@@ -35,42 +38,45 @@ def head_of(run: RunRecord) -> list[tuple[str, str]]:
 
 
 def moments_of(run: RunRecord) -> dict[str, Any]:
-    """Tabulate accuracy and reward before, at each handoff, at the end, and at the best.
+    """Tabulate accuracy and reward at the first, and for each phase at its best and at its end.
+
+    Accuracies of a phase are those of the validations after its iterations; that at its end is the newest one. The
+    reward of a moment is the mean of iterations that end there, within the phase.
 
     Returns:
         `columns`, names of the moments, and `rows`, each with `measure` and `cells`: a value, half of its 95% interval
         (None where the number of questions is not known), and the iterations done by then; None without a value.
     """
     spans = phases_of(run.iterations)
-    handoffs = [(f"handoff to {span.objective}", span.first) for span in spans[1:]]
-    end = "end" if run.finished else "so far"
+    columns = ["first"]
+    for span, following in zip(spans, [*spans, None][1:], strict=True):
+        columns.append("best" if len(spans) == 1 else f"best of phase {span.number}, {span.objective}")
+        columns.append(f"handoff to {following.objective}" if following else "end" if run.finished else "so far")
     rows = []
     widths = half_widths(run)
     for name in _shown_accuracies(run):
         column = [
-            (line["done"], value, widths.get(name, [None] * len(run.validations))[place])
+            (line["iterations_done"], value, widths.get(name, [None] * len(run.validations))[place])
             for place, line in enumerate(run.validations)
             if (value := number_of(line.get(name))) is not None
         ]
         cells = [_cell(column[:1])]
-        cells += [_cell([point for point in column if point[0] <= first][-1:]) for _, first in handoffs]
-        cells += [_cell(column[-1:]), _cell([max(column, key=lambda point: point[1])])]
+        for span in spans:
+            own = [point for point in column if span.first < point[0] <= span.last + 1]
+            until = [point for point in column if point[0] <= span.last + 1]
+            cells += [_cell(sorted(own, key=_by_value)[-1:]), _cell(until[-1:])]
         rows.append({"measure": name.removeprefix("val/"), "cells": cells})
     rewards = [
         (line["iteration"], value) for line in run.iterations if (value := number_of(line["reward/mean"])) is not None
     ]
     if rewards:
-        windows = [rewards[begin : begin + WINDOW] for begin in range(max(1, len(rewards) - WINDOW + 1))]
-        befores = [[pair for pair in rewards if pair[0] < first][-WINDOW:] for _, first in handoffs]
-        best = max(windows, key=_mean_reward)
-        shown = [windows[0], *befores, windows[-1], best]
-        rows.append(
-            {
-                "measure": f"training reward, mean of {min(WINDOW, len(rewards))} iterations",
-                "cells": [_cell([(own[-1][0] + 1, _mean_reward(own), None)]) if own else None for own in shown],
-            }
-        )
-    return {"columns": ["first", *(name for name, _ in handoffs), end, "best"], "rows": rows}
+        cells = []
+        for span in spans:
+            means = _window_means([pair for pair in rewards if span.first <= pair[0] <= span.last])
+            cells = cells or [_cell(means[:1])]
+            cells += [_cell(sorted(means, key=_by_value)[-1:]), _cell(means[-1:])]
+        rows.append({"measure": f"training reward, mean of up to {WINDOW} iterations", "cells": cells})
+    return {"columns": columns, "rows": rows}
 
 
 def time_by_stage(run: RunRecord) -> list[tuple[str, float, float]]:
@@ -118,15 +124,21 @@ def _shown_accuracies(run: RunRecord) -> list[str]:
     return [name for name in names if (parts := accuracy_parts(name)) and largest[parts[0], parts[1]] == parts[2]]
 
 
-def _cell(points: list[tuple[int, float, float | None]]) -> dict[str, Any] | None:
+def _cell(points: list[Point]) -> dict[str, Any] | None:
     if not points:
         return None
     at, value, half = points[0]
     return {"value": value, "half": half, "at": at}
 
 
-def _mean_reward(pairs: list[tuple[int, float]]) -> float:
-    return statistics.fmean(value for _, value in pairs)
+def _by_value(point: Point) -> float:
+    return point[1]
+
+
+def _window_means(rewards: list[tuple[int, float]]) -> list[Point]:
+    """The mean of each window of iterations, or of all where they are fewer, at the iterations done by its end."""
+    windows = [rewards[begin : begin + WINDOW] for begin in range(max(1, len(rewards) - WINDOW + 1))]
+    return [(own[-1][0] + 1, statistics.fmean(value for _, value in own), None) for own in windows if own]
 
 
 def _named(part: Any, *keys: str) -> str | None:

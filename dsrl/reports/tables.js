@@ -1,9 +1,10 @@
 // The head of each run, and the tables: moments of a run, its time, comparisons, configurations.
 
-function table(columns, rows, caption) {
+// of: the run that it is of, where there are several such tables.
+function table(columns, rows, caption, of = "") {
   return el(
     "div",
-    { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": of ? `${caption}, ${of}` : caption },
     el(
       "table",
       {},
@@ -14,7 +15,7 @@ function table(columns, rows, caption) {
         el(
           "tr",
           {},
-          columns.map((name) => el("th", { scope: "col" }, name)),
+          columns.map((name) => (name ? el("th", { scope: "col" }, name) : el("td"))),
         ),
       ),
       el(
@@ -54,7 +55,12 @@ function overview(run) {
   );
   const alerts = [
     ...run.warnings.map((one) =>
-      el("li", {}, el("strong", {}, `Warning, ${one.monitor}, iteration ${one.iteration}: `), one.text),
+      el(
+        "li",
+        {},
+        el("strong", {}, `Warning, ${one.monitor}, iteration ${one.iteration}: ${one.figure}`),
+        el("p", {}, one.why, " ", el("em", {}, one.remedy)),
+      ),
     ),
     ...run.notes.map((text) => el("li", {}, text)),
   ];
@@ -65,7 +71,8 @@ function overview(run) {
       table(
         ["", ...run.moments.columns],
         run.moments.rows.map((row) => [row.measure, ...row.cells.map(momentCell)]),
-        "± is half of the 95% interval over questions, where config.yaml says how many there are",
+        "± is half of the 95% interval over questions, where it is known how many there are",
+        run.name,
       ),
     );
   if (run.results.length)
@@ -79,6 +86,7 @@ function overview(run) {
           format(row.questions),
         ]),
         "Results of the evaluation; intervals by bootstrap over questions",
+        run.name,
       ),
     );
   return parts;
@@ -184,7 +192,7 @@ function times(data) {
         el(
           "div",
           { class: "charts" },
-          el("div", {}, table(["stage", "seconds", "share", "s / iteration"], rows, "Where the time went")),
+          el("div", {}, table(["stage", "seconds", "share", "s / iteration"], rows, "Where the time went", run.name)),
           curves.node,
         ),
       );
@@ -203,7 +211,7 @@ function configurations(data) {
         "details",
         { class: "card" },
         el("summary", {}, run.name),
-        table(["key", "value"], Object.entries(run.config), "config.yaml"),
+        table(["key", "value"], Object.entries(run.config), "config.yaml", run.name),
       ),
     ),
   );

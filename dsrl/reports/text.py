@@ -25,17 +25,25 @@ def print_report(runs: Sequence[RunRecord], console: Console) -> None:
             console.print(table)
 
 
+def summary_of(run: RunRecord) -> Iterator[RenderableType]:
+    """Say how a run went: its accuracy and reward phase by phase, and what its monitors warned of in each."""
+    moments = moments_of(run)
+    if moments["rows"]:
+        yield _table("", moments["columns"], [(row["measure"], map(_moment, row["cells"])) for row in moments["rows"]])
+    for number in dict.fromkeys(warning["phase"] for warning in run.warnings):
+        yield Text("warnings" if number is None else f"warnings in phase {number}", style="bold yellow")
+        for own in (warning for warning in run.warnings if warning["phase"] == number):
+            head = f"  iteration {own['iteration']}, {own['monitor']}: {own['figure']}"
+            yield Text.assemble((_plain(head), "yellow"), _plain(f". {own['why']} {own['remedy']}"))
+
+
 def _run(run: RunRecord) -> Iterator[RenderableType]:
     yield Text(run.name, style="bold")
     for label, text in head_of(run):
         yield Text.assemble((f"  {label}: ", "dim"), _plain(text))
     for note in run.notes:
         yield Text(f"  note: {_plain(note)}", style="yellow")
-    for warning in run.warnings:
-        yield Text(f"  warning, {_plain('{monitor}, iteration {iteration}: {text}'.format(**warning))}", style="yellow")
-    moments = moments_of(run)
-    if moments["rows"]:
-        yield _table("", moments["columns"], [(row["measure"], map(_moment, row["cells"])) for row in moments["rows"]])
+    yield from summary_of(run)
     if run.results:
         rows = [
             (

@@ -26,7 +26,7 @@ def read_lines(path: Path) -> list[Line]:
             line = json.loads(text)
         except json.JSONDecodeError:
             continue
-        found.append(_as_today(line))
+        found.append(as_today(line))
     return found
 
 
@@ -43,9 +43,14 @@ def _strict(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _as_today(line: Line) -> Line:
-    validation = "reward/mean" not in line and any(key.startswith("val/") for key in line)
-    if not validation or "iterations_done" in line:
+def is_validation(line: Line) -> bool:
+    """Whether a line of metrics.jsonl is that of a validation, of any version."""
+    return "reward/mean" not in line and any(key.startswith("val/") for key in line)
+
+
+def as_today(line: Line) -> Line:
+    """Give a line as it would be written today; see `read_lines`."""
+    if not is_validation(line) or "iterations_done" in line:
         return line
     done = line["iteration"]
     return {"iteration": done - 1, "iterations_done": done, **{key: line[key] for key in line if key != "iteration"}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ import lightning as L
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import TaskID
+from rich.text import Text
 
 from dsrl.devices import described_precision, precision_of
 from dsrl.loop.module import DSRLModule
 from dsrl.parallel.sharding import parameter_count
 from dsrl.phases.scheduler import PhaseScheduler
-from dsrl.runs.lines import read_lines
-from dsrl.runs.summary import summary_table
+from dsrl.reports.reading import read_run
+from dsrl.reports.text import summary_of
 from dsrl.runs.terminal import progress_bar, terminal
 
 COLUMNS = {
@@ -30,9 +30,6 @@ COLUMNS = {
     "loss": ("loss", "{:+.4f}"),
     "grad_norm": ("norm", "{:.2f}"),
 }
-
-HINT_SHARE = 0.5
-"""A greater share of responses that were cut off is told below the iteration's line."""
 
 
 class Progress(L.Callback):
@@ -46,7 +43,6 @@ class Progress(L.Callback):
         self.began = time.perf_counter()
         self.phase = 0
         self.ran = 0  # iterations of this process
-        self.hinted: set[str] = set()  # what the last iteration gave hints about
         self.trained_since = self.began
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -94,10 +90,6 @@ class Progress(L.Callback):
             f"[dim]{label}[/] {form.format(module.metrics[key])}" for key, (label, form) in COLUMNS.items()
         )
         self.console.print(f"{module.iteration:>4}  {numbers}  [dim]{self._pace(module)}[/]")
-        found = hints(module.metrics, module.phase.sampling.max_new_tokens)
-        for key in sorted(found.keys() - self.hinted):  # what holds on is said once
-            self.console.print(f"      [yellow]{escape(found[key])}[/]", soft_wrap=True)
-        self.hinted = set(found)
         status = f"phase {self.phase} {module.phase.name}  reward {module.metrics['reward/mean']:.3f}"
         self.bar.update(self.task, advance=1, status=status)
 
@@ -121,8 +113,8 @@ class Progress(L.Callback):
         if self.task is None:
             return
         self.bar.stop()
-        if table := summary_table(read_lines(self.folder / "metrics.jsonl")):
-            self.console.print(table)
+        for part in summary_of(read_run(self.folder, samples=False)):
+            self.console.print(part, soft_wrap=isinstance(part, Text))
         done, iterations = trainer.current_epoch, DSRLModule.of(pl_module).config.iterations
         if done < iterations:
             self.console.print(f"stopped after {done} of {iterations} iterations; resume=last goes on")
@@ -166,26 +158,6 @@ def phase_line(module: DSRLModule, reason: str) -> str:
     if reason:
         parts.append(f"since {reason}")
     return f"[bold magenta]phase {phase.number}: {escape(phase.name)}[/] {escape(', '.join(parts))}"
-
-
-def hints(metrics: Mapping[str, float], max_new_tokens: int) -> dict[str, str]:
-    """Say what explains an iteration that teaches little, by the metric that shows it: answers that were cut off,
-    groups without signal, a reward function that fails.
-    """
-    found = {}
-    if metrics["response/truncated"] > HINT_SHARE:
-        found["response/truncated"] = (
-            f"{metrics['response/truncated']:.0%} of the responses were cut off at sampling.max_new_tokens="
-            f"{max_new_tokens}, before they could be right: raise it"
-        )
-    if metrics["group/all_wrong"] == 1:
-        found["group/all_wrong"] = "every response is wrong: samples.jsonl shows what the verifier read"
-    if metrics["group/all_right"] == 1:
-        found["group/all_right"] = "every response is right: there is nothing left to learn from these questions"
-    for key, share in metrics.items():
-        if key == "reward/failed" or (key.startswith("reward/") and key.endswith("/failed")):
-            found |= {key: f"the reward function failed on {share:.1%} of the responses; they score 0"} if share else {}
-    return {key: f"{text} ({key})" for key, text in found.items()}
 
 
 def _start_of(module: DSRLModule) -> str:

@@ -67,6 +67,12 @@ def validation(done: int, average: float, pass_2: float) -> dict[str, Any]:
     }
 
 
+def warning(at: int, monitor: str, *, phase: int = 1) -> dict[str, Any]:
+    """A line of warnings.jsonl."""
+    said = {"figure": f"{monitor}: figure", "why": "Why \x1b[31m it matters.", "remedy": "What to do."}
+    return {"iteration": at, "phase": phase, "monitor": monitor, "action": "warn", "metric": "x", "value": 0.1, **said}
+
+
 def write_lines(path: Path, lines: list[Any]) -> None:
     """Write a file of JSON lines; a text among them as it is."""
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]

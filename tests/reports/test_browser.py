@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_folders import run_folder, sample, with_tokens, write_lines
+from run_folders import iteration, run_folder, sample, warning, with_tokens, write_lines
 
 from dsrl.reports.page import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, as of Debian's package chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,44 @@ def test_a_place_on_a_curve_leads_to_the_samples_of_that_iteration(opened, tmp_p
     assert titles.all_text_contents() == ["iteration 0 · phase 1 · 1 of 2 right"]
 
 
+def test_samples_lead_to_their_iteration_on_the_curves(opened, tmp_path):
+    page = opened(run_folder(tmp_path / "run"))
+    group = page.locator("#samples .group").nth(2)
+    assert group.locator("h3").text_content().startswith("iteration 2 ")
+    group.get_by_role("button", name="On the curves").click()
+    assert "iteration 2: reward/mean 0.3" in page.locator("#curves .readout").first.text_content()
+
+
+def told_of(folder: Path) -> Path:
+    """The run with a handoff that a monitor asked for, and with its warning."""
+    lines = [iteration(at, 0.1 * at) for at in range(6)]
+    lines[3]["handoff_reason"] = "monitor reward warned in iteration 2"
+    write_lines(folder / "metrics.jsonl", lines)
+    write_lines(folder / "warnings.jsonl", [warning(2, "reward")])
+    return folder
+
+
+def test_charts_show_handoffs_with_their_reason_and_warnings_with_what_to_do(opened, tmp_path):
+    page = opened(told_of(run_folder(tmp_path / "run")))
+    chart = page.locator("#curves .chart").first
+    begun, told = "handoff to grpo, since monitor reward warned in iteration 2", "warning, reward: reward: figure"
+    assert chart.locator(".handoff title").text_content() == begun
+    assert chart.locator(".alarm title").text_content() == f"{told} Why ␛[31m it matters. What to do."
+    chart.locator("svg").focus()
+    for _ in range(3):
+        chart.locator("svg").press("ArrowRight")
+    assert told in chart.locator(".readout").text_content()
+    chart.locator("svg").press("ArrowRight")
+    assert begun in chart.locator(".readout").text_content()
+    assert "Warning, reward, iteration 2: reward: figure" in page.locator("#run .notes").text_content()
+
+
+def test_warnings_of_several_runs_are_marked_with_the_runs_name(opened, tmp_path):
+    page = opened(told_of(run_folder(tmp_path / "a")), run_folder(tmp_path / "b", seed=1))
+    marks = page.locator("#curves .chart").first.locator(".alarm title").all_text_contents()
+    assert [text.split(": ")[0] for text in marks] == ["warning, reward of a"]
+
+
 def test_filters_leave_what_fits_and_are_cleared(opened, tmp_path):
     page = opened(run_folder(tmp_path / "run"))
     status = page.locator("#samples [role=status]")
@@ -104,7 +142,7 @@ def test_several_runs_are_compared(opened, tmp_path):
     folders.append(run_folder(tmp_path / "b", objective={"name": "grpo"}, phase2=None))
     page = opened(*folders)
     heads = page.locator("#comparison table").first.locator("thead th").all_text_contents()
-    assert heads == ["", "nsr_prerl → grpo (3)", "grpo (1)"]
+    assert heads == ["nsr_prerl → grpo (3)", "grpo (1)"]
     assert page.locator("#curves .chart").first.locator(".legend li").count() == 2
     filters(page).get_by_label("Run").select_option("3")
     assert page.locator("#samples [role=status]").text_content() == "12 of 48 responses, 6 groups"
@@ -134,6 +172,17 @@ def test_what_a_run_holds_is_shown_as_text(opened, tmp_path):
 def test_nothing_is_wider_than_the_window(opened, tmp_path, width):
     page = opened(run_folder(tmp_path / "run"), width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_that_keeps_people_out(opened, tmp_path, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra `browser`").Axe()
+    folders = [told_of(run_folder(tmp_path / "a")), run_folder(tmp_path / "b", objective={"name": "grpo"})]
+    page = opened(*folders, scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.locator("#samples").get_by_role("button", name="Tokens").first.click()
+    found = axe.run(page)
+    assert found.response["violations"] == [], found.generate_report()
 
 
 def test_texts_have_contrast_in_light_and_dark(opened, tmp_path):

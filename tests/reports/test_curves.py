@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from run_folders import iteration, run_folder
+from run_folders import iteration, run_folder, validation, write_lines
 
 from dsrl.reports.curves import charts_of, columns_of, half_widths, phases_of
 from dsrl.reports.intervals import average_half_width, difference_of, mean_of
@@ -64,14 +64,33 @@ def test_intervals_need_the_number_of_questions(tmp_path):
     assert half_widths(read_run(run_folder(tmp_path / "b", data={"name": "questions"}))) == {}
 
 
-def test_moments_are_before_at_the_handoff_at_the_end_and_the_best(tmp_path):
-    moments = moments_of(read_run(run_folder(tmp_path / "run")))
-    assert moments["columns"] == ["first", "handoff to grpo", "end", "best"]
+def test_moments_are_the_first_and_the_best_and_the_end_of_each_phase(tmp_path):
+    folder = run_folder(tmp_path / "run")
+    lines = [iteration(at, reward) for at, reward in enumerate((0.1, 0.2, 0.3, 0.4, 0.5, 0.6))]
+    validations = [validation(0, 0.2, 0.3), validation(1, 0.4, 0.4), validation(3, 0.3, 0.4), validation(4, 0.7, 0.7)]
+    write_lines(folder / "metrics.jsonl", [*lines, *validations])
+    moments = moments_of(read_run(folder))
+    best = ["best of phase 1, nsr_prerl", "best of phase 2, grpo"]
+    assert moments["columns"] == ["first", best[0], "handoff to grpo", best[1], "end"]
     rows = {row["measure"]: [cell and (cell["at"], cell["value"]) for cell in row["cells"]] for row in moments["rows"]}
-    assert rows["arithmetic/avg@2"] == [(0, 0.2), (0, 0.2), (6, 0.6), (6, 0.6)]
-    assert rows["training reward, mean of 5 iterations"] == [
-        (5, pytest.approx(0.3)), (3, pytest.approx(0.2)), (6, pytest.approx(0.4)), (6, pytest.approx(0.4))
+    assert rows["arithmetic/avg@2"] == [(0, 0.2), (1, 0.4), (3, 0.3), (4, 0.7), (4, 0.7)]
+    assert rows["training reward, mean of up to 5 iterations"] == [
+        (3, pytest.approx(0.2)), (3, pytest.approx(0.2)), (3, pytest.approx(0.2)), (6, pytest.approx(0.5)),
+        (6, pytest.approx(0.5)),
     ]  # fmt: skip
+
+
+def test_a_phase_without_a_validation_ends_at_the_one_before_and_has_no_best(tmp_path):
+    rows = moments_of(read_run(run_folder(tmp_path / "run")))["rows"]
+    cells = [cell and (cell["at"], cell["value"]) for cell in rows[0]["cells"]]
+    assert cells == [(0, 0.2), None, (0, 0.2), (6, 0.6), (6, 0.6)]
+
+
+def test_of_one_phase_the_best_has_no_number_and_a_run_goes_on(tmp_path):
+    moments = moments_of(read_run(run_folder(tmp_path / "run", rewards=(0.3, 0.1))))
+    assert moments["columns"] == ["first", "best", "so far"]
+    means = [cell["value"] for cell in moments["rows"][-1]["cells"]]
+    assert means == [pytest.approx(0.2)] * 3  # two iterations are one window
 
 
 def test_the_head_names_the_command_the_phases_and_their_parts(tmp_path):

@@ -7,12 +7,13 @@ from run_folders import iteration, run_folder, sample, validation, write_lines
 
 from dsrl.errors import ConfigError
 from dsrl.reports.reading import flat, folders_of, number_of, read_run
+from dsrl.runs import lines
 
 
 def test_a_whole_folder_is_read_without_a_note(tmp_path):
     run = read_run(run_folder(tmp_path / "run"))
     assert [line["iteration"] for line in run.iterations] == [0, 1, 2, 3, 4, 5]
-    assert [line["done"] for line in run.validations] == [0, 6]
+    assert [line["iterations_done"] for line in run.validations] == [0, 6]
     assert len(run.samples) == 12
     assert (run.finished, run.is_evaluation, run.notes) == (True, False, [])
 
@@ -56,13 +57,23 @@ def test_of_an_iteration_that_ran_twice_the_later_line_counts(tmp_path):
 
 def test_iterations_done_says_when_a_validation_was_where_a_line_has_it(tmp_path):
     write_lines(tmp_path / "metrics.jsonl", [validation(9, 0.5, 0.6) | {"iterations_done": 10}])
-    assert [line["done"] for line in read_run(tmp_path).validations] == [10]
+    assert [line["iterations_done"] for line in read_run(tmp_path).validations] == [10]
+
+
+def test_a_validation_of_version_0_2_is_read_as_of_today(tmp_path):
+    damaged = validation(4, 0.5, 0.6) | {"iterations_done": "ten"}
+    write_lines(tmp_path / "metrics.jsonl", [validation(10, 0.5, 0.6), damaged])
+    run = read_run(tmp_path)
+    assert [(line["iteration"], line["iterations_done"]) for line in run.validations] == [(9, 10)]
+    assert run.validations == lines.read_lines(tmp_path / "metrics.jsonl")[:1]
+    assert "metrics.jsonl: 1 lines are of no iteration and no validation, left out" in run.notes
 
 
 def test_early_warnings_are_read(tmp_path):
-    line = {"iteration": 1, "monitor": "entropy", "figure": "0.1", "why": "It falls.", "remedy": "Stop.", "value": 0.1}
-    write_lines(tmp_path / "warnings.jsonl", [line])
-    assert read_run(tmp_path).warnings == [{"iteration": 1, "monitor": "entropy", "text": "0.1 It falls. Stop."}]
+    known = {"iteration": 1, "phase": 1, "monitor": "entropy", "figure": "0.1", "why": "It falls.", "remedy": "Stop."}
+    write_lines(tmp_path / "warnings.jsonl", [known | {"value": 0.1}, {"iteration": "1", "figure": None}])
+    nothing = {"iteration": None, "phase": None, "monitor": "", "figure": "", "why": "", "remedy": ""}
+    assert read_run(tmp_path).warnings == [known, nothing]
 
 
 def test_a_sweeps_folder_stands_for_its_runs_in_their_order(tmp_path):

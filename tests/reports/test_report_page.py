@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from run_folders import iteration, run_folder, sample, with_tokens, write_lines
+from run_folders import iteration, run_folder, sample, warning, with_tokens, write_lines
 
 from dsrl.report import main
 from dsrl.reports.page import embedded, read_runs, render
@@ -131,8 +131,12 @@ def test_the_command_writes_the_file_where_it_is_told(tmp_path, capsys):
 
 def test_the_command_prints_a_report(tmp_path, capsys):
     folders = [run_folder(tmp_path / "a"), run_folder(tmp_path / "b", objective={"name": "grpo"}, phase2=None)]
+    write_lines(folders[0] / "warnings.jsonl", [warning(2, "reward", phase=1), warning(4, "signal", phase=2)])
     main([*map(str, folders), "--text"])
     printed = capsys.readouterr().out
+    for number, at, monitor in ((1, 2, "reward"), (2, 4, "signal")):
+        said = f"  iteration {at}, {monitor}: {monitor}: figure. Why \x1b[31m it matters. What to do."
+        assert f"warnings in phase {number}\n{said}\n".replace("\x1b", "\ufffd") in printed, printed
     for text in ("handoff to grpo", "0.600 ± 0.", "time: sample 50%", "what differs", "reward, last 5 iterations"):
         assert text in printed, printed
     assert not (folders[0] / "report.html").exists()

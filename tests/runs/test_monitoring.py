@@ -49,7 +49,10 @@ def test_a_phase_that_stays_too_long_is_told_once(fit, tmp_path, capsys):
     assert holds[0] == logprob["iteration"] and len(holds) > 1
     printed = " ".join(capsys.readouterr().out.split())
     assert printed.count("warning, logprob:") == 1
-    assert all(logprob[part] in printed for part in ("figure", "why", "remedy"))
+    said = [logprob[part] for part in ("figure", "why", "remedy")]
+    assert all(part in printed for part in said)
+    at_the_end = printed.partition("warnings in phase 1")[2]
+    assert f"iteration {logprob['iteration']}, logprob: {said[0]}. {said[1]} {said[2]}" in at_the_end
 
 
 def test_a_handoff_begins_the_next_phase_and_its_reason_is_kept(fit, tmp_path):
