@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from dsrl.data.encoding import PromptEncoder
 from dsrl.loop.collector import RolloutBatch
+from dsrl.loop.logged import LoggedTokens
 from dsrl.loop.mismatch import Correction
-from dsrl.models.head import TokenScores
 from dsrl.objectives import KLPenalty, Objective
 from dsrl.parallel.collectives import gather_rows
 from dsrl.registry import build, full_spec, parse_spec
@@ -157,13 +157,13 @@ class Experience:
     Args:
         batch: what was collected: N = B * G responses and their rewards.
         views: a view for each space.
-        logged: of each space, the scores [n, t] of the tokens that are logged of n responses; see `logged_rows`.
+        logged: what is known of the tokens of logged responses; None where none are logged.
         metrics: `kept/fraction`, `scored/fraction`, `tokens/scored`, and what the passes of scoring found.
     """
 
     batch: RolloutBatch
     views: list[SpaceView]
-    logged: dict[str, TokenScores] = field(default_factory=dict)
+    logged: LoggedTokens | None = None
     metrics: Metrics = field(default_factory=dict)
 
     @property

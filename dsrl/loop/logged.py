@@ -1,19 +1,75 @@
-"""Responses that are written to samples.jsonl: which they are, and their tokens as text."""
+"""Responses that are written to samples.jsonl: which they are, what is known of their tokens, and these as text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from dsrl.models.head import TokenScores
     from dsrl.types import Rollouts
 
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 """What a tokenizer decodes a part of a character to."""
 LONGEST_CHARACTER = 4
 """Bytes of a character in UTF-8, at most, each of which may be a token."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenPull:
+    """How an objective pulls on the tokens of one response of rank 0, in one space.
+
+    Args:
+        space: its name.
+        row: the number of the response.
+        pull: [t], -d loss / d log P of each token, times the tokens that the optimizer step counts, on the CPU. With
+            aggregate token_mean that is coefficient x importance weight x ratio x advantage.
+        clipped: [t] bool, tokens with an advantage of which a term's loss takes nothing: those that a clip, or an
+            importance weight of 0, holds.
+    """
+
+    space: str
+    row: int
+    pull: Tensor
+    clipped: Tensor
+
+
+@dataclass(kw_only=True, slots=True)
+class LoggedTokens:
+    """What is known of the first tokens of n responses of rank 0.
+
+    Args:
+        rows: the numbers of these responses there, as of `logged_rows`, on every rank.
+        length: tokens of each, at most.
+        before: by space, scores [n, t] of the policy that sampled; on other ranks, of no response.
+        after: by space, log-probabilities [n, t] after the update; empty before it.
+        pulls: how the update pulled on each response that it scored, by its number and by space.
+    """
+
+    rows: list[int]
+    length: int
+    before: Mapping[str, TokenScores]
+    after: Mapping[str, Tensor] = field(default_factory=dict)
+    pulls: Mapping[int, Mapping[str, TokenPull]] = field(default_factory=dict)
+
+
+def add_pulls(pulls: Iterable[TokenPull]) -> dict[int, dict[str, TokenPull]]:
+    """Add up the pulls of several optimizer steps: those on each response, by space. Clipped is what one step clips."""
+    found: dict[int, dict[str, TokenPull]] = {}
+    for new in pulls:
+        own = found.setdefault(new.row, {})
+        old = own.get(new.space)
+        own[new.space] = new if old is None else _sum(old, new)
+    return found
+
+
+def _sum(one: TokenPull, other: TokenPull) -> TokenPull:
+    pull, clipped = one.pull + other.pull, one.clipped | other.clipped
+    return TokenPull(space=one.space, row=one.row, pull=pull, clipped=clipped)
 
 
 def logged_rows(rollouts: Rollouts, count: int) -> list[int]:

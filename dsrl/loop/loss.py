@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from torch import Tensor
 
+from dsrl.loop.experience import SpaceView, Term
 from dsrl.loop.metrics import add_metrics
 from dsrl.loop.micro_batches import MicroBatch
 from dsrl.loop.mismatch import mismatch_metrics
@@ -28,13 +30,36 @@ def compute_loss(micro_batch: MicroBatch, logprobs: Tensor, counts: list[Counts]
     loss, metrics = logprobs.sum() * 0.0, Metrics()
     if micro_batch.idle:
         return LossOutput(loss=loss)
-    sampled, mask = view.sampled_logprobs.to(device), view.mask.to(device)
-    old = logprobs.detach() if view.old_logprobs is None else view.old_logprobs.to(device)
-    weights = None if view.correction is None else view.correction.weights(old, sampled, mask)
+    old, weights = old_and_weights(view, logprobs)
     if view.sampled_here and view.old_logprobs is None:  # else scoring has measured it
-        metrics = mismatch_metrics(old, sampled, mask)
+        mask = view.mask.to(device)
+        metrics = mismatch_metrics(old, view.sampled_logprobs.to(device), mask)
         if view.correction is not None and weights is not None:
             metrics |= view.correction.metrics(weights, mask)
+    for term, output in term_losses(view, logprobs, counts, old, weights):
+        loss = loss + term.weight * output.loss
+        metrics = add_metrics(metrics, {f"{term.label}{name}": metric for name, metric in output.metrics.items()})
+    return LossOutput(loss=loss, metrics=metrics)
+
+
+def old_and_weights(view: SpaceView, logprobs: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Give the log-probabilities [n, T] of the policy that sampled, and importance weights where there are any.
+
+    logprobs: [n, T] of the running policy, which are those where they were not computed before the update.
+    """
+    device = logprobs.device
+    old = logprobs.detach() if view.old_logprobs is None else view.old_logprobs.to(device)
+    if view.correction is None:
+        return old, None
+    return old, view.correction.weights(old, view.sampled_logprobs.to(device), view.mask.to(device))
+
+
+def term_losses(
+    view: SpaceView, logprobs: Tensor, counts: list[Counts], old: Tensor, weights: Tensor | None
+) -> Iterator[tuple[Term, LossOutput]]:
+    """Compute the loss of each term of a space over some of its responses, before the term's weight."""
+    device = logprobs.device
+    mask = view.mask.to(device)
     reference = None if view.reference_logprobs is None else view.reference_logprobs.to(device)
     for term in view.terms:
         batch = LossBatch(
@@ -45,10 +70,7 @@ def compute_loss(micro_batch: MicroBatch, logprobs: Tensor, counts: list[Counts]
             reference_logprobs=reference,
             weights=weights,
         )
-        output = term.objective.loss(logprobs, batch)
-        loss = loss + term.weight * output.loss
-        metrics = add_metrics(metrics, {f"{term.label}{name}": metric for name, metric in output.metrics.items()})
-    return LossOutput(loss=loss, metrics=metrics)
+        yield term, term.objective.loss(logprobs, batch)
 
 
 def score_metrics(micro_batch: MicroBatch, scores: TokenScores) -> Metrics:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from itertools import chain
 from typing import Any
 
 import lightning as L
@@ -21,10 +22,12 @@ from dsrl.errors import ConfigError, DSRLError, nearest
 from dsrl.loop.accuracy import SampledAccuracy
 from dsrl.loop.collector import Collector
 from dsrl.loop.experience import Experience
+from dsrl.loop.logged import LoggedTokens, TokenPull
 from dsrl.loop.loss import compute_loss, score_metrics
 from dsrl.loop.metrics import add_metrics, memory_metrics, reduce_metrics
 from dsrl.loop.micro_batches import OptimizerStep, optimizer_steps
 from dsrl.loop.optimizer import adamw
+from dsrl.loop.pulls import pulls_of
 from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.models.offloading import saving_of
@@ -36,6 +39,14 @@ from dsrl.phases.phase import Phase
 from dsrl.seeding import derive_seed
 from dsrl.types import Metric, Metrics, Prompt, SamplingParams
 from dsrl.verifiers.verifier import close_all
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Update:
+    """What an optimizer step found on this rank: metrics, and how it pulled on the tokens of logged responses."""
+
+    metrics: Metrics
+    pulls: list[TokenPull]
 
 
 class DSRLModule(L.LightningModule):
@@ -98,14 +109,18 @@ class DSRLModule(L.LightningModule):
         with self.clock("update"):
             update, layout = self.config.update, self.scorer.layout
             steps = optimizer_steps(experience, minibatches=update.minibatches, epochs=update.epochs, layout=layout)
-            updates = [self.update_policy(step) for step in steps]
+            updates = [self.update_policy(step, experience.logged) for step in steps]
+        with self.clock("score"):
+            pulls = chain.from_iterable(update.pulls for update in updates)
+            experience.logged = self.scorer.score_moved(experience.logged, batch, pulls)
         with self.clock("sync"):
             synced = self.sampler.sync(self.policy.named_tensors(self.sampler.sync_dtype)) or {}
-        self.log_metrics(experience, add_metrics(batch.metrics, experience.metrics, *updates, synced))
+        found = add_metrics(batch.metrics, experience.metrics, *(update.metrics for update in updates), synced)
+        self.log_metrics(experience, found)
 
-    def update_policy(self, step: OptimizerStep) -> Metrics:
+    def update_policy(self, step: OptimizerStep, logged: LoggedTokens | None = None) -> Update:
         """Take one optimizer step; none where no response was kept on any rank."""
-        found = [step.metrics]
+        found, pulls = [step.metrics], []
         total: float | Tensor = 0.0
         for number, micro_batch in enumerate(step.micro_batches, start=1):
             with accumulating(self.trainer.strategy, last=number == len(step.micro_batches)):
@@ -115,6 +130,9 @@ class DSRLModule(L.LightningModule):
                 self.manual_backward(loss)
             total = total + loss.detach()
             found += [output.metrics, score_metrics(micro_batch, scores)]
+            if logged is not None:
+                own = pulls_of(micro_batch, scores.logprobs, step.counts, rows=logged.rows, length=logged.length)
+                pulls.extend(own)
         optimizer: Any = self.optimizers()
         if not step.keeps_nothing:
             for parameter in self.policy.parameters():
@@ -129,7 +147,7 @@ class DSRLModule(L.LightningModule):
             optimizer.step()
             found.append({"loss": Metric(total), "grad_norm": Metric(norm), "update/steps": Metric(1.0, 0.0)})
         drop_gradients(self.policy.model)
-        return add_metrics(*found)
+        return Update(metrics=add_metrics(*found), pulls=pulls)
 
     def log_metrics(self, experience: Experience, found: Metrics) -> None:
         """Reduce what the iteration found over all ranks, keep it for callbacks, and give it to the loggers."""

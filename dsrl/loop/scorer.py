@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from dsrl.config.run_config import RunConfig
 from dsrl.data.encoding import PromptEncoder
 from dsrl.loop.collector import RolloutBatch
 from dsrl.loop.experience import Experience, SpaceView, compute_advantages, contexts_in, space_key, space_name
-from dsrl.loop.logged import logged_rows
+from dsrl.loop.logged import LoggedTokens, TokenPull, add_pulls, logged_rows
 from dsrl.loop.metrics import add_metrics
 from dsrl.loop.micro_batches import MicroBatch, RowLayout, cut, send_home
 from dsrl.loop.mismatch import Correction, correction_of, mismatch_metrics
@@ -23,7 +24,7 @@ from dsrl.models.head import TokenScores
 from dsrl.models.policy import Policy
 from dsrl.objectives import KL, KLPenalty, Objective
 from dsrl.objectives.kl import k1
-from dsrl.parallel.collectives import all_max, own_rank
+from dsrl.parallel.collectives import all_max, gather, own_rank
 from dsrl.types import Metric, Metrics, Prompt
 
 LOGGED_SPACES = ("conditional", "marginal")
@@ -165,24 +166,42 @@ class Scorer:
         """Compute log-probabilities [N, T] of some rows [N] bool without gradient, 0 elsewhere; on the CPU."""
         return self._frozen_scores(policy, view, rows, parts=1)[..., 0]
 
-    @torch.no_grad()
-    def score_logged(self, batch: RolloutBatch) -> dict[str, TokenScores]:
+    def score_logged(self, batch: RolloutBatch) -> LoggedTokens | None:
         """Score the first `logged_tokens` tokens of rank 0's logged responses by the policy that sampled them.
 
-        Returns, for each of the two spaces, log-probabilities and entropies [n, t] of the n rows of `logged_rows`, in
-        their order; nothing where none are to be logged, and on other ranks none of the rows.
+        None where no tokens are to be logged. A collective.
         """
         if not (self.logged_samples and self.logged_tokens):
-            return {}
-        numbers = logged_rows(batch.rollouts, self.logged_samples) if own_rank() == 0 else []
+            return None
+        rows = gather(logged_rows(batch.rollouts, self.logged_samples))[0]
+        scores = self._logged_scores(batch, rows, parts=2)
+        before = {space: TokenScores(*found.unbind(-1)) for space, found in scores.items()}
+        return LoggedTokens(rows=rows, length=self.logged_tokens, before=before)
+
+    def score_moved(
+        self, logged: LoggedTokens | None, batch: RolloutBatch, pulls: Iterable[TokenPull]
+    ) -> LoggedTokens | None:
+        """Add what an update did to logged tokens: `pulls`, which this rank found in it, and their scores after it.
+
+        A collective.
+        """
+        if logged is None:
+            return None
+        everywhere = add_pulls(chain.from_iterable(gather(list(pulls))))
+        scores = self._logged_scores(batch, logged.rows, parts=1)
+        return replace(logged, after={space: found[..., 0] for space, found in scores.items()}, pulls=everywhere)
+
+    @torch.no_grad()
+    def _logged_scores(self, batch: RolloutBatch, numbers: list[int], *, parts: int) -> dict[str, Tensor]:
+        """Score the first tokens of some responses of rank 0, [n, t, parts], in each space that is logged."""
+        numbers = numbers if own_rank() == 0 else []
         rows = torch.zeros(len(batch.rollouts.texts), dtype=torch.bool)
         rows[numbers] = True
         found = {}
         for space in LOGGED_SPACES:
             view = self.view(space, batch)
             view.mask = view.mask & (torch.arange(view.mask.shape[1]) < self.logged_tokens)
-            scores = self._frozen_scores(self.policy, view, rows, parts=2)[numbers, : self.logged_tokens]
-            found[space] = TokenScores(*scores.unbind(-1))
+            found[space] = self._frozen_scores(self.policy, view, rows, parts=parts)[numbers, : self.logged_tokens]
         return found
 
     def _frozen_scores(self, policy: Policy, view: SpaceView, rows: Tensor, *, parts: int) -> Tensor:

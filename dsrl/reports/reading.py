@@ -21,7 +21,7 @@ FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "results.json")
 TOKEN_MEMORY = 2**26
 """Bytes of a file of samples from which on only some of its responses keep their tokens: they take most of it, and a
 page has room for few."""
-OF_TOKENS = ("tokens", "logprobs", "entropies")
+OF_TOKENS = ("tokens", "logprobs", "entropies", "changes", "pulls", "clipped")
 
 
 @dataclass(kw_only=True)

@@ -14,8 +14,10 @@ TEXT_LIMIT = 100_000
 """Characters of a text that a page holds; the rest stays in samples.jsonl."""
 TOKEN_LIMIT = 2_000
 """Tokens of a response that a page holds."""
-TOKEN_SIZE = 45
-"""Bytes of a token with its four numbers, about."""
+NUMBER_SIZE = 9
+"""Bytes of a token's text, and of each of its numbers, about."""
+OF_EACH_TOKEN = ("logprobs", "entropies", "changes", "pulls")
+"""What samples.jsonl has of each token, by space."""
 SAMPLE_BYTES, TOKEN_BYTES = 4_000_000, 3_000_000
 """What responses, and what their tokens, may take of the page."""
 
@@ -103,7 +105,7 @@ def _row(run: int, line: Line, pattern: re.Pattern[str] | None, texts: dict[str,
 def _pack_tokens(kept: Sequence[tuple[list[Any], Line]], notes: list[str]) -> list[dict[str, Any]]:
     """Pack what is known of tokens, and put each one's place into the row of its response."""
     found = [(row, line) for row, line in kept if isinstance(line.get("tokens"), list) and line["tokens"]]
-    sizes = [TOKEN_SIZE * min(len(line["tokens"]), TOKEN_LIMIT) for _, line in found]
+    sizes = [NUMBER_SIZE * (1 + len(list(_numbers(line)))) * min(len(line["tokens"]), TOKEN_LIMIT) for _, line in found]
     chosen = spread(found, sizes, TOKEN_BYTES)
     packed = [(row, tokens) for row, line in chosen if (tokens := _tokens(line))]
     for number, (row, _) in enumerate(packed):
@@ -119,13 +121,25 @@ def _tokens(line: Line) -> dict[str, Any] | None:
     if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) for token in tokens):
         return None
     packed: dict[str, Any] = {"texts": tokens[:TOKEN_LIMIT], "of": len(tokens)}
-    for kind in ("logprobs", "entropies"):
-        for space in ("conditional", "marginal"):
-            held = line.get(kind)
-            values = held.get(space) if isinstance(held, dict) else None
-            if isinstance(values, list) and len(values) == len(tokens):
-                packed[f"{kind}_{space}"] = [_short(value, 4) for value in values[:TOKEN_LIMIT]]
-    return packed if len(packed) > 2 else None
+    for kind, space, values in _numbers(line):
+        if len(values) == len(tokens):
+            packed[f"{kind}_{space}"] = [_short(value, 4) for value in values[:TOKEN_LIMIT]]
+    if len(packed) == 2:
+        return None
+    clipped = line.get("clipped")
+    for space, places in clipped.items() if isinstance(clipped, dict) else ():
+        if isinstance(places, list) and f"pulls_{space}" in packed:
+            packed[f"clipped_{space}"] = [place for place in places if whole_of(place) is not None]
+    return packed
+
+
+def _numbers(line: Line) -> Iterator[tuple[str, str, list[Any]]]:
+    """What a line has of each token: kind, space, and the values."""
+    for kind in OF_EACH_TOKEN:
+        held = line.get(kind)
+        for space, values in held.items() if isinstance(held, dict) else ():
+            if isinstance(values, list):
+                yield kind, space, values
 
 
 def _reflection(run: RunRecord) -> re.Pattern[str] | None:

@@ -21,7 +21,8 @@ def training_samples(
     """Describe `count` responses of an iteration in plain values.
 
     Each says what the verifier found, its advantage (in the first term of the objective), whether some term kept it,
-    and, where they were scored, its first tokens with log-probabilities and entropies in both spaces, in nats.
+    and, where they were scored, its first tokens: their log-probabilities and entropies in both spaces, in nats, how
+    the update pulled on them, and what it changed.
     """
     batch = experience.batch
     advantages, kept = experience.choosing_terms[0].advantages, experience.kept
@@ -50,16 +51,27 @@ def _numbers(batch: RolloutBatch, row: int) -> dict[str, int]:
 
 
 def _tokens(experience: Experience, place: int, row: int, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    if not experience.logged:
+    logged, rollouts = experience.logged, experience.batch.rollouts
+    if logged is None:
         return {}
-    rollouts = experience.batch.rollouts
-    count = min(int(rollouts.lengths[row]), *(scores.logprobs.shape[1] for scores in experience.logged.values()))
+    count = min(int(rollouts.lengths[row]), logged.length)
 
     def rounded(values: Tensor) -> list[float]:
         return [round(value, 4) for value in values[place, :count].tolist()]
 
+    changes = {space: after - logged.before[space].logprobs for space, after in logged.after.items()}
+    pulls = logged.pulls.get(row, {})
+    clipped = {space: own.clipped.nonzero()[:, 0].tolist() for space, own in pulls.items()}
     return {
         "tokens": token_texts(tokenizer, rollouts.tokens[row, :count].tolist()),
-        "logprobs": {space: rounded(scores.logprobs) for space, scores in experience.logged.items()},
-        "entropies": {space: rounded(scores.entropy) for space, scores in experience.logged.items()},
+        "logprobs": {space: rounded(scores.logprobs) for space, scores in logged.before.items()},
+        "entropies": {space: rounded(scores.entropy) for space, scores in logged.before.items()},
+        "changes": {space: _figures(values[place, :count]) for space, values in changes.items()},
+        "pulls": {space: _figures(own.pull) for space, own in pulls.items()},
+        "clipped": {space: places for space, places in clipped.items() if places},
     }
+
+
+def _figures(values: Tensor) -> list[float]:
+    """The numbers with three digits each, since they differ by orders of magnitude."""
+    return [float(f"{value:.3g}") for value in values.tolist()]

@@ -42,10 +42,16 @@ def sample(iteration: int, response: str = "1+2=?3", **fields: Any) -> dict[str,
 
 
 def with_tokens(line: dict[str, Any]) -> dict[str, Any]:
-    """The line with its tokens: each a letter, of log-probability -0.5 after the question and -2 without it."""
+    """The line with its tokens: each a letter, of log-probability -0.5 after the question and -2 without it. The first
+    is pulled down in P(y), and the second is clipped."""
     tokens = list(line["response"])
     numbers = {"conditional": [-0.5] * len(tokens), "marginal": [-2.0] * len(tokens)}
-    return line | {"tokens": tokens, "logprobs": numbers, "entropies": numbers}
+    moved = {
+        "changes": {"conditional": [0.01] * len(tokens), "marginal": [-0.02] * len(tokens)},
+        "pulls": {"marginal": [-0.5, *[0.0] * (len(tokens) - 1)]},
+        "clipped": {"marginal": [1]},
+    }
+    return line | {"tokens": tokens, "logprobs": numbers, "entropies": numbers} | moved
 
 
 def iteration(at: int, reward: float, **fields: Any) -> dict[str, Any]:

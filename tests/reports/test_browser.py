@@ -137,6 +137,21 @@ def test_tokens_show_what_the_question_adds(opened, tmp_path):
     assert "ts4" in card.locator(".tokens .token").first.get_attribute("class")
 
 
+def test_tokens_show_which_the_objective_moved_and_which_it_clipped(opened, tmp_path):
+    page = opened(run_folder(tmp_path / "run"))
+    card = page.locator("#samples .response").first
+    card.get_by_role("button", name="Tokens").click()
+    card.get_by_label("Colour").select_option(label="pull on log P(y): what the objective asked for")
+    classes = [token.get_attribute("class") for token in card.locator(".tokens .token").all()]
+    assert classes == ["token tn4", "token t0 clipped", *["token t0"] * 4]
+    card.locator(".tokens").press("ArrowRight")
+    card.locator(".tokens").press("ArrowRight")
+    read = card.locator(".token-view .readout").text_content()
+    assert "change of log P(y|x) 0.01 · change of log P(y) -0.02 · pull on log P(y) 0 (clipped)" in read
+    card.get_by_label("Colour").select_option("changes_conditional")
+    assert "t4" in card.locator(".tokens .token").first.get_attribute("class")
+
+
 def test_several_runs_are_compared(opened, tmp_path):
     folders = [run_folder(tmp_path / f"a{seed}", seed=seed) for seed in range(3)]
     folders.append(run_folder(tmp_path / "b", objective={"name": "grpo"}, phase2=None))

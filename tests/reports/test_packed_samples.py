@@ -93,8 +93,8 @@ def test_items_are_spread_over_all_within_the_budget():
 
 def test_tokens_need_a_number_for_each(tmp_path):
     whole = with_tokens(sample(0, "ab"))
-    short = whole | {"logprobs": {"conditional": [-1.0]}, "entropies": None}
-    found, rows, _ = packed(record(tmp_path, [whole, short]))
+    short = whole | {"logprobs": {"conditional": [-1.0]}, "entropies": None, "changes": [], "pulls": 3}
+    found, rows, _ = packed(record(tmp_path, [whole, short | {"clipped": {"marginal": 1}}]))
     assert [row["tokens"] for row in rows] == [0, None]
     assert found["tokens"] == [
         {
@@ -104,5 +104,9 @@ def test_tokens_need_a_number_for_each(tmp_path):
             "logprobs_marginal": [-2.0, -2.0],
             "entropies_conditional": [-0.5, -0.5],
             "entropies_marginal": [-2.0, -2.0],
+            "changes_conditional": [0.01, 0.01],
+            "changes_marginal": [-0.02, -0.02],
+            "pulls_marginal": [-0.5, 0.0],
+            "clipped_marginal": [1],
         }
     ]

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-OF_FIRST_TOKENS = ("tokens", "logprobs", "entropies")
+OF_FIRST_TOKENS = ("tokens", "logprobs", "entropies", "changes", "pulls", "clipped")
 
 
 def lines(run, name):
@@ -39,7 +39,7 @@ def test_tokens_are_scored_in_both_spaces_by_the_policy_that_sampled(fit, tmp_pa
     for line in found:
         count = len(line["tokens"])
         assert count == min(5, line["length"])
-        sizes = {len(line[kind][space]) for kind in OF_FIRST_TOKENS[1:] for space in ("conditional", "marginal")}
+        sizes = {len(line[kind][space]) for kind in OF_FIRST_TOKENS[1:4] for space in ("conditional", "marginal")}
         assert sizes == {count}
         if line["length"] > 5:
             assert line["response"].startswith("".join(line["tokens"]))
@@ -48,6 +48,27 @@ def test_tokens_are_scored_in_both_spaces_by_the_policy_that_sampled(fit, tmp_pa
     sampled = batch.rollouts.logprobs[drawn, : len(found[0]["tokens"])]
     assert found[0]["logprobs"]["conditional"] == pytest.approx(sampled.tolist(), abs=2e-4)
     assert found[0]["logprobs"]["marginal"] != found[0]["logprobs"]["conditional"]
+
+
+def test_tokens_say_how_the_update_pulled_on_them_and_what_it_changed(fit, tmp_path, small):
+    fit("objective=prerl", *small, "iterations=1", "update.epochs=2", "optimizer.lr=1e-5")
+    found = lines(tmp_path / "run", "samples.jsonl")
+    pulled = [line for line in found if line["pulls"]]
+    assert [line["response_number"] for line in pulled] == [
+        line["response_number"] for line in found if line["advantage"]
+    ]
+    for line in pulled:
+        assert line["pulls"].keys() == {"marginal"}
+        assert line["clipped"] == {}
+        for pull in line["pulls"]["marginal"]:  # a ratio of 1 in the first step, and of little else in the second
+            assert pull / line["advantage"] == pytest.approx(2, abs=0.2)
+    moved = sum(
+        pull * change
+        for line in pulled
+        for pull, change in zip(line["pulls"]["marginal"], line["changes"]["marginal"], strict=True)
+    )
+    assert moved > 0  # tokens go where they are pulled
+    assert any(change for change in found[0]["changes"]["conditional"])
 
 
 def test_a_run_that_logs_tokens_is_bit_for_bit_one_that_does_not(fit, tmp_path, small):
