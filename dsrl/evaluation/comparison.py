@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.markup import escape
 from rich.table import Table
@@ -36,34 +36,57 @@ class Comparison:
     cancels."""
 
 
+Pair = tuple[SampledQuestion, SampledQuestion]
+"""One question with its samples in the first evaluation, and in the second."""
+
+
+class Paired(NamedTuple):
+    """The questions of a set that both evaluations hold, and how many only one of them holds."""
+
+    pairs: list[Pair]
+    unpaired: int
+
+
 def compare(first: Path, second: Path) -> dict[str, Comparison]:
     """Compare each set that both evaluations hold; the arguments are their folders.
+
+    Raises ConfigError if they share no question, or one is unfinished or damaged.
+    """
+    return {name: compare_pairs(own.pairs, own.unpaired) for name, own in paired_questions(first, second).items()}
+
+
+def paired_questions(first: Path, second: Path) -> dict[str, Paired]:
+    """Pair the questions of two evaluations, by set, in the order of the first.
 
     Raises ConfigError if they share no question, or one is unfinished or damaged.
     """
     one, other = (_by_set(folder) for folder in (first, second))
     found = {}
     for name in one:
-        pairs = [(one[name][key], other[name][key]) for key in one[name] if key in other.get(name, {})]
-        if not pairs:
-            continue
-        k = len(pairs[0][0].samples), len(pairs[0][1].samples)
-        metrics = [(a.metrics(), b.metrics()) for a, b in pairs]
-        columns: dict[str, dict[str, list[float]]] = {"first": {}, "second": {}, "difference": {}}
-        for a, b in metrics:
-            for key in a:
-                if key in b and (key != "maj" or k[0] == k[1]):
-                    for side, value in zip(columns, (a[key], b[key], b[key] - a[key]), strict=True):
-                        columns[side].setdefault(key, []).append(value)
-        found[name] = Comparison(
-            questions=len(pairs),
-            unpaired=len(one[name]) + len(other[name]) - 2 * len(pairs),
-            k=k,
-            **{side: estimates(values) for side, values in columns.items()},
-        )
+        if pairs := [(one[name][key], other[name][key]) for key in one[name] if key in other.get(name, {})]:
+            found[name] = Paired(pairs, len(one[name]) + len(other[name]) - 2 * len(pairs))
     if not found:
         raise ConfigError(f"{first} and {second} share no question (set, prompt and ground truth must be equal)")
     return found
+
+
+def compare_pairs(pairs: Sequence[Pair], unpaired: int = 0) -> Comparison:
+    """Compare two evaluations on some questions, at least one, of the same numbers of samples each."""
+    k = len(pairs[0][0].samples), len(pairs[0][1].samples)
+    columns: dict[str, dict[str, list[float]]] = {"first": {}, "second": {}, "difference": {}}
+    for a, b in ((one.metrics(), other.metrics()) for one, other in pairs):
+        for key in a:
+            if key in b and (key != "maj" or k[0] == k[1]):
+                for side, value in zip(columns, (a[key], b[key], b[key] - a[key]), strict=True):
+                    columns[side].setdefault(key, []).append(value)
+    sides = {side: estimates(values) for side, values in columns.items()}
+    return Comparison(questions=len(pairs), unpaired=unpaired, k=k, **sides)
+
+
+def main_metrics(found: Comparison) -> list[str]:
+    """Choose the metrics that a table shows: avg, pass@j for the largest j, maj, length, truncated."""
+    passes = [key for key in found.difference if key.startswith("pass@")]
+    return [key for key in ("avg", passes[-1], "maj", "length", "truncated") if key in found.difference]
 
 
 def comparison_values(found: Mapping[str, Comparison]) -> dict[str, Any]:
@@ -95,8 +118,7 @@ def comparison_table(found: Mapping[str, Comparison], first: Path, second: Path)
     for column in ("set", "metric", "questions", "k", "first", "second", "difference", "95% interval"):
         table.add_column(column, justify="left" if column in ("set", "metric") else "right")
     for name, own in found.items():
-        passes = [key for key in own.difference if key.startswith("pass@")]
-        for key in filter(own.difference.__contains__, ("avg", passes[-1], "maj", "length", "truncated")):
+        for key in main_metrics(own):
             change = own.difference[key]
             form = "{:+.1f}" if key == "length" else "{:+.3f}"
             table.add_row(

@@ -35,9 +35,9 @@ class SampledAccuracy(Metric):
             self.passed[j - 1] += sum(pass_at(j, self.k, int(count)) for count in right)
 
     def compute(self) -> dict[str, Tensor]:
-        """Give {"avg@k", "pass@1", ..., "pass@k"}; NaN without questions."""
+        """Give {"avg@k", "pass@1", ..., "pass@k", "questions"}, how many they are; without any the others are NaN."""
         passed = {f"pass@{j}": self.passed[j - 1] / self.questions for j in range(1, self.k + 1)}
-        return {f"avg@{self.k}": self.average / self.questions, **passed}
+        return {f"avg@{self.k}": self.average / self.questions, **passed, "questions": self.questions}
 
 
 def pass_at(j: int, samples: int, right: int) -> float:

@@ -178,7 +178,7 @@ class DSRLModule(L.LightningModule):
         return {"set": name, "batch": batch}
 
     def on_validation_epoch_end(self) -> None:
-        """Compute `val/SET/avg@k` and `val/SET/pass@j` of every set, over all ranks."""
+        """Compute `val/SET/avg@k`, `val/SET/pass@j` and `val/SET/questions` of every set, over all ranks."""
         found = {}
         for name in self.data.val_names:
             for key, value in self._accuracy(name).compute().items():

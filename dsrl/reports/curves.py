@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dsrl.reports.intervals import average_half_width, share_half_width
-from dsrl.reports.reading import RunRecord, number_of
+from dsrl.reports.reading import RunRecord, number_of, whole_of
 from dsrl.runs.lines import Line
 
 Column = list[float | None]
@@ -36,7 +36,7 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Throughput", "tokens a second", (r"throughput/.*",)),
 )
 """Title, what is measured, and the metrics of each chart, in the order of the page; what is in none comes after, by
-prefix. `time/...` has a section of its own, and warnings are marks on every chart."""
+prefix. `time/...` has a section of its own, warnings are marks on every chart, numbers of questions make intervals."""
 
 IDENTITY = ("iteration", "iterations_done", "phase", "objective", "handoff_reason")
 """Keys of a line that are no metrics."""
@@ -77,7 +77,7 @@ def columns_of(lines: Sequence[Line]) -> dict[str, Column]:
 
 def charts_of(names: Iterable[str]) -> list[dict[str, Any]]:
     """Choose the charts for these metrics: `title`, `about` and `metrics` of each."""
-    left = [name for name in dict.fromkeys(names) if not name.startswith(("time/", "warnings/"))]
+    left = [name for name in dict.fromkeys(names) if not re.fullmatch(r"(time|warnings)/.*|val/.+/questions", name)]
     charts = []
     for title, about, patterns in CHARTS:
         shown = [name for pattern in patterns for name in left if re.fullmatch(pattern, name)]
@@ -91,20 +91,28 @@ def charts_of(names: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def half_widths(run: RunRecord) -> dict[str, Column]:
-    """Compute half the 95% interval over questions of avg@k and pass@k, for sets whose size config.yaml says."""
+    """Compute half the 95% interval over questions of avg@k and pass@k, where the number of questions is known."""
     found: dict[str, Column] = {}
     for name in columns_of(run.validations):
         set_name, measure, k = accuracy_parts(name)
-        questions = _questions(run.config, set_name)
-        if questions is None or measure not in ("avg", "pass"):
-            continue
         largest = max(_known_k(run.validations, set_name), default=0)
-        if measure == "avg" and largest >= 2:
-            found[name] = [_average_half(line, set_name, k, questions) for line in run.validations]
-        elif measure == "pass" and k == largest:
-            shares = [number_of(line.get(name)) for line in run.validations]
-            found[name] = [None if share is None else share_half_width(share, questions) for share in shares]
+        if (measure == "avg" and largest >= 2) or (measure == "pass" and k == largest):
+            column = [_half_width(line, name, questions_of(run, line, set_name)) for line in run.validations]
+            if any(half is not None for half in column):
+                found[name] = column
     return found
+
+
+def questions_of(run: RunRecord, line: Line, set_name: str) -> int | None:
+    """Say how many questions a validation asked; None where neither its line nor the configuration tells.
+
+    Lines of version 0.2 do not have it: there the size of a procedural source is that of config.yaml.
+    """
+    asked = number_of(line.get(f"val/{set_name}/questions"))
+    data = run.config.get("data")
+    if asked is None and isinstance(data, dict) and data.get("name") == set_name:
+        asked = whole_of(data.get("val_size"))
+    return int(asked) if asked and asked >= 1 else None
 
 
 def accuracy_parts(name: str) -> tuple[str, str, int]:
@@ -118,15 +126,13 @@ def _known_k(lines: Iterable[Line], set_name: str) -> set[int]:
     return {k for name, measure, k in parts if (name, measure) == (set_name, "pass")}
 
 
-def _average_half(line: Line, set_name: str, k: int, questions: int) -> float | None:
+def _half_width(line: Line, name: str, questions: int | None) -> float | None:
+    """Half the interval of avg@k, by pass@1 and pass@2 of the line, or of pass@k."""
+    set_name, measure, k = accuracy_parts(name)
+    if questions is None:
+        return None
+    if measure == "pass":
+        share = number_of(line.get(name))
+        return None if share is None else share_half_width(share, questions)
     one, two = (number_of(line.get(f"val/{set_name}/pass@{j}")) for j in (1, 2))
     return None if one is None or two is None else average_half_width(one, two, k, questions)
-
-
-def _questions(config: dict[str, Any], set_name: str) -> int | None:
-    """How many questions a validation set of a procedural source has; None for others, whose size is not known here."""
-    data = config.get("data")
-    if not isinstance(data, dict) or data.get("name") != set_name:
-        return None
-    size = data.get("val_size")
-    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None

@@ -129,6 +129,7 @@ function build() {
   const parts = [
     overviews(data),
     comparison(data),
+    evaluations(data, browser),
     curves(data, made, browser),
     browser && browser.node,
     times(data),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -13,14 +13,15 @@ from typing import Any
 
 from dsrl.reports.comparison import compared, configurations_of, differences_of, mean_curves
 from dsrl.reports.curves import Column, charts_of, columns_of, half_widths, phases_of
+from dsrl.reports.evaluations import ComparedEvaluations, Place, compared_evaluations
 from dsrl.reports.reading import RunRecord, flat, read_run
-from dsrl.reports.samples import pack_samples
+from dsrl.reports.samples import TEXT_LIMIT, pack_samples
 from dsrl.reports.summary import evaluation_rows, head_of, moments_of, time_by_stage
 from dsrl.storage.atomic import atomic
 from dsrl.version import __version__
 
 STYLES = ("page.css", "tokens.css", "parts.css")
-SCRIPTS = ("elements.js", "charts.js", "tables.js", "tokens.js", "texts.js", "samples.js", "page.js")
+SCRIPTS = ("elements.js", "charts.js", "tables.js", "tokens.js", "texts.js", "samples.js", "evaluations.js", "page.js")
 """In this order, they are the page's one style, and its one script."""
 NUMBERS = 200_000
 """Numbers of curves on a page; more are thinned."""
@@ -70,7 +71,8 @@ def embedded(data: Any) -> str:
 def page_data(runs: Sequence[RunRecord]) -> dict[str, Any]:
     """Gather what the page shows, as plain values."""
     notes: list[str] = []
-    samples = pack_samples(runs, notes)
+    evaluations = compared_evaluations(runs, notes)
+    samples, places = pack_samples(runs, notes, set().union(*(own.places for own in evaluations)))
     groups = configurations_of(runs)
     several = len(runs) > 1
     packed = [_run(run, _stride(runs), notes) for run in runs]
@@ -85,6 +87,7 @@ def page_data(runs: Sequence[RunRecord]) -> dict[str, Any]:
         ],
         "compared": compared(runs, groups) if several else [],
         "differences": differences_of([runs[own.runs[0]] for own in groups]),
+        "evaluations": [_evaluations(own, places) for own in evaluations],
         "samples": samples,
         "notes": list(dict.fromkeys(notes)),
     }
@@ -114,6 +117,16 @@ def _run(run: RunRecord, stride: int, notes: list[str]) -> dict[str, Any]:
         "warnings": run.warnings,
         "notes": run.notes,
     }
+
+
+def _evaluations(own: ComparedEvaluations, places: Mapping[Place, int]) -> dict[str, Any]:
+    """The comparison as plain values, with the rows of its responses in the place of where they come from."""
+
+    def shown(question: dict[str, Any]) -> dict[str, Any]:
+        rows = [[places[place] for place in side if place in places] for side in question["places"]]
+        return {**question, "places": rows, "prompt": question["prompt"][:TEXT_LIMIT]}
+
+    return vars(own) | {side: [shown(question) for question in getattr(own, side)] for side in ("gained", "lost")}
 
 
 def _stride(runs: Sequence[RunRecord]) -> int:

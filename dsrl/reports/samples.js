@@ -257,6 +257,7 @@ function sampleBrowser(data, point) {
   );
   update();
   return {
+    response,
     node: section("samples", "Samples", controls, count, list, el("p", {}, more)),
     // Show the samples of an iteration: those of training, or those of a validation set.
     show(run, iteration) {

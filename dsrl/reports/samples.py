@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from dsrl.reports.evaluations import Place
 from dsrl.reports.reading import RunRecord, number_of, whole_of
 from dsrl.runs.lines import Line
 
@@ -30,8 +31,13 @@ and `source` are places in `texts`, `tokens` is one in `tokens`. `reflections` a
 begin, end, ..., in UTF-16 units, as scripts count."""
 
 
-def pack_samples(runs: Sequence[RunRecord], notes: list[str]) -> dict[str, Any]:
-    """Pack the responses of runs: `columns`, `rows`, `texts`, `tokens`. Notes say what was left out."""
+def pack_samples(
+    runs: Sequence[RunRecord], notes: list[str], wanted: Collection[Place] = ()
+) -> tuple[dict[str, Any], dict[Place, int]]:
+    """Pack the responses of runs: `columns`, `rows`, `texts`, `tokens`. Notes say what was left out.
+
+    The responses at the `wanted` places are in any case there; the second result says in which row each of these is.
+    """
     texts: dict[str, int] = {}
     groups: dict[tuple[Any, ...], list[tuple[list[Any], Line]]] = {}
     for number, run in enumerate(runs):
@@ -41,7 +47,13 @@ def pack_samples(runs: Sequence[RunRecord], notes: list[str]) -> dict[str, Any]:
             groups.setdefault(tuple(row[:5]) + (row[6],), []).append((row, line))
     sizes = [sum(len(json.dumps(row)) for row, _ in group) for group in groups.values()]
     chosen = spread(list(groups.values()), sizes, SAMPLE_BYTES)
-    kept = [pair for group in chosen for pair in group]
+    there = {id(group) for group in chosen}
+    kept = [
+        (row, line)
+        for group in groups.values()
+        for row, line in group
+        if id(group) in there or _place(row, line) in wanted
+    ]
     total = sum(map(len, groups.values()))
     if len(kept) < total:
         notes.append(
@@ -52,7 +64,13 @@ def pack_samples(runs: Sequence[RunRecord], notes: list[str]) -> dict[str, Any]:
     rows = [row for row, _ in kept]
     used = {place for row in rows for place in (row[3], row[6], row[9], row[13], row[14])}
     shown = [text if place in used else "" for text, place in texts.items()]
-    return {"columns": COLUMNS, "rows": rows, "texts": shown, "tokens": tokens}
+    places = {place: at for at, (row, line) in enumerate(kept) if (place := _place(row, line)) in wanted}
+    return {"columns": COLUMNS, "rows": rows, "texts": shown, "tokens": tokens}, places
+
+
+def _place(row: list[Any], line: Line) -> Place:
+    name = line.get("set")
+    return row[0], name if isinstance(name, str) else None, row[4], row[5]
 
 
 def spread(items: Sequence[Any], sizes: Sequence[int], budget: int) -> list[Any]:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dsrl.reports.comparison import compared, configurations_of, differences_of
+from dsrl.reports.evaluations import compared_evaluations
 from dsrl.reports.reading import RunRecord
 from dsrl.reports.summary import evaluation_rows, head_of, moments_of, time_by_stage
 
@@ -21,8 +22,8 @@ def print_report(runs: Sequence[RunRecord], console: Console) -> None:
         for part in _run(run):
             console.print(part, soft_wrap=isinstance(part, Text))
     if len(runs) > 1:
-        for table in _comparison(runs):
-            console.print(table)
+        for part in (*_comparison(runs), *_evaluations(runs)):
+            console.print(part, soft_wrap=isinstance(part, Text))
 
 
 def summary_of(run: RunRecord) -> Iterator[RenderableType]:
@@ -69,8 +70,23 @@ def _comparison(runs: Sequence[RunRecord]) -> Iterator[Table]:
         yield _table("what differs", labels, [(key, map(str, values)) for key, values in differences])
 
 
+def _evaluations(runs: Sequence[RunRecord]) -> Iterator[RenderableType]:
+    notes: list[str] = []
+    for own in compared_evaluations(runs, notes):
+        names = runs[own.first].name, runs[own.second].name
+        rows = []
+        for row in own.rows:
+            interval = "" if row["low"] is None else f"{row['low']:+.3f} to {row['high']:+.3f}"
+            numbers = f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['difference']:+.3f}"
+            rows.append((row["measure"], [*numbers, interval]))
+        yield _table(f"{names[1]} less {names[0]}, paired by question", [*names, "difference", "95% interval"], rows)
+        sides = (f"{own.changed[0]} are mostly right in {names[1]} alone", f"{own.changed[1]} in {names[0]} alone")
+        yield Text(_plain(f"  of {own.questions} questions, {', '.join(sides)}"))
+    yield from (Text(f"  note: {_plain(note)}", style="yellow") for note in notes)
+
+
 def _table(title: str, columns: Sequence[str], rows: Any) -> Table:
-    table = Table(title=title or None, title_justify="left")
+    table = Table(title=escape(_plain(title)) or None, title_justify="left")
     table.add_column("")
     for column in columns:
         table.add_column(escape(_plain(column)), justify="right")

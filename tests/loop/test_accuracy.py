@@ -41,6 +41,7 @@ def test_sampled_accuracy():
         "pass@2": (1 / 2 + 1 + 0 + 5 / 6) / 4,
         "pass@3": (3 / 4 + 1 + 0 + 1) / 4,
         "pass@4": 3 / 4,
+        "questions": 4,
     }
     assert values_of(metric) == pytest.approx(expected, abs=1e-12)
     assert list(metric.compute()) == list(expected)
@@ -48,7 +49,7 @@ def test_sampled_accuracy():
 
 def test_partial_rewards_are_averaged_and_count_as_right_above_the_threshold():
     metric = accuracy_of([[0.25, 0.5], [0.75, 0.0]], k=2)
-    assert values_of(metric) == {"avg@2": 0.375, "pass@1": 0.25, "pass@2": 0.5}
+    assert values_of(metric) == {"avg@2": 0.375, "pass@1": 0.25, "pass@2": 0.5, "questions": 2}
     assert values_of(accuracy_of([[0.25, 0.5], [0.75, 0.0]], k=2, threshold=0.2))["pass@2"] == 1.0
 
 
@@ -66,7 +67,9 @@ def test_how_questions_are_batched_or_ranked_does_not_matter():
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_without_questions_there_is_no_number():
-    assert all(math.isnan(value) for value in values_of(SampledAccuracy(2)).values())
-    metric = accuracy_of([[1.0, 1.0]], k=2)
-    metric.reset()
-    assert all(math.isnan(value) for value in values_of(metric).values())
+    reset = accuracy_of([[1.0, 1.0]], k=2)
+    reset.reset()
+    for metric in (SampledAccuracy(2), reset):
+        values = values_of(metric)
+        assert values.pop("questions") == 0
+        assert all(math.isnan(value) for value in values.values())

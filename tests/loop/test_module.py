@@ -60,7 +60,7 @@ def test_two_phases_leave_a_complete_run_folder(fit, tmp_path):
     assert set(validations[0]) == {
         "iteration",
         "iterations_done",
-        *(f"val/arithmetic/{m}" for m in ("avg@2", "pass@1", "pass@2")),
+        *(f"val/arithmetic/{m}" for m in ("avg@2", "pass@1", "pass@2", "questions")),
     }
     assert every[0] == validations[0]
     samples = lines(folder / "samples.jsonl")

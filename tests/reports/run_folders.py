@@ -85,6 +85,26 @@ def write_lines(path: Path, lines: list[Any]) -> None:
     path.write_text("\n".join(texts) + "\n")
 
 
+def evaluation_folder(folder: Path, rewards: dict[str, list[float]], sources: dict[str, str] | None = None) -> Path:
+    """An evaluation of the set `math`: of each question its rewards, and its data source, `math` unless it is given."""
+    folder.mkdir(parents=True)
+    lines = []
+    for number, (prompt, own) in enumerate(rewards.items()):
+        for index, reward in enumerate(own):
+            response = f"{folder.name} answers {prompt} {'rightly' if reward else 'wrongly'}, {index}"
+            asked = {"set": "math", "question": number, "sample": index, "prompt": prompt}
+            source = (sources or {}).get(prompt, "math")
+            lines.append(sample(0, response, reward=reward, data_source=source) | asked)
+    for line in lines:
+        for key in ("iteration", "phase", "objective"):
+            del line[key]
+    write_lines(folder / "samples.jsonl", lines)
+    average = sum(map(sum, rewards.values())) / len(lines)
+    (folder / "results.json").write_text(json.dumps({"results": {"math": {"k": 2, "avg@2": average}}}))
+    (folder / "config.yaml").write_text("k: 2\n")
+    return folder
+
+
 def run_folder(folder: Path, *, rewards: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), **config: Any) -> Path:
     """A run of two phases with a validation before it and one after it, and two responses of each iteration."""
     folder.mkdir(parents=True)

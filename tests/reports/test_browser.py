@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_folders import iteration, run_folder, sample, warning, with_tokens, write_lines
+from run_folders import evaluation_folder, iteration, run_folder, sample, warning, with_tokens, write_lines
 
 from dsrl.reports.page import write_report
 
@@ -161,6 +161,21 @@ def test_several_runs_are_compared(opened, tmp_path):
     assert page.locator("#curves .chart").first.locator(".legend li").count() == 2
     filters(page).get_by_label("Run").select_option("3")
     assert page.locator("#samples [role=status]").text_content() == "12 of 48 responses, 6 groups"
+
+
+def test_evaluations_show_the_questions_that_changed_sides_with_responses_of_both(opened, tmp_path):
+    before, after = {"a": [0.0, 0.0], "b": [1.0, 1.0]}, {"a": [1.0, 1.0], "b": [1.0, 1.0]}
+    page = opened(evaluation_folder(tmp_path / "before", before), evaluation_folder(tmp_path / "after", after))
+    section = page.locator("#evaluations")
+    assert section.locator("h3").all_text_contents() == ["after less before"]
+    first = section.locator("tbody tr").first.locator("th, td").all_text_contents()
+    assert first[:4] == ["math: avg", "0.5", "1", "+0.5"]
+    gained = section.locator("details").first
+    gained.locator("summary").click()
+    assert gained.locator("h4").all_text_contents() == ["before: 0 of 2 right · after: 2 of 2 right"]
+    sides = [side.locator(".text").all_text_contents() for side in gained.locator(".sides > div").all()]
+    assert sides[0] == ["before answers a wrongly, 0", "before answers a wrongly, 1"]
+    assert sides[1] == ["after answers a rightly, 0", "after answers a rightly, 1"]
 
 
 def test_what_a_run_holds_is_shown_as_text(opened, tmp_path):

@@ -64,6 +64,16 @@ def test_intervals_need_the_number_of_questions(tmp_path):
     assert half_widths(read_run(run_folder(tmp_path / "b", data={"name": "questions"}))) == {}
 
 
+def test_a_validation_says_how_many_questions_it_asked(tmp_path):
+    folder = run_folder(tmp_path / "run", data={"name": "questions"})
+    said = {"val/arithmetic/questions": 100.0}
+    write_lines(folder / "metrics.jsonl", [validation(0, 0.2, 0.3), validation(6, 0.6, 0.8) | said])
+    known = half_widths(read_run(folder))
+    assert known["val/arithmetic/pass@2"] == [None, pytest.approx((0.8666 - 0.7112) / 2, abs=1e-4)]
+    assert known["val/arithmetic/avg@2"][0] is None and known["val/arithmetic/avg@2"][1] > 0
+    assert all("val/arithmetic/questions" not in chart["metrics"] for chart in charts_of(["val/arithmetic/questions"]))
+
+
 def test_moments_are_the_first_and_the_best_and_the_end_of_each_phase(tmp_path):
     folder = run_folder(tmp_path / "run")
     lines = [iteration(at, reward) for at, reward in enumerate((0.1, 0.2, 0.3, 0.4, 0.5, 0.6))]

@@ -14,7 +14,7 @@ def record(tmp_path, lines, reflection=r"\?"):
 
 def packed(run):
     notes = []
-    found = pack_samples([run], notes)
+    found, _ = pack_samples([run], notes)
     return found, [dict(zip(COLUMNS, row, strict=True)) for row in found["rows"]], notes
 
 
