@@ -83,6 +83,7 @@ def _sizes(config: RunConfig) -> Iterator[str]:
         "update.epochs": (config.update.epochs, 1),
         "update.clip_norm": (config.update.clip_norm, 0),
         "mismatch.every": (config.mismatch.every, 0),
+        "initial_kl.every": (config.initial_kl.every, 0),
         "validation.every": (config.validation.every, 0),
         "validation.k": (config.validation.k, 1),
         "validation.temperature": (config.validation.temperature, 0),

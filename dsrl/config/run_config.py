@@ -9,6 +9,7 @@ from typing import Any
 from dsrl.config.schema import (
     CheckpointConfig,
     CurriculumConfig,
+    InitialKLConfig,
     MismatchConfig,
     ModelConfig,
     OptimizerConfig,
@@ -51,6 +52,7 @@ class RunConfig(Settled):
     optimizer: OptimizerConfig
     update: UpdateConfig
     mismatch: MismatchConfig
+    initial_kl: InitialKLConfig
     validation: ValidationConfig
     checkpoint: CheckpointConfig
     plan: PlanConfig
@@ -69,6 +71,15 @@ class RunConfig(Settled):
         """Whether any phase compares with a frozen reference model."""
         terms = [term for phase in self.phases for _, term in phase.objective.terms]
         return any(term.needs_reference or term.reward_kl is not None for term in terms)
+
+    @property
+    def frozen_copies(self) -> int:
+        """How many frozen copies of the model a rank holds: the reference, and the initial policy where `initial_kl`
+        compares with it and no reference stays what it was at the beginning.
+        """
+        synced = any(phase.sync_reference for phase in self.phases[1:])
+        initial = self.initial_kl.every > 0 and (synced or not self.needs_reference)
+        return int(self.needs_reference) + int(initial)
 
     @property
     def exact(self) -> bool:

@@ -62,6 +62,7 @@ class DSRLModule(L.LightningModule):
     Attributes:
         policy: the model that is trained, once the trainer has configured it.
         reference: a frozen copy, where some phase has a KL.
+        initial: a frozen copy of the policy that the run began with, where `initial_kl` needs one of its own.
         experience: the rollouts of the last iteration and what the objective kept of them, on this rank.
         metrics: the numbers of the last iteration, over all ranks.
         validated: the numbers of the last validation, after `validated_at` iterations.
@@ -94,6 +95,7 @@ class DSRLModule(L.LightningModule):
         )
         self.validation_collector = dataclasses.replace(self.collector, sampler=config.sampler.for_validation)
         self.reference: Policy | None = None
+        self.initial: Policy | None = None
         self.accuracies = torch.nn.ModuleDict()  # a SampledAccuracy for each validation set
         self.experience: Experience | None = None
         self.metrics: dict[str, float] = {}
@@ -243,20 +245,22 @@ class DSRLModule(L.LightningModule):
             )
 
     def configure_model(self) -> None:
-        """Load the policy, a frozen copy of it where some phase needs a reference, and set the sampler up. Once."""
+        """Load the policy, frozen copies of it where they are needed, and set the sampler up. Once."""
         if hasattr(self, "policy"):
             return
         config, strategy = self.config, self.trainer.strategy
-        copies = 2 if config.needs_reference else 1
-        models = place_models(strategy, config.model, copies, compiled=config.trainer.compile)
+        models = place_models(strategy, config.model, 1 + config.frozen_copies, compiled=config.trainer.compile)
         self.policy = Policy(models[0], saving_of(config.model))
-        if config.needs_reference:
-            self.reference = Policy(models[1]).requires_grad_(False).eval()
+        frozen = [Policy(model).requires_grad_(False).eval() for model in models[1:]]
+        initial = frozen[-1] if config.initial_kl.every else None
+        self.reference = frozen[0] if config.needs_reference else None
+        self.initial = initial if initial is not self.reference else None
         longest = max(phase.sampling.max_new_tokens for phase in config.phases)
         self.encoder = self.encoder.leaving_room(self.policy.positions, longest, self.sampler.max_length)
         self.sampler.setup(self.policy, self.encoder)
         device = strategy.root_device
-        self.scorer = Scorer.of(config, self.policy, self.encoder, reference=self.reference, device=device)
+        copies = {"reference": self.reference, "initial": initial}
+        self.scorer = Scorer.of(config, self.policy, self.encoder, **copies, device=device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make AdamW over the policy. Its structure is the same in every phase."""

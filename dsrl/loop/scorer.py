@@ -23,7 +23,7 @@ from dsrl.loop.mismatch import Correction, correction_of, mismatch_metrics
 from dsrl.models.head import TokenScores
 from dsrl.models.policy import Policy
 from dsrl.objectives import KL, KLPenalty, Objective
-from dsrl.objectives.kl import k1
+from dsrl.objectives.kl import k1, k3
 from dsrl.parallel.collectives import all_max, gather, own_rank
 from dsrl.types import Metric, Metrics, Prompt
 
@@ -44,11 +44,13 @@ class Scorer:
         policy: computes log P(response | context).
         encoder: makes the contexts of the spaces.
         reference: the frozen model of a KL; needed where an objective has one.
+        initial: the policy that the run began with, frozen; needed where its KL is measured.
         correction: importance weights against the sampler, in the space that responses are drawn in.
         micro_batch_tokens: tokens in a micro-batch.
         share_prompts: whether responses read a common context once, where the model can and it is cheaper.
         several_steps: whether more than one optimizer step uses a batch. Log-probabilities of the policy that sampled
             are then computed beforehand; else the first forward of the update gives them.
+        initial_kl_every: iterations between measurements of the KL to the initial policy; 0: none.
         mismatch_every: iterations between measurements of the sampler's log-probabilities where no pass of the
             objective shows them; 0 measures none.
         logged_samples: responses of rank 0 that are logged.
@@ -59,10 +61,12 @@ class Scorer:
     policy: Policy
     encoder: PromptEncoder
     reference: Policy | None = None
+    initial: Policy | None = None
     correction: Correction | None = None
     micro_batch_tokens: int = 8192
     share_prompts: bool = True
     several_steps: bool = False
+    initial_kl_every: int = 0
     mismatch_every: int = 0
     logged_samples: int = 0
     logged_tokens: int = 0
@@ -79,6 +83,7 @@ class Scorer:
             micro_batch_tokens=int(config.update.micro_batch_tokens),
             share_prompts=config.update.share_prompts,
             several_steps=config.steps_per_iteration > 1,
+            initial_kl_every=config.initial_kl.every,
             mismatch_every=config.mismatch.every if may_differ else 0,
             logged_samples=config.logged_samples,
             logged_tokens=config.logged_tokens,
@@ -102,7 +107,7 @@ class Scorer:
             term = compute_advantages(index, weight, part, batch.rollouts, rewards)
             term.label = f"{type(part).__name__}{index}/" if several else ""
             view.terms.append(term)
-        metrics.append(self._probe_mismatch(views.values(), batch))
+        metrics += [self._probe_mismatch(views.values(), batch), self.measure_initial_kl(batch)]
         for view in views.values():
             if self.several_steps:
                 rows = view.rows_needing("needs_old_logprobs")
@@ -228,6 +233,18 @@ class Scorer:
         penalty = k1(policy, reference).sum(-1)
         found = {"kl/mean": Metric(float(penalty.sum()), float(batch.rollouts.lengths.sum()))}
         return batch.rewards - kl.coefficient * penalty.view_as(batch.rewards), found
+
+    def measure_initial_kl(self, batch: RolloutBatch) -> Metrics:
+        """Estimate the KL of a token, from the initial policy, every `initial_kl_every` iterations: `kl/initial`.
+
+        It is the mean of k3, in float64, over the tokens of all responses in the conditional space, in which they were
+        drawn (http://joschu.net/blog/kl-approx.html): unbiased where top_p and top_k leave out nothing. A collective.
+        """
+        if self.initial is None or batch.params.iteration % self.initial_kl_every:
+            return {}
+        view, every = self.view("conditional", batch), torch.ones(len(batch.rollouts.texts), dtype=torch.bool)
+        policy, initial = (self.frozen_logprobs(model, view, every) for model in (self.policy, self.initial))
+        return {"kl/initial": Metric.mean(k3(policy.double(), initial.double()), view.mask)}
 
     @torch.no_grad()
     def max_logprob_difference(self, prompts: list[Prompt], length: int = 64) -> float:

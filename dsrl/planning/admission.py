@@ -106,7 +106,7 @@ def estimate_gib(config: RunConfig, device: Device) -> float:
     workload = Workload.of(config, positions=positions_of(architecture), micro_batch_tokens=tokens)
     rows, response = workload.rows(workload.prompt_tokens)
     length = workload.prompt_tokens + response
-    copies = 2 + config.needs_reference  # with that in which sampler hf decodes under FSDP
+    copies = 2 + config.frozen_copies  # with that in which sampler hf decodes under FSDP
     state = 4 * (copies * shapes.parameters + 5 * shapes.trained)
     width = 20 * shapes.hidden + 6 * shapes.intermediate + 8 * shapes.heads * shapes.head_size
     pass_ = 4 * rows * length * width * shapes.layers

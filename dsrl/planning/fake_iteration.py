@@ -64,7 +64,7 @@ def fake_iteration(
     copies = sharded and isinstance(config.sampler, HFSampler)  # every rank decodes with a full copy
     models = _Models(
         policy=shaped_model(architecture, config.model),
-        reference=shaped_model(architecture, config.model) if config.needs_reference else None,
+        frozen=[shaped_model(architecture, config.model) for _ in range(config.frozen_copies)],
         sampler=shaped_model(architecture, _decoding(config)) if copies else None,
     )
     with _fake_ranks(workload.ranks, together=sharded), warnings.catch_warnings():
@@ -88,7 +88,7 @@ class _Models:
     """The models of a rank, on the meta device."""
 
     policy: PreTrainedModel
-    reference: PreTrainedModel | None
+    frozen: list[PreTrainedModel]
     sampler: PreTrainedModel | None
 
 
@@ -105,11 +105,11 @@ class _Iteration:
         with tracker.part("weights"):
             policy = self._placed(self.models.policy)
         tracker.assign([*policy.parameters()], "weights")
-        reference = None
-        if self.models.reference is not None:
+        frozen = []
+        for model in self.models.frozen:
             with tracker.part("reference"):
-                reference = self._placed(self.models.reference).requires_grad_(False).eval()
-            tracker.assign([*reference.parameters()], "reference")
+                frozen.append(self._placed(model).requires_grad_(False).eval())
+            tracker.assign([*frozen[-1].parameters()], "reference")
         trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
 
         def note(parameter: Tensor) -> None:
@@ -129,7 +129,7 @@ class _Iteration:
                 stack.enter_context(torch.autocast("cpu", dtype=dtype))
             if isinstance(config.sampler, HFSampler):
                 self._sample(policy)
-            self._score(policy, reference)
+            self._score(policy, frozen)
             self._update(policy, trained)
         del moments
         with tracker.stage("optimizer_step"), tracker.part("optimizer_step"):
@@ -180,13 +180,13 @@ class _Iteration:
             draw_tokens(logits, torch.rand(rows), params)
 
     @torch.no_grad()
-    def _score(self, policy: Policy, reference: Policy | None) -> None:
-        """Run the passes without gradient: of the policy that sampled, of the reference."""
+    def _score(self, policy: Policy, frozen: list[Policy]) -> None:
+        """Run the passes without gradient: of the policy that sampled, of frozen copies."""
         with self.tracker.stage("scoring"):
-            if self.config.steps_per_iteration > 1:
+            if self.config.steps_per_iteration > 1 or self.config.initial_kl.every:
                 self._pass(policy, self.workload.prompt_tokens)
-            if reference is not None:
-                self._pass(reference, self.workload.prompt_tokens)
+            for model in frozen:
+                self._pass(model, self.workload.prompt_tokens)
 
     def _update(self, policy: Policy, trained: list[nn.Parameter]) -> None:
         """Run a pass of the update. Where a step has several, the gradients of those before are there already."""

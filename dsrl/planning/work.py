@@ -65,8 +65,8 @@ def sync_bytes(config: RunConfig, shapes: Shapes) -> int:
 
 
 def checkpoint_bytes(config: RunConfig, shapes: Shapes) -> int:
-    """Count the bytes of a checkpoint: weights, moments, and the reference where there is one."""
-    models = 2 if config.needs_reference else 1
+    """Count the bytes of a checkpoint: weights, moments, and the frozen copies where there are any."""
+    models = 1 + config.frozen_copies
     return (models * shapes.parameters + 2 * shapes.trained) * bytes_of(config.model.dtype)
 
 
@@ -129,12 +129,14 @@ class _Counter:
         return [self._context(space) for space in {space_key(term.space): term.space for term in self._terms}.values()]
 
     def _scored_contexts(self) -> list[int]:
-        """The context of each pass without gradient."""
+        """The context of each pass without gradient, in an iteration that measures all there is to measure."""
         several = self.config.steps_per_iteration > 1
         old = {space_key(term.space): term.space for term in self._terms if several and term.needs_old_logprobs}
         reference = {space_key(term.space): term.space for term in self._terms if term.needs_reference}
         in_reward = [term.reward_kl.space for term in self._terms if term.reward_kl is not None]
-        return [self._context(space) for space in (*old.values(), *reference.values(), *in_reward, *in_reward)]
+        initial = ["conditional"] * (2 if self.config.initial_kl.every else 0)
+        spaces = (*old.values(), *reference.values(), *in_reward, *in_reward, *initial)
+        return [self._context(space) for space in spaces]
 
     @property
     def _terms(self) -> list[Any]:

@@ -8,7 +8,7 @@ const HEIGHT = 220;
 function niceTicks(low, high, count) {
   const rough = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.7);
   const ticks = [];
   for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-6; value += step)
     ticks.push(Math.abs(value) < step * 1e-6 ? 0 : value);

@@ -26,7 +26,7 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Groups without signal", "share of prompts", (r"group/all_(right|wrong)",)),
     ("Gradient norm", "before clipping", (r"grad_norm",)),
     ("Clipped", "share of tokens whose ratio is clipped", (r"(.+/)?clip/fraction",)),
-    ("KL", "to the reference", (r"(.+/)?kl(/.*)?",)),
+    ("KL", "for a token: to the reference, to the initial policy", (r"(.+/)?kl(/.*)?",)),
     ("Mismatch", "of the sampler's probabilities and the trainer's", (r"mismatch/.*",)),
     ("Loss", "", (r"loss",)),
     ("Learning rate", "", (r"lr",)),

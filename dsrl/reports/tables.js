@@ -101,6 +101,8 @@ function overviews(data) {
   );
 }
 
+const DIFFERENCES_AT_ONCE = 12;
+
 function comparison(data) {
   if (data.runs.length < 2) return null;
   const labels = data.groups.map((group) => `${group.label} (${group.runs.length})`);
@@ -125,15 +127,20 @@ function comparison(data) {
       "Mean over runs ± 95% by Student's t; in small the difference from the first, paired by seed where both have the same seeds",
     ),
     data.differences.length
-      ? table(
-          ["", ...labels],
-          data.differences.map(([key, values]) => [
-            key,
-            ...values.map((value) =>
-              value === null ? "–" : typeof value === "string" ? value : JSON.stringify(value),
-            ),
-          ]),
-          "What differs between the configurations",
+      ? el(
+          "details",
+          { open: data.differences.length <= DIFFERENCES_AT_ONCE },
+          el("summary", {}, `${data.differences.length} keys of the configurations differ`),
+          table(
+            ["", ...labels],
+            data.differences.map(([key, values]) => [
+              key,
+              ...values.map((value) =>
+                value === null ? "–" : typeof value === "string" ? value : JSON.stringify(value),
+              ),
+            ]),
+            "What differs between the configurations",
+          ),
         )
       : el("p", {}, "The runs have one configuration, seeds and folders aside."),
   );

@@ -48,7 +48,7 @@ def lines(folder: Path, name: str) -> list[dict]:
 def folders(fit, tmp_path: Path) -> list[Path]:
     """Runs that together have every metric that a CPU without an engine can have."""
     phases = "phase2.start={name: threshold, above: -1}", "phase2.objective.kl.coefficient=0.1"
-    more = "dynamic_sampling=1", "curriculum.always_right=0.5", "mismatch.correction=on"
+    more = "dynamic_sampling=1", "curriculum.always_right=0.5", "mismatch.correction=on", "initial_kl.every=1"
     warned = "monitors.truncation.share=-1", "monitors.truncation.window=1"
     parts = "verifier=composite", "verifier.components={exact: 1.0, length: {max_length: 64, cache: 16}}"
     fit("objective=nsr_prerl", "+phase2=grpo", *phases, *more, *warned, "iterations=2", f"run_dir={tmp_path}/phases")

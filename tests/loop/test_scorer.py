@@ -105,6 +105,17 @@ def test_old_and_reference_logprobs_are_those_of_plain_forwards(policy, referenc
         assert not view.reference_logprobs[row, length:].any()
 
 
+@pytest.mark.parametrize(("every", "measured"), [(2, True), (3, False), (0, False)])
+def test_the_kl_to_the_initial_policy_is_k3_over_all_tokens(policy, reference, batch, every, measured):
+    initial = reference if every else None
+    found = Scorer(policy=policy, encoder=ENCODER, initial=initial, initial_kl_every=every).measure_initial_kl(batch)
+    values = []
+    for row, context in enumerate([(5, 6, 7), (5, 6, 7), (8,), (8,)]):
+        less = plain(reference, context, batch.rollouts, row) - plain(policy, context, batch.rollouts, row)
+        values += (less.exp() - less - 1).tolist()
+    assert found == {} if not measured else reduce_metrics(found)["kl/initial"] == pytest.approx(sum(values) / 9)
+
+
 def test_the_penalty_in_the_reward_is_summed_over_tokens(policy, reference, batch):
     scorer = Scorer(policy=policy, encoder=ENCODER, reference=reference)
     kl = build("objective", {"name": "grpo", "kl": {"coefficient": 0.1, "estimator": "k1"}}).kl

@@ -44,8 +44,11 @@ def test_one_process():
 
 
 def test_a_reference_and_a_single_step():
-    plan = plan_of(compose([*SIZES, "iterations=1", "objective.kl.coefficient=0.1"]))
+    kl = "objective.kl.coefficient=0.1"
+    plan = plan_of(compose([*SIZES, "iterations=1", kl]))
     assert plan.memory.stages["scoring"]["reference"] == pytest.approx(4 * PARAMETERS, rel=0.01)
+    both = plan_of(compose([*SIZES, kl, "+phase2=grpo", "phase2.start=1", "initial_kl.every=1"]))
+    assert both.memory.stages["scoring"]["reference"] == pytest.approx(8 * PARAMETERS, rel=0.01)
     assert plan.memory.stages["update"]["moments"] == 0  # the first step, which makes them, is the last
     assert plan.memory.stages["optimizer_step"]["moments"] == 8 * PARAMETERS
 

@@ -14,6 +14,7 @@ from dsrl.config.schema.run import TrainSchema
 from dsrl.config.schema.trainer import CheckpointConfig, PlanConfig, TrainerConfig
 from dsrl.config.schema.training import (
     CurriculumConfig,
+    InitialKLConfig,
     MismatchConfig,
     OptimizerConfig,
     PhaseConfig,
@@ -27,6 +28,7 @@ __all__ = [
     "CheckpointConfig",
     "CurriculumConfig",
     "LoraConfig",
+    "InitialKLConfig",
     "MismatchConfig",
     "ModelConfig",
     "OptimizerConfig",

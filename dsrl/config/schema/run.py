@@ -9,6 +9,7 @@ from dsrl.config.schema.model import ModelConfig
 from dsrl.config.schema.trainer import CheckpointConfig, PlanConfig, TrainerConfig
 from dsrl.config.schema.training import (
     CurriculumConfig,
+    InitialKLConfig,
     MismatchConfig,
     OptimizerConfig,
     SamplingConfig,
@@ -48,6 +49,7 @@ class TrainSchema:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)
     mismatch: MismatchConfig = field(default_factory=MismatchConfig)
+    initial_kl: InitialKLConfig = field(default_factory=InitialKLConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)

@@ -82,6 +82,14 @@ class MismatchConfig(Settled):
 
 
 @dataclass(kw_only=True)
+class InitialKLConfig(Settled):
+    """KL of the policy to the one that the run began with, a metric: kl/initial."""
+
+    every: int = 0
+    """Iterations between measurements, two passes without gradient and a frozen copy of the model; 0: none."""
+
+
+@dataclass(kw_only=True)
 class ValidationConfig(Settled):
     """avg@k and pass@j on data.val: before the first iteration, every few iterations, and at the end."""
 
