@@ -238,7 +238,8 @@ class Scorer:
         """Estimate the KL of a token, from the initial policy, every `initial_kl_every` iterations: `kl/initial`.
 
         It is the mean of k3, in float64, over the tokens of all responses in the conditional space, in which they were
-        drawn (http://joschu.net/blog/kl-approx.html): unbiased where top_p and top_k leave out nothing. A collective.
+        drawn (http://joschu.net/blog/kl-approx.html): unbiased where the policy drew them, and top_p and top_k left out
+        nothing. A collective.
         """
         if self.initial is None or batch.params.iteration % self.initial_kl_every:
             return {}
