@@ -182,7 +182,7 @@ def test_a_validation_file_may_have_a_dot_in_its_name(fit, tmp_path):
     files = (f"data.train={tmp_path}/train.jsonl", f"data.val={tmp_path}/held.out.jsonl")
     small = ("prompts_per_iteration=1", "iterations=1", "validation.k=2")
     module = fit("data=parquet", *files, *small)
-    assert set(module.validated) == {f"val/held.out/{metric}" for metric in ("avg@2", "pass@1", "pass@2")}
+    assert set(module.validated) == {f"val/held.out/{metric}" for metric in ("avg@2", "pass@1", "pass@2", "questions")}
 
 
 def test_mixed_scores_both_spaces(fit):
