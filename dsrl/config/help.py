@@ -40,6 +40,11 @@ def help_text(overrides: Sequence[str]) -> str:
     lines += [_listed(kind, names(kind)) for kind in PARTS]
     lines += ["", "Conditions (phase2.start={name: NAME, metric: KEY})", _listed("condition", names("condition"))]
     lines += ["", "Monitors (monitors.NAME.action=off, warn, handoff or stop)", _listed("monitor", names("monitor"))]
+    lines += [
+        "",
+        "Thoughts (thoughts=NAME, or thoughts={name: NAME, parameter: value})",
+        _listed("thoughts", names("thoughts")),
+    ]
     lines += ["", "Keys, their values in this command line, and what they are for (KEY=VALUE)"]
     lines += [*_section(composed, "")]
     lines += ["", "Options of Hydra itself: --hydra-help"]

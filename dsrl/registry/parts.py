@@ -24,6 +24,7 @@ KINDS = (
     "data",
     "condition",
     "monitor",
+    "thoughts",
 )
 """The kinds of parts that can be registered."""
 

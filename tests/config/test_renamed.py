@@ -17,6 +17,10 @@ def test_what_an_earlier_version_wrote():
         "seed": 0,
     }
     assert saved["update"] == {"epochs": 1, "max_tokens": 9}
+    counted = {"name": "pattern", "classes": {"reflection": "[?]"}}
+    saved = {"model": {"name": "tiny", "reflection": "[?]"}}
+    assert in_todays_words(saved) == {"model": {"name": "tiny", "thoughts": counted}, "thoughts": counted}
+    assert saved == {"model": {"name": "tiny", "reflection": "[?]"}}
     assert in_todays_words({"sampler": {"name": "hf", "batch_size": 512}}) == {"sampler": {"name": "hf"}}
 
 

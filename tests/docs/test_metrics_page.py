@@ -15,6 +15,7 @@ PLACEHOLDERS = {
     "TERM": r"[A-Za-z]+\d+",
     "SPACE": "(conditional|marginal)",
     "SET": r"[\w.]+",
+    "CLASS": r"\w+",
     "@k": r"@\d+",
     "@j": r"@\d+",
 }
