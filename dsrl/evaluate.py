@@ -8,8 +8,8 @@
     python -m dsrl.evaluate resume=EVALUATION                          go on where it was interrupted
     python -m dsrl.evaluate compare=[EVALUATION,EVALUATION]            the second less the first, paired by question;
                                                                        with run_dir=FOLDER as comparison.json, too
-    python -m dsrl.evaluate model=RUN compare=MODEL                    RUN less MODEL, or less an evaluation, on the same
-                                                                       questions
+    python -m dsrl.evaluate model=RUN compare=MODEL                    RUN less MODEL (or less an evaluation), on the
+                                                                       same questions
 
 Other keys: k, limit, sampler, verifier, sampling.*, seed, run_dir, questions_per_batch, accelerator; `--cfg job` prints
 all, with --resolve references as their values.

@@ -38,7 +38,7 @@ def test_a_run_its_checkpoint_and_its_folder_are_one_model(form, fit, tmp_path):
         "checkpoint": f"model={tmp_path}/run/checkpoints/iteration0.ckpt",
         "folder": f"model={tmp_path}/run/hf",
     }
-    same = ["k=2", "data=arithmetic", "data.val_size=6", "sampling.max_new_tokens=64"]
+    same = ["k=2", "data=arithmetic", "data.val_size=6", "sampling.max_new_tokens=64", "thoughts=arithmetic"]
     for name, model in runs.items():
         printed(model, f"run_dir={tmp_path}/of_{name}", *(["k=2"] if name == "run" else same))
     found = {name: numbers(tmp_path / f"of_{name}")["arithmetic"] for name in runs}

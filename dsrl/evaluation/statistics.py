@@ -72,8 +72,8 @@ class SampledQuestion:
 
     def thoughts(self) -> dict[str, ThoughtTotals]:
         """Sum up the thoughts in its samples, by class; nothing where they were not looked for in each of them."""
-        spans = [sample.get("thoughts") for sample in self.samples]
-        if not all(isinstance(own, dict) for own in spans):
+        spans = [sample["thoughts"] for sample in self.samples if isinstance(sample.get("thoughts"), dict)]
+        if len(spans) < len(self.samples):
             return {}
         right = [sample["reward"] > CORRECT_THRESHOLD for sample in self.samples]
         return totals_of(spans, right, [sample["length"] for sample in self.samples])
