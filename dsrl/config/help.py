@@ -20,7 +20,7 @@ from dsrl.registry import KINDS, find, names
 
 FILES = ("model", "trainer", "logger", "callbacks", "experiment")
 """Groups whose options are YAML files alone."""
-PARTS = ("space", "advantage", "keep", "surrogate", "aggregate")
+PARTS = ("space", "advantage", "keep", "surrogate", "aggregate", "token_weight")
 HEAD = """\
 dsrl: reinforcement learning of language models in two spaces, P(y|x) and P(y)
 

@@ -31,7 +31,7 @@ REPLACED = {
 def in_todays_words(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Rename the keys of a configuration of plain values that an earlier version wrote; others stay as they are.
 
-    What was counted as `model.reflection` is counted by `thoughts`.
+    What was counted as `model.reflection` is counted by `thoughts`, and all tokens count in objectives of parts.
     """
     found: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in saved.items()}
     for old, new in RENAMED.items():
@@ -48,6 +48,10 @@ def in_todays_words(saved: Mapping[str, Any]) -> dict[str, Any]:
             found[section] = renamed
         else:
             found = renamed
+    for holder in (found, *(found.get(key) for key in ("phase2", "phase3", "phase4", "phase5"))):
+        objective = holder.get("objective") if isinstance(holder, dict) else None
+        if isinstance(objective, Mapping) and "aggregate" in objective:  # of parts: all tokens counted
+            holder["objective"] = {"token_weight": "all", **objective}
     model = found.get("model")
     if isinstance(model, dict) and "reflection" in model:
         counted = {"name": "pattern", "classes": {"reflection": model.pop("reflection")}}

@@ -64,7 +64,7 @@ def term_losses(
     for term in view.terms:
         batch = LossBatch(
             old_logprobs=old,
-            mask=mask & term.scored[:, None].to(device),
+            mask=view.counted_for(term).to(device) & term.scored[:, None].to(device),
             advantages=term.advantages.to(device),
             counts=counts[term.index],
             reference_logprobs=reference,

@@ -19,6 +19,7 @@ KINDS = (
     "keep",
     "surrogate",
     "aggregate",
+    "token_weight",
     "verifier",
     "sampler",
     "data",

@@ -26,6 +26,7 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Entropy", "of a scored token, in each space", (r"\w+/entropy",)),
     ("Certain", "share of scored tokens that are all but certain", (r"\w+/certain",)),
     ("Kept", "share of responses that the objective keeps, and that a pass scores", (r"(.+/)?(kept|scored)/fraction",)),
+    ("Tokens that count", "share of the tokens of kept responses", (r"(.+/)?kept/tokens",)),
     ("Groups without signal", "share of prompts", (r"group/all_(right|wrong)",)),
     ("Gradient norm", "before clipping", (r"grad_norm",)),
     ("Clipped", "share of tokens whose ratio is clipped", (r"(.+/)?clip/fraction",)),
