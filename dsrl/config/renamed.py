@@ -49,7 +49,9 @@ def in_todays_words(saved: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found = renamed
     for holder in (found, *(found.get(key) for key in ("phase2", "phase3", "phase4", "phase5"))):
-        objective = holder.get("objective") if isinstance(holder, dict) else None
+        if not isinstance(holder, dict):
+            continue
+        objective = holder.get("objective")
         if isinstance(objective, Mapping) and "aggregate" in objective:  # of parts: all tokens counted
             holder["objective"] = {"token_weight": "all", **objective}
     model = found.get("model")
