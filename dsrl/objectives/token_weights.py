@@ -21,6 +21,11 @@ from torch import Tensor
 from dsrl.errors import ConfigError
 from dsrl.registry import register
 
+SAME = 1e-4
+"""Entropies this close, in nats, are equal: responses that begin alike have the same distributions, but for last bits,
+which depend on the shapes of a pass.
+"""
+
 
 @dataclass(kw_only=True)
 class TokenWeight:
@@ -76,7 +81,7 @@ class KnownTokens(TokenWeight):
 @dataclass(kw_only=True)
 class HighEntropyTokens(TokenWeight):
     """The tokens count whose distributions P(.|x, y_<t) have the highest entropies: the top `share` of all tokens of
-    kept responses, over all ranks (arXiv 2506.01939, equation 6). Equal entropies at the edge all count.
+    kept responses, over all ranks (arXiv 2506.01939). Equal entropies at the edge all count.
 
     Costs a pass without gradient over the kept responses in the conditional space.
     """
@@ -97,4 +102,4 @@ class HighEntropyTokens(TokenWeight):
         if not len(entropy):
             return torch.zeros(0, dtype=torch.bool)
         lowest = entropy.kthvalue(len(entropy) - math.ceil(self.share * len(entropy)) + 1).values
-        return entropy >= lowest
+        return entropy >= lowest - SAME
