@@ -64,7 +64,10 @@ def compare(first: Path, second: Path) -> dict[str, Comparison]:
     Raises ConfigError if they share no question, or one is unfinished or damaged.
     """
     alike = thoughts_of(first) == thoughts_of(second)
-    return {name: compare_pairs(own.pairs, own.unpaired, thoughts=alike) for name, own in paired_questions(first, second).items()}
+    return {
+        name: compare_pairs(own.pairs, own.unpaired, thoughts=alike)
+        for name, own in paired_questions(first, second).items()
+    }
 
 
 def paired_questions(first: Path, second: Path) -> dict[str, Paired]:

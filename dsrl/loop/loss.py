@@ -59,7 +59,6 @@ def term_losses(
 ) -> Iterator[tuple[Term, LossOutput]]:
     """Compute the loss of each term of a space over some of its responses, before the term's weight."""
     device = logprobs.device
-    mask = view.mask.to(device)
     reference = None if view.reference_logprobs is None else view.reference_logprobs.to(device)
     for term in view.terms:
         batch = LossBatch(

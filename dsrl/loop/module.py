@@ -182,9 +182,7 @@ class DSRLModule(L.LightningModule):
         return {"set": name, "batch": batch}
 
     def on_validation_epoch_end(self) -> None:
-        """Compute `val/SET/avg@k`, `val/SET/pass@j`, `val/SET/questions` and `val/SET/thoughts/...` of every set, over all
-        ranks.
-        """
+        """Compute `val/SET/avg@k`, `pass@j`, `questions` and `thoughts/...` of every set, over all ranks."""
         found: dict[str, float] = {}
         for name in self.data.val_names:
             for key, value in self._accuracy(name).compute().items():
