@@ -2,7 +2,7 @@
 
 The mean reward of training (lines) and of validation sets (dots), and beside it METRIC. The pictures here:
 
-    python docs/learning_curve.py docs/img/run.png response/reflections "seed 0" "seed 1" "seed 2"
+    python docs/learning_curve.py docs/img/run.png thoughts/reflection/per_answer "seed 0" "seed 1" "seed 2"
     python docs/learning_curve.py docs/img/smollm2_reasoning_gym.png response/length_mean smollm2
 """
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from dsrl.phases.scheduler import PhaseScheduler
     from dsrl.runs.fit import Run, build_trainer, fit
     from dsrl.samplers import Sampler
+    from dsrl.thoughts import Thought, Thoughts
     from dsrl.types import Counts, LossBatch, LossOutput, Metric, Prompt, Rollouts, SamplingParams
     from dsrl.verifiers import Verifier
 
@@ -82,6 +83,8 @@ __all__ = [
     "Sampler",
     "SamplingParams",
     "Scorer",
+    "Thought",
+    "Thoughts",
     "Verifier",
     "__version__",
     "build",
@@ -113,6 +116,7 @@ _HOMES = {
     "dsrl.phases.scheduler": ("PhaseScheduler",),
     "dsrl.runs.fit": ("Run", "build_trainer", "fit"),
     "dsrl.samplers": ("Sampler",),
+    "dsrl.thoughts": ("Thought", "Thoughts"),
     "dsrl.types": ("Counts", "LossBatch", "LossOutput", "Metric", "Prompt", "Rollouts", "SamplingParams"),
     "dsrl.verifiers": ("Verifier",),
 }

@@ -8,6 +8,8 @@
     python -m dsrl.evaluate resume=EVALUATION                          go on where it was interrupted
     python -m dsrl.evaluate compare=[EVALUATION,EVALUATION]            the second less the first, paired by question;
                                                                        with run_dir=FOLDER as comparison.json, too
+    python -m dsrl.evaluate model=RUN compare=MODEL                    RUN less MODEL (or less an evaluation), on the
+                                                                       same questions
 
 Other keys: k, limit, sampler, verifier, sampling.*, seed, run_dir, questions_per_batch, accelerator; `--cfg job` prints
 all, with --resolve references as their values.
@@ -56,7 +58,7 @@ def run(arguments: Sequence[str], console: Console) -> None:
         from dsrl.evaluation.config import compose_evaluation  # heavy imports only for what runs
 
         print(OmegaConf.to_yaml(compose_evaluation(given.overrides), resolve=given.resolve))
-    elif any(text.startswith("compare=") for text in given.overrides):
+    elif len(_compared(given.overrides)) > 1:
         _compare(given.overrides, console)
     else:
         _evaluate(given.overrides, console)
@@ -64,37 +66,74 @@ def run(arguments: Sequence[str], console: Console) -> None:
 
 def _evaluate(overrides: Sequence[str], console: Console) -> None:
     from dsrl.evaluation import EvaluationConfig, evaluate
+    from dsrl.evaluation.other_model import config_of_other, is_evaluation
 
-    config = EvaluationConfig.of(overrides)
-    try:
-        evaluate(config, console)
-    except KeyboardInterrupt as error:
-        begun = (config.run_dir / "config.yaml").exists()
-        after = f"; resume={config.run_dir} goes on" if begun else " before the first samples"
-        raise KeyboardInterrupt(f"interrupted{after}") from error
+    own = [text for text in overrides if not text.startswith("compare=")]
+    compared = "".join(_compared(overrides))
+    other = Path(compared).expanduser()
+    config = EvaluationConfig.of(own)
+    beside = None if not compared or is_evaluation(other) else config_of_other(config, compared, own)
+    for each in (config,) if beside is None else (config, beside):
+        try:
+            evaluate(each, console)
+        except KeyboardInterrupt as error:
+            begun = (config.run_dir / "config.yaml").exists()
+            goes_on = " ".join([f"resume={config.run_dir}", *([f"compare={compared}"] if compared else [])])
+            after = f"; {goes_on} goes on" if begun else " before the first samples"
+            raise KeyboardInterrupt(f"interrupted{after}") from error
+    if compared:
+        _show_comparison(other if beside is None else beside.run_dir, config.run_dir, config.run_dir, console)
 
 
 def _compare(overrides: Sequence[str], console: Console) -> None:
-    given = [text.partition("=")[2] for text in overrides if text.startswith("compare=")]
+    given = _compared(overrides)
     targets = [text.partition("=")[2] for text in overrides if text.startswith("run_dir=")]
     from dsrl.config.checks import folder_problem
 
-    folders = [Path(part.strip()).expanduser() for part in given[0].strip("[]").split(",") if part.strip()]
-    if len(folders) != 2 or len(given) > 1 or len(targets) > 1 or len(overrides) > len(given + targets):
+    if len(given) != 2 or len(targets) > 1 or len(overrides) > 1 + len(targets):
         raise ConfigError(
-            f"compare={given[0]}: must be two evaluations, compare=[FIRST,SECOND], and nothing else but run_dir=FOLDER"
+            f"compare=[{','.join(given)}]: must be two evaluations, compare=[FIRST,SECOND], and nothing else but "
+            "run_dir=FOLDER; or one evaluation or model, compare=OTHER, which is compared with what is evaluated"
         )
     if problem := next(filter(None, map(folder_problem, targets)), None):
         raise ConfigError(problem)
-    from dsrl.evaluation.comparison import compare, comparison_table, comparison_values
+    first, second = (Path(part).expanduser() for part in given)
+    _show_comparison(first, second, Path(targets[0]).expanduser() if targets else None, console)
 
-    found = compare(*folders)
-    console.print(comparison_table(found, *folders))
-    for target in targets:
-        path = Path(target).expanduser() / "comparison.json"
-        first, second = map(str, folders)
-        written = {"first": first, "second": second, "results": comparison_values(found)}
-        with atomic(path) as partial:
+
+def _compared(overrides: Sequence[str]) -> list[str]:
+    """What the command line asks to compare. Raises ConfigError where it says so twice, or names nothing."""
+    given = [text.partition("=")[2] for text in overrides if text.startswith("compare=")]
+    if len(given) > 1:
+        raise ConfigError(f"compare is given {len(given)} times: {', '.join(given)}; give it once")
+    parts = [part.strip() for text in given for part in text.strip("[]").split(",") if part.strip()]
+    if given and not parts:
+        raise ConfigError(
+            f"compare={given[0]}: give an evaluation or a model, or two evaluations, compare=[FIRST,SECOND]"
+        )
+    return parts
+
+
+def _show_comparison(first: Path, second: Path, target: Path | None, console: Console) -> None:
+    """Print how two evaluations compare, and write it to comparison.json in the target folder."""
+    from dsrl.evaluation.comparison import (
+        compare,
+        comparison_table,
+        comparison_values,
+        thought_ratio_table,
+        thoughts_of,
+    )
+
+    found = compare(first, second)
+    console.print(comparison_table(found, first, second))
+    if table := thought_ratio_table(found, first, second):
+        console.print(table)
+    ways = [thoughts_of(folder) for folder in (first, second)]
+    if ways[0] != ways[1]:
+        console.print(f"thoughts are not compared: they are {ways[0]} in {first}, {ways[1]} in {second}", markup=False)
+    if target is not None:
+        written = {"first": str(first), "second": str(second), "results": comparison_values(found)}
+        with atomic(target / "comparison.json") as partial:
             partial.write_text(json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

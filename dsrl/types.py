@@ -252,8 +252,8 @@ class Rollouts:
 class Counts:
     """Denominators of one optimizer step: what a term keeps, summed over micro-batches and ranks.
 
-    tokens: kept response tokens; sequences: kept responses with at least one token; samples: kept responses;
-    max_new_tokens: the longest response that sampling allows (the fixed length of Dr. GRPO).
+    tokens: kept response tokens that count; sequences: kept responses with at least one of them; samples: kept
+    responses; max_new_tokens: the longest response that sampling allows (the fixed length of Dr. GRPO).
     """
 
     tokens: float
@@ -277,11 +277,11 @@ class Counts:
 class LossBatch:
     """What an objective sees beside log-probabilities: one micro-batch, in the objective's own space.
 
-    old_logprobs [N, T], of the policy that sampled (no gradient); mask [N, T], true on the tokens of kept samples;
-    advantages [N]; counts, of the whole optimizer step over all ranks; reference_logprobs [N, T] where the objective
-    needs a reference; weights [N, T], importance weights that correct for a sampler whose probabilities are not quite
-    the trainer's, to be multiplied with the losses of tokens (no gradient). A mean divides by `counts`, so that
-    micro-batches add up to the mean over the optimizer step.
+    old_logprobs [N, T], of the policy that sampled (no gradient); mask [N, T], true on the tokens that count of kept
+    samples; advantages [N]; counts, of the whole optimizer step over all ranks; reference_logprobs [N, T] where the
+    objective needs a reference; weights [N, T], importance weights that correct for a sampler whose probabilities are
+    not quite the trainer's, to be multiplied with the losses of tokens (no gradient). A mean divides by `counts`, so
+    that micro-batches add up to the mean over the optimizer step.
     """
 
     old_logprobs: Tensor

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -14,6 +15,7 @@ from dsrl.evaluation import EvaluationConfig
 from dsrl.evaluation.config import compose_evaluation
 from dsrl.samplers.hf import HFSampler
 
+ROOT = Path(__file__).parents[1]
 SMALL = ("k=2", "limit=2", "questions_per_batch=1", "sampling.max_new_tokens=8")
 
 
@@ -36,7 +38,7 @@ def test_a_run_its_checkpoint_and_its_folder_are_one_model(form, fit, tmp_path):
         "checkpoint": f"model={tmp_path}/run/checkpoints/iteration0.ckpt",
         "folder": f"model={tmp_path}/run/hf",
     }
-    same = ["k=2", "data=arithmetic", "data.val_size=6", "sampling.max_new_tokens=64"]
+    same = ["k=2", "data=arithmetic", "data.val_size=6", "sampling.max_new_tokens=64", "thoughts=arithmetic"]
     for name, model in runs.items():
         printed(model, f"run_dir={tmp_path}/of_{name}", *(["k=2"] if name == "run" else same))
     found = {name: numbers(tmp_path / f"of_{name}")["arithmetic"] for name in runs}
@@ -69,7 +71,8 @@ def test_what_a_run_says_where_the_command_line_is_silent(tmp_path):
     }
     (tmp_path / "config.yaml").write_text(json.dumps(config))
     own = composed(f"model={tmp_path}")
-    assert (own.model.name, own.model.chat, own.model.reflection) == (f"{tmp_path}/hf", False, "\\?'\"{x}")
+    assert (own.model.name, own.model.chat) == (f"{tmp_path}/hf", False)
+    assert own.thoughts == {"name": "pattern", "classes": {"reflection": "\\?'\"{x}"}}  # as version 0.2 counted
     assert (own.data.name, own.data.train, own.data.val, own.verifier.marker) == ("parquet", None, ["v.jsonl"], "=")
     assert (own.sampling.max_new_tokens, own.sampling.stop, own.sampling.temperature) == (55, ["#"], 0.6)
     other = composed(f"model={tmp_path}", "data.val=[aime24]", "sampling.temperature=1", "model.chat=true")
@@ -116,7 +119,8 @@ def test_the_verifier_fits_the_questions(line, verifier):
         ("data.val=aimee24", "Did you mean 'aime24'?"),
         ("run_dir=/etc/passwd", "cannot be made, since a file is in its way"),
         ("resume=/nope", "resume=/nope: no evaluation there (no config.yaml, which"),
-        ("compare=a", "compare=a: must be two evaluations, compare=[FIRST,SECOND], and nothing else"),
+        ("compare=a", "compare=a: no such run, checkpoint or folder; a name on the hub is written owner/name"),
+        ("compare=", "compare=: give an evaluation or a model, or two evaluations, compare=[FIRST,SECOND]"),
         ("compare=[/a,/b]", "/a: no evaluation there (no samples.jsonl)"),
         ("compare=[/a,/b] k=2", "compare=[/a,/b]: must be two evaluations, compare=[FIRST,SECOND], and nothing else"),
         ("compare=[/a,/b] run_dir=/etc/passwd", "cannot be made, since a file is in its way"),
@@ -188,6 +192,24 @@ def test_a_comparison_as_json(tmp_path):
     found = json.loads((tmp_path / "both" / "comparison.json").read_text())
     assert (found["first"], found["second"]) == (f"{tmp_path}/a", f"{tmp_path}/b")
     assert found["results"]["arithmetic"]["metrics"]["avg"]["difference"] == 0
+
+
+def test_another_model_answers_the_same_questions(tmp_path):
+    """The thoughts of both, and a ratio of 1: it is the same model. An evaluation in its place gives the same."""
+    more = ("k=4", "limit=24", "questions_per_batch=24", f"run_dir={tmp_path}/own")
+    told = printed("model=tiny", "compare=tiny", *more)
+    own, compared = (numbers(folder)["arithmetic"] for folder in (tmp_path / "own", tmp_path / "own" / "compared"))
+    assert own == compared and own["thoughts/reflection/per_answer"] > 0.2
+    found = json.loads((tmp_path / "own" / "comparison.json").read_text())
+    assert (found["first"], found["second"]) == (f"{tmp_path}/own/compared", f"{tmp_path}/own")
+    ratio = found["results"]["arithmetic"]["thoughts"]["reflection"]
+    assert ratio["first"] == ratio["second"] == round(96 * own["thoughts/reflection/per_answer"]) >= 20
+    assert (ratio["per_answer"], ratio["per_answer_ci95"], ratio["too_rare"]) == (1.0, [1.0, 1.0], False)
+    assert "1.00x (1.00 to 1.00)" in told
+    again = printed(f"resume={tmp_path}/own", f"compare={tmp_path}/own/compared")
+    assert "1.00x (1.00 to 1.00)" in again
+    with pytest.raises(ConfigError, match="holds the answers of another model; choose another run_dir"):
+        printed(f"resume={tmp_path}/own", f"compare={ROOT}/dsrl/models/tiny")
 
 
 def test_nothing_to_evaluate(tmp_path):

@@ -20,6 +20,7 @@ from dsrl.monitors import Monitor
 from dsrl.phases.conditions import Condition
 from dsrl.phases.phase import Phase
 from dsrl.registry import build, names, parse_spec
+from dsrl.thoughts import Thoughts
 
 
 def build_run_config(composed: DictConfig) -> RunConfig:
@@ -62,6 +63,7 @@ def built_fields(composed: DictConfig, problems: list[str]) -> dict[str, Any]:
     resolved: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     typed = {str(key): OmegaConf.to_object(composed[key]) for key in composed if _is_typed(composed, str(key))}
     parts = {kind: attempt(problems, _part, kind, resolved[kind]) for kind in ("data", "sampler", "verifier")}
+    parts["thoughts"] = attempt(problems, _thoughts, resolved["thoughts"])
     run_dir = Path(resolved["run_dir"]).expanduser()
     return {**resolved, **typed, **parts, "run_dir": run_dir, "resolved": resolved}
 
@@ -103,6 +105,16 @@ def _part(kind: str, spec: Any) -> Any:
     if spec is None:
         raise ConfigError(f"{kind} is not set: choose one, {kind}=NAME; registered are {', '.join(names(kind))}")
     return build(kind, spec)
+
+
+def _thoughts(spec: Any) -> Thoughts:
+    try:
+        built = _part("thoughts", spec)
+    except ConfigError as error:
+        raise ConfigError(str(error) if spec is None else f"thoughts: {error}") from error
+    if not isinstance(built, Thoughts):
+        raise ConfigError(f"thoughts={spec}: {type(built).__qualname__} must be a dsrl.thoughts.Thoughts")
+    return built
 
 
 def _monitors(specs: Mapping[str, Any]) -> dict[str, Monitor]:

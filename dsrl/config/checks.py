@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,10 +153,6 @@ def model_problems(model: ModelConfig) -> Iterator[str]:
     yield from not_allowed(
         [("model.dtype", model.dtype, DTYPES), ("model.attn_implementation", model.attn_implementation, ATTENTIONS)]
     )
-    try:
-        re.compile(model.reflection)
-    except re.error as error:
-        yield f"model.reflection={model.reflection}: not a regular expression, {error}"
     if model.activation_offloading and not model.gradient_checkpointing:
         yield "model.activation_offloading keeps what checkpointing saves: add model.gradient_checkpointing=true"
     if not model.name:

@@ -18,6 +18,8 @@ from dsrl.registry import KINDS, full_spec, names
 
 PART_KINDS = {**{kind: kind for kind in KINDS if kind not in ("objective", "monitor")}, "start": "condition"}
 """The last word of a key that holds a part's spec, and its kind: `phase2.objective.surrogate`, `phase2.start`."""
+AT_THE_ROOT = ("thoughts",)
+"""Keys of the root that hold a part's spec, beside the groups, which are chosen by name alone."""
 MAPS_OF_PARTS = ("objectives", "components", "sources")
 """The last words of keys that hold a mapping to parts, which replaces the one before it."""
 NULL = "${oc.decode:null}"  # since choice(null) is refused
@@ -69,7 +71,7 @@ def spelled_out(overrides: Sequence[Override]) -> list[str]:
     spelled: list[str] = []
     for override in overrides:
         parent, _, last = override.key_or_group.rpartition(".")
-        kind = PART_KINDS.get(last) if parent else None
+        kind = PART_KINDS.get(last) if parent or last in AT_THE_ROOT else None
         values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
         whole = [_whole(kind, value) for value in values]
         replaces = any(isinstance(value, Mapping) and "name" in value for value in whole) if kind else False

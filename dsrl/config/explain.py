@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from dsrl.config.command_line import value_of
-from dsrl.config.renamed import OTHER_UNITS, RENAMED
+from dsrl.config.renamed import OTHER_UNITS, RENAMED, REPLACED
 from dsrl.config.schema import PhaseConfig
 from dsrl.config.store import GROUPS, LATER_PHASES, config_dir
 from dsrl.config.trainer_arguments import INSTEAD
@@ -92,6 +92,8 @@ def unknown(key: str, node: DictConfig, prefix: str = "") -> str:
     if key in RENAMED:
         units = f", and counts {OTHER_UNITS[key]}" if key in OTHER_UNITS else ""
         return f"{key} is now called {RENAMED[key]}{units}"
+    if key in REPLACED:
+        return f"{key} is gone, instead there is {REPLACED[key]}"
     section, _, argument = key.partition(".")
     if section == "trainer" and argument in INSTEAD:
         return f"unknown key '{key}': {INSTEAD[argument]}"

@@ -20,7 +20,7 @@ from dsrl.registry import KINDS, find, names
 
 FILES = ("model", "trainer", "logger", "callbacks", "experiment")
 """Groups whose options are YAML files alone."""
-PARTS = ("space", "advantage", "keep", "surrogate", "aggregate")
+PARTS = ("space", "advantage", "keep", "surrogate", "aggregate", "token_weight")
 HEAD = """\
 dsrl: reinforcement learning of language models in two spaces, P(y|x) and P(y)
 
@@ -40,6 +40,11 @@ def help_text(overrides: Sequence[str]) -> str:
     lines += [_listed(kind, names(kind)) for kind in PARTS]
     lines += ["", "Conditions (phase2.start={name: NAME, metric: KEY})", _listed("condition", names("condition"))]
     lines += ["", "Monitors (monitors.NAME.action=off, warn, handoff or stop)", _listed("monitor", names("monitor"))]
+    lines += [
+        "",
+        "Thoughts (thoughts=NAME, or thoughts={name: NAME, parameter: value})",
+        _listed("thoughts", names("thoughts")),
+    ]
     lines += ["", "Keys, their values in this command line, and what they are for (KEY=VALUE)"]
     lines += [*_section(composed, "")]
     lines += ["", "Options of Hydra itself: --hydra-help"]

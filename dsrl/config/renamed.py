@@ -21,8 +21,18 @@ OWNERS = {"sampler.sleep": "vllm", "sampler.batch_size": "hf"}
 """The part whose key it was; others may have keys of that name."""
 
 
+REPLACED = {
+    "model.reflection": "thoughts: thoughts=seal and thoughts=words have words of their own, "
+    "'thoughts={name: pattern, classes: {reflection: PATTERN}}' counts matches of a regular expression",
+}
+"""A key of an earlier version, and what has taken its place."""
+
+
 def in_todays_words(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the keys of a configuration of plain values that an earlier version wrote; others stay as they are."""
+    """Rename the keys of a configuration of plain values that an earlier version wrote; others stay as they are.
+
+    What was counted as `model.reflection` is counted by `thoughts`, and all tokens count in objectives of parts.
+    """
     found: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in saved.items()}
     for old, new in RENAMED.items():
         section, _, last = old.rpartition(".")
@@ -38,4 +48,15 @@ def in_todays_words(saved: Mapping[str, Any]) -> dict[str, Any]:
             found[section] = renamed
         else:
             found = renamed
+    for holder in (found, *(found.get(key) for key in ("phase2", "phase3", "phase4", "phase5"))):
+        if not isinstance(holder, dict):
+            continue
+        objective = holder.get("objective")
+        if isinstance(objective, Mapping) and "aggregate" in objective:  # of parts: all tokens counted
+            holder["objective"] = {"token_weight": "all", **objective}
+    model = found.get("model")
+    if isinstance(model, dict) and "reflection" in model:
+        counted = {"name": "pattern", "classes": {"reflection": model.pop("reflection")}}
+        model["thoughts"] = counted
+        found.setdefault("thoughts", counted)
     return found

@@ -24,6 +24,7 @@ from dsrl.devices import precision_of
 from dsrl.monitors import Monitor
 from dsrl.phases.phase import Phase
 from dsrl.samplers import Sampler
+from dsrl.thoughts import Thoughts
 
 EXACT = ("float32", "float32", "32-true")
 """Type of the sampler's numbers, of the policy's, and precision of the trainer that agree to the last bits."""
@@ -41,6 +42,7 @@ class RunConfig(Settled):
     data: DataSource
     sampler: Sampler
     verifier: Any
+    thoughts: Thoughts
     trainer: TrainerConfig
     logger: dict[str, Any]
     callbacks: dict[str, Any]

@@ -10,6 +10,7 @@ samples.py       all samples on disk, and where an interrupted evaluation goes o
 statistics.py    avg@k, pass@j and maj@k of each question; their means and bootstrap intervals
 results.py       the numbers of an evaluation, as JSON, as a table, as a line
 comparison.py    two evaluations, paired by question
+other_model.py   the evaluation of the model that this one is compared with
 """
 
 from dsrl.evaluation.comparison import compare

@@ -37,7 +37,7 @@ class Answerer:
         """Load the model and start the sampler. Raises DSRLError, ConfigError for what cannot be evaluated."""
         self.config = config
         config.sampler.check_architecture(architecture_of(config.model))
-        self.collector = Collector(sampler=config.sampler, verifier=config.verifier)
+        self.collector = Collector(sampler=config.sampler, verifier=config.verifier, thoughts=config.thoughts)
         policy = Policy(_model(config)).to(_device(config.accelerator)).requires_grad_(False).eval()
         self.encoder = encoder.leaving_room(policy.positions, config.sampling.max_new_tokens, config.sampler.max_length)
         try:

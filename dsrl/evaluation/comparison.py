@@ -9,12 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from omegaconf import OmegaConf
 from rich.markup import escape
 from rich.table import Table
 
 from dsrl.errors import ConfigError
 from dsrl.evaluation.samples import read_samples
-from dsrl.evaluation.statistics import Estimate, SampledQuestion, estimates, questions_of
+from dsrl.evaluation.statistics import (
+    RARE,
+    Estimate,
+    SampledQuestion,
+    ThoughtRatio,
+    estimates,
+    questions_of,
+    thought_ratios,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +43,8 @@ class Comparison:
     difference: Mapping[str, Estimate]
     """Second less first. The bootstrap draws a question with its samples in both, so what makes it hard for both
     cancels."""
+    thoughts: Mapping[str, ThoughtRatio]
+    """Ratios of thoughts by class, second over first; empty where the two did not look for the same ones."""
 
 
 Pair = tuple[SampledQuestion, SampledQuestion]
@@ -52,7 +63,11 @@ def compare(first: Path, second: Path) -> dict[str, Comparison]:
 
     Raises ConfigError if they share no question, or one is unfinished or damaged.
     """
-    return {name: compare_pairs(own.pairs, own.unpaired) for name, own in paired_questions(first, second).items()}
+    alike = thoughts_of(first) == thoughts_of(second)
+    return {
+        name: compare_pairs(own.pairs, own.unpaired, thoughts=alike)
+        for name, own in paired_questions(first, second).items()
+    }
 
 
 def paired_questions(first: Path, second: Path) -> dict[str, Paired]:
@@ -70,8 +85,10 @@ def paired_questions(first: Path, second: Path) -> dict[str, Paired]:
     return found
 
 
-def compare_pairs(pairs: Sequence[Pair], unpaired: int = 0) -> Comparison:
-    """Compare two evaluations on some questions, at least one, of the same numbers of samples each."""
+def compare_pairs(pairs: Sequence[Pair], unpaired: int = 0, *, thoughts: bool = False) -> Comparison:
+    """Compare two evaluations on some questions, at least one, of the same numbers of samples each; their `thoughts`,
+    too, where these were found in the same way.
+    """
     k = len(pairs[0][0].samples), len(pairs[0][1].samples)
     columns: dict[str, dict[str, list[float]]] = {"first": {}, "second": {}, "difference": {}}
     for a, b in ((one.metrics(), other.metrics()) for one, other in pairs):
@@ -80,7 +97,8 @@ def compare_pairs(pairs: Sequence[Pair], unpaired: int = 0) -> Comparison:
                 for side, value in zip(columns, (a[key], b[key], b[key] - a[key]), strict=True):
                     columns[side].setdefault(key, []).append(value)
     sides = {side: estimates(values) for side, values in columns.items()}
-    return Comparison(questions=len(pairs), unpaired=unpaired, k=k, **sides)
+    ratios = thought_ratios(pairs) if thoughts else {}
+    return Comparison(questions=len(pairs), unpaired=unpaired, k=k, **sides, thoughts=ratios)
 
 
 def main_metrics(found: Comparison) -> list[str]:
@@ -89,10 +107,18 @@ def main_metrics(found: Comparison) -> list[str]:
     return [key for key in ("avg", passes[-1], "maj", "length", "truncated") if key in found.difference]
 
 
+def thoughts_of(folder: Path) -> Any:
+    """Read which thoughts an evaluation looked for: the spec of the part; None where it did not, or does not say."""
+    path = folder / "config.yaml"
+    config = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else None
+    return config.get("thoughts") if isinstance(config, dict) else None
+
+
 def comparison_values(found: Mapping[str, Comparison]) -> dict[str, Any]:
     """Give a comparison as plain values for JSON.
 
-    For each set and metric these are both means, the difference, its standard error and its interval.
+    For each set and metric these are both means, the difference, its standard error and its interval; for each class
+    of thoughts both counts, and the ratios with theirs, or `too_rare`.
     """
     return {
         name: {
@@ -104,6 +130,7 @@ def comparison_values(found: Mapping[str, Comparison]) -> dict[str, Any]:
                 | ({} if math.isnan(change.stderr) else {"stderr": change.stderr, "ci95": [change.low, change.high]})
                 for key, change in own.difference.items()
             },
+            "thoughts": {key: _ratio_values(ratio) for key, ratio in own.thoughts.items()},
         }
         for name, own in found.items()
     }
@@ -133,6 +160,50 @@ def comparison_table(found: Mapping[str, Comparison], first: Path, second: Path)
                 style="bold" if change.low > 0 or change.high < 0 else "",
             )
     return table
+
+
+def thought_ratio_table(found: Mapping[str, Comparison], first: Path, second: Path) -> Table | None:
+    """Draw a table with a row for each set and class of thoughts: both counts, and the ratios with their intervals.
+
+    None where there are none to compare. A row is bold if the interval of thoughts an answer leaves out 1.
+    """
+    table = Table(title=escape(f"thoughts, {second} over {first}"), title_justify="left")
+    for column in ("set", "class", "first", "second", "an answer", "in 1,000 tokens"):
+        table.add_column(column, justify="left" if column in ("set", "class") else "right")
+    for name, own in found.items():
+        for class_name, ratio in own.thoughts.items():
+            raw, by_tokens = ratio.per_answer, ratio.per_1000_tokens
+            cells = (
+                [f"too rare (under {RARE})", ""]
+                if raw is None or by_tokens is None
+                else [_times(raw), _times(by_tokens)]
+            )
+            table.add_row(
+                escape(name),
+                escape(class_name),
+                *map(str, ratio.thoughts),
+                *cells,
+                style="bold" if raw is not None and (raw.low > 1 or raw.high < 1) else "",
+            )
+    return table if table.row_count else None
+
+
+def _times(ratio: Estimate) -> str:
+    """A ratio with its interval."""
+    interval = "" if math.isnan(ratio.low) else f" ({ratio.low:.2f} to {ratio.high:.2f})"
+    return f"{ratio.value:.2f}x{interval}"
+
+
+def _ratio_values(ratio: ThoughtRatio) -> dict[str, Any]:
+    first, second = ratio.thoughts
+    values: dict[str, Any] = {"first": first, "second": second, "too_rare": ratio.per_answer is None}
+    for key in ("per_answer", "per_1000_tokens"):
+        estimate = getattr(ratio, key)
+        if estimate is not None:
+            values[key] = estimate.value
+            if not math.isnan(estimate.stderr):
+                values |= {f"{key}_stderr": estimate.stderr, f"{key}_ci95": [estimate.low, estimate.high]}
+    return values
 
 
 def _by_set(folder: Path) -> dict[str, dict[tuple[str, str, int], SampledQuestion]]:

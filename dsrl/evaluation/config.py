@@ -35,6 +35,7 @@ from dsrl.evaluation.evaluated_model import spelled_for_evaluation
 from dsrl.evaluation.schema import EvaluationSchema
 from dsrl.runs.resume import differences
 from dsrl.samplers import Sampler
+from dsrl.thoughts import Thoughts
 
 
 @dataclass(kw_only=True)
@@ -48,6 +49,7 @@ class EvaluationConfig(Settled):
     data: DataSource
     sampler: Sampler
     verifier: Any
+    thoughts: Thoughts
     sampling: SamplingConfig
     checkpoint: str | None
     k: int | None

@@ -24,8 +24,8 @@ def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]
     """Write `model=PATH` as `model=hf model.name=PATH`, and add the verifier that fits where none is named.
 
     Where the model comes from a run, the run says what the command line leaves open: the model's settings, how long its
-    answers may be, and, unless `data` is given, the data and the verifier. Raises ConfigError for a path that is none
-    of these.
+    answers may be, which thoughts are counted in them, and, unless `data` is given, the data and the verifier. Raises
+    ConfigError for a path that is none of these.
     """
     parsed = read(overrides)
     if swept := [override.input_line for override in parsed if override.is_sweep_override()]:
@@ -47,6 +47,8 @@ def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]
         if run:
             sampling = {key: run["sampling"][key] for key in ("max_new_tokens", "stop")}
             spelled += _values("sampling", {**sampling, "temperature": run["validation"]["temperature"]})
+            if "thoughts" in run and "thoughts" not in given:
+                spelled.append(f"thoughts={text_of(run['thoughts'])}")
         if run and not data_given:
             spelled += _part("data", run["data"], leave_out=("train",))
             if "verifier" not in given:

@@ -17,7 +17,7 @@ from dsrl.errors import ConfigError
 from dsrl.evaluation.answering import Answerer, Line
 from dsrl.evaluation.batches import Batch, batches_of
 from dsrl.evaluation.config import EvaluationConfig, in_use
-from dsrl.evaluation.results import results_line, results_table, summarise
+from dsrl.evaluation.results import results_line, results_table, summarise, thoughts_table
 from dsrl.evaluation.samples import SampleFile, read_samples
 from dsrl.evaluation.statistics import questions_of
 from dsrl.evaluation.workers import answer_on_devices
@@ -65,6 +65,8 @@ def evaluate(config: EvaluationConfig | Sequence[str], console: Console | None =
     console.print(results_table(summary["results"], "by set"))
     if summary["sources"]:
         console.print(results_table(summary["sources"], "by data source"))
+    if thoughts := thoughts_table(summary["results"]):
+        console.print(thoughts)
     label = f"{config.label} (temperature {config.sampling.temperature:g}, seed {config.seed})"
     console.print(results_line(label, summary["results"]), soft_wrap=True, markup=False)
     console.print(f"{config.run_dir}/results.json, samples.jsonl", style="dim", soft_wrap=True, markup=False)

@@ -11,7 +11,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from dsrl.evaluation.statistics import SampledQuestion, estimates
+from dsrl.evaluation.statistics import SampledQuestion, estimates, thought_estimates
 
 CAPTION = "± 95% by bootstrap over questions; right 0..k: how many questions have that many right answers"
 BARS = "·▁▂▃▄▅▆▇█"
@@ -55,6 +55,29 @@ def results_table(groups: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     return table
 
 
+def thoughts_table(groups: Mapping[str, Mapping[str, Any]]) -> Table | None:
+    """Draw a table with a row for each set or source and class of thoughts; None where none were looked for."""
+    table = Table(title="thoughts", title_justify="left")
+    for column in ("", "class", "an answer", "in 1,000 tokens", "answers with any", "right with", "right without"):
+        table.add_column(column, justify="right" if column not in ("", "class") else "left")
+    for name, group in groups.items():
+        for class_name in thought_classes(group):
+            head = f"thoughts/{class_name}/"
+            table.add_row(
+                escape(name),
+                escape(class_name),
+                *(_cell(group, f"{head}{key}", "{:.2f}") for key in ("per_answer", "per_1000_tokens")),
+                *(_cell(group, f"{head}{key}") for key in ("share", "right_with", "right_without")),
+            )
+    return table if table.row_count else None
+
+
+def thought_classes(numbers: Mapping[str, Any]) -> list[str]:
+    """List the classes of thoughts that there are numbers of."""
+    parts = [key.split("/") for key in numbers if key.startswith("thoughts/") and key.endswith("/per_answer")]
+    return ["/".join(part[1:-1]) for part in parts]
+
+
 def results_line(label: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
     """Write one line with standard errors: `LABEL | SET: avg@8 0.271 ± 0.018, pass@8 0.930 ± 0.020, ... | ...`."""
     parts = [label]
@@ -86,7 +109,7 @@ def _numbers(questions: Sequence[SampledQuestion]) -> dict[str, Any]:
         "k": k,
         "right": _histogram(questions, k),
     }
-    for name, estimate in found.items():
+    for name, estimate in (found | thought_estimates(questions)).items():
         key = f"{name}@{k}" if name in ("avg", "maj") else name
         numbers[key] = estimate.value
         if not math.isnan(estimate.stderr):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from omegaconf import II
+
 from dsrl.config.schema import ModelConfig, SamplingConfig
 
 
@@ -16,6 +18,8 @@ class EvaluationSchema:
     data: Any = None
     sampler: Any = None
     verifier: Any = None
+    thoughts: Any = II("model.thoughts")
+    """Thoughts that are counted in every answer: NAME, or {name: NAME, parameter: value}."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     checkpoint: str | None = None
     """Checkpoint whose weights take the place of those of model.name."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsrl.loop.accuracy import pass_at
+from dsrl.thoughts import ThoughtTotals, totals_of
 from dsrl.types import CORRECT_THRESHOLD
 
 Array = NDArray[np.float64]
@@ -22,6 +23,9 @@ RESAMPLES = 2000
 
 CONFIDENCE = 0.95
 """Of the intervals."""
+
+RARE = 20
+"""A ratio of fewer thoughts than these, on either side, is not given."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -66,10 +70,19 @@ class SampledQuestion:
             **{f"reward/{name}": sum(values) / len(values) for name, values in components.items()},
         }
 
+    def thoughts(self) -> dict[str, ThoughtTotals]:
+        """Sum up the thoughts in its samples, by class; nothing where they were not looked for in each of them."""
+        spans = [sample["thoughts"] for sample in self.samples if isinstance(sample.get("thoughts"), dict)]
+        if len(spans) < len(self.samples):
+            return {}
+        right = [sample["reward"] > CORRECT_THRESHOLD for sample in self.samples]
+        return totals_of(spans, right, [sample["length"] for sample in self.samples])
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """A mean over questions, with its standard error and its confidence interval by bootstrap over questions.
+    """A mean over questions, or a ratio of two, with its standard error and its confidence interval by bootstrap over
+    questions.
 
     The error and the interval of a single question are NaN.
     """
@@ -132,6 +145,91 @@ def estimates(values: Mapping[str, Sequence[float]], *, resamples: int = RESAMPL
             for name, value, error, least, most in columns
         }
     return {name: found[name] for name in values}
+
+
+def ratio_estimates(
+    values: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, resamples: int = RESAMPLES
+) -> dict[str, Estimate]:
+    """Estimate ratios of sums over questions, each with its interval.
+
+    Args:
+        values: by name, numerator and denominator of each of Q questions, the same Q in all.
+        resamples: R.
+
+    Returns:
+        The ratios by name, without those whose denominators add up to 0. Of resamples in which they do, none counts.
+    """
+    known = {name: pair for name, pair in values.items() if sum(pair[1])}
+    if not known:
+        return {}
+    table = np.array([column for pair in known.values() for column in pair], dtype=np.float64).T
+    means = resampled_means(table, resamples) if len(table) > 1 else np.full((1, table.shape[1]), np.nan)
+    tail, found = (1 - CONFIDENCE) / 2, {}
+    for index, (name, (above, below)) in enumerate(known.items()):
+        there = means[:, 2 * index + 1] != 0
+        drawn = means[there, 2 * index] / means[there, 2 * index + 1]
+        low, high = np.quantile(drawn, [tail, 1 - tail])
+        found[name] = Estimate(
+            value=sum(above) / sum(below), stderr=float(drawn.std()), low=float(low), high=float(high)
+        )
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThoughtRatio:
+    """How many more thoughts of a class there are in a second evaluation than in a first.
+
+    The ratios are None where either has fewer than 20 such thoughts, too few to say.
+    """
+
+    thoughts: tuple[int, int]
+    """Thoughts in the first and in the second."""
+    per_answer: Estimate | None
+    """Thoughts an answer, second over first."""
+    per_1000_tokens: Estimate | None
+    """Thoughts a token, second over first: what longer answers alone bring is taken out."""
+
+
+def thought_ratios(pairs: Sequence[tuple[SampledQuestion, SampledQuestion]]) -> dict[str, ThoughtRatio]:
+    """Compare thoughts, by class, of questions with their samples in two evaluations.
+
+    Intervals are by bootstrap over questions, each with its samples in both; of resamples without a thought in the
+    first none counts.
+    """
+    totals = [(first.thoughts(), second.thoughts()) for first, second in pairs]
+    classes = [name for name in totals[0][0] if all(name in one and name in two for one, two in totals)]
+    return {name: _thought_ratio([(one[name], two[name]) for one, two in totals]) for name in classes}
+
+
+def _thought_ratio(totals: Sequence[tuple[ThoughtTotals, ThoughtTotals]]) -> ThoughtRatio:
+    table = np.array([(*one[:3], *two[:3]) for one, two in totals], dtype=np.float64)
+    first, second = int(table[:, 0].sum()), int(table[:, 3].sum())
+    if min(first, second) < RARE:
+        return ThoughtRatio(thoughts=(first, second), per_answer=None, per_1000_tokens=None)
+    means = resampled_means(table, RESAMPLES) if len(table) > 1 else np.full((1, 6), np.nan)
+    means = means[means[:, 0] != 0]
+    tail, found = (1 - CONFIDENCE) / 2, []
+    for below in (1, 2):
+        value, drawn = (
+            own[..., 3] / own[..., 3 + below] / (own[..., 0] / own[..., below]) for own in (table.sum(0), means)
+        )
+        low, high = np.quantile(drawn, [tail, 1 - tail])
+        found.append(Estimate(value=float(value), stderr=float(drawn.std()), low=float(low), high=float(high)))
+    return ThoughtRatio(thoughts=(first, second), per_answer=found[0], per_1000_tokens=found[1])
+
+
+def thought_estimates(questions: Sequence[SampledQuestion]) -> dict[str, Estimate]:
+    """Estimate `thoughts/CLASS/per_answer` and the others of `ThoughtTotals.ratios`, of classes that all have."""
+    totals = [question.thoughts() for question in questions]
+    classes = [name for name in totals[0] if all(name in own for own in totals)] if totals else []
+    ratios = {name: [own[name].ratios() for own in totals] for name in classes}
+    return ratio_estimates(
+        {
+            f"thoughts/{name}/{key}": ([own[key][0] for own in every], [own[key][1] for own in every])
+            for name, every in ratios.items()
+            for key in every[0]
+        }
+    )
 
 
 def resampled_means(table: Array, resamples: int, seed: int = 0) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,6 +15,8 @@ from dsrl.loop.metrics import rollout_metrics
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.parallel.collectives import all_max
 from dsrl.samplers import Sampler
+from dsrl.thoughts import Thoughts, spans_of
+from dsrl.thoughts.counting import Spans
 from dsrl.types import Metric, Metrics, Prompt, Rewards, Rollouts, SamplingParams
 from dsrl.verifiers import SupportsScore, compute_rewards
 from dsrl.verifiers.verifier import extracted_answers_of
@@ -32,6 +33,7 @@ class RolloutBatch:
         components: what rewards are made of by name, each [B, G]; NaN where one is not applicable.
         extracted_answers: N texts, what the verifier takes for the answer in each response; None where it extracts no
             answers.
+        thoughts: those of each of the N responses by class, as places in its text; empty where none are looked for.
         metrics: of the rollouts and rewards (`reward/mean`, `response/length_mean`, ...).
     """
 
@@ -40,6 +42,7 @@ class RolloutBatch:
     rewards: Tensor
     components: dict[str, Tensor] = field(default_factory=dict)
     extracted_answers: list[str | None] = field(default_factory=list)
+    thoughts: list[Spans] = field(default_factory=list)
     metrics: Metrics = field(default_factory=dict)
 
     def record(self, row: int) -> dict[str, Any]:
@@ -56,6 +59,7 @@ class RolloutBatch:
             "length": int(rollouts.lengths[row]),
             "finish_reason": rollouts.finish_reasons[row],
             "data_source": prompt.data_source,
+            **({"thoughts": self.thoughts[row]} if self.thoughts else {}),
         }
 
     def replacing(self, groups: Sequence[int], fresh: RolloutBatch) -> RolloutBatch:
@@ -65,9 +69,11 @@ class RolloutBatch:
         """
         if not groups:
             return self
-        size, answers = self.rollouts.responses_per_prompt, list(self.extracted_answers)
+        size = self.rollouts.responses_per_prompt
+        answers, thoughts = list(self.extracted_answers), list(self.thoughts)
         for place, group in enumerate(groups):
-            answers[group * size : (group + 1) * size] = fresh.extracted_answers[place * size : (place + 1) * size]
+            old, new = slice(group * size, (group + 1) * size), slice(place * size, (place + 1) * size)
+            answers[old], thoughts[old] = fresh.extracted_answers[new], fresh.thoughts[new]
         index = torch.tensor(groups)
         return dataclasses.replace(
             self,
@@ -78,6 +84,7 @@ class RolloutBatch:
                 for name in {**self.components, **fresh.components}
             },
             extracted_answers=answers,
+            thoughts=thoughts,
         )
 
 
@@ -103,14 +110,14 @@ class Collector:
         verifier: has `score(rollouts) -> [B, G]`.
         dynamic_sampling: how often, at most, groups whose rewards are all equal are replaced by another prompt's (DAPO,
             arXiv 2503.14476, section 3.2); only where `collect` is given a source of prompts.
-        reflection: what counts as a reflection in a response; None counts nothing.
+        thoughts: finds thoughts in the responses; None looks for none.
         clock: times `sample` and `verify`.
     """
 
     sampler: Sampler
     verifier: SupportsScore
     dynamic_sampling: int = 0
-    reflection: re.Pattern[str] | None = None
+    thoughts: Thoughts | None = None
     clock: Stopwatch = field(default_factory=Stopwatch)
 
     def collect(
@@ -132,7 +139,7 @@ class Collector:
             source.update(batch.rollouts.prompts, batch.rewards)
             batch, found = self._replace_groups_without_signal(batch, source)
             found |= source.metrics()
-        batch.metrics = rollout_metrics(batch.rollouts, batch.rewards, batch.components, self.reflection) | found
+        batch.metrics = rollout_metrics(batch.rollouts, batch.rewards, batch.components, batch.thoughts) | found
         return batch
 
     def _collect_once(self, prompts: list[Prompt], params: SamplingParams) -> RolloutBatch:
@@ -141,19 +148,22 @@ class Collector:
         return self.verify(rollouts, params)
 
     def verify(self, rollouts: Rollouts, params: SamplingParams) -> RolloutBatch:
-        """Compute the rewards of responses that were drawn with `params`, where they do not come with them; `metrics`
-        stay empty.
+        """Compute the rewards of responses that were drawn with `params`, where they do not come with them, and find
+        thoughts; `metrics` stay empty.
 
-        Raises DSRLError where the verifier returned another shape than [B, G], or a NaN.
+        Raises DSRLError where the verifier returned another shape than [B, G], or a NaN; and where a thought is no
+        stretch of its text.
         """
         with self.clock("verify"):
             found = rollouts.rewards or self._rewards_of(rollouts)
+            thoughts = [] if self.thoughts is None else spans_of(self.thoughts, rollouts.texts)
         return RolloutBatch(
             rollouts=rollouts,
             params=params,
             rewards=found.values,
             components=dict(found.components),
             extracted_answers=list(found.extracted_answers),
+            thoughts=thoughts,
         )
 
     def _rewards_of(self, rollouts: Rollouts) -> Rewards:

@@ -69,6 +69,7 @@ class SpaceView:
         terms: the terms that are scored in this space.
         old_logprobs: [N, T] of the policy that sampled, where they are computed before the update.
         reference_logprobs: [N, T] of the frozen reference, where a term needs it.
+        counted: [N, T] int, whose bit i says whether the token counts for the term of index i; None where all do.
     """
 
     contexts: list[Sequence[int]]
@@ -82,6 +83,7 @@ class SpaceView:
     terms: list[Term] = field(default_factory=list)
     old_logprobs: Tensor | None = None
     reference_logprobs: Tensor | None = None
+    counted: Tensor | None = None
 
     @classmethod
     def of(cls, rollouts: Rollouts, contexts: list[Sequence[int]], **settings: Any) -> SpaceView:
@@ -103,6 +105,10 @@ class SpaceView:
     def scored(self) -> Tensor:
         """Rows that some term needs scored, [N] bool."""
         return torch.stack([term.scored for term in self.terms]).any(0)
+
+    def counted_for(self, term: Term) -> Tensor:
+        """Find the tokens that count for one of its terms where the response is kept, [N, T] bool."""
+        return self.mask if self.counted is None else self.mask & (self.counted >> term.index & 1).bool()
 
     def rows_needing(self, what: str) -> Tensor:
         """Find the rows scored by terms whose objective `needs_old_logprobs` or `needs_reference`, [N] bool."""
@@ -146,7 +152,7 @@ class SpaceView:
         )
 
     def _tensors(self) -> dict[str, Any]:
-        names = ("tokens", "mask", "sampled_logprobs", "old_logprobs", "reference_logprobs")
+        names = ("tokens", "mask", "sampled_logprobs", "old_logprobs", "reference_logprobs", "counted")
         return {name: getattr(self, name) for name in names}
 
 

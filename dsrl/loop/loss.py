@@ -59,12 +59,11 @@ def term_losses(
 ) -> Iterator[tuple[Term, LossOutput]]:
     """Compute the loss of each term of a space over some of its responses, before the term's weight."""
     device = logprobs.device
-    mask = view.mask.to(device)
     reference = None if view.reference_logprobs is None else view.reference_logprobs.to(device)
     for term in view.terms:
         batch = LossBatch(
             old_logprobs=old,
-            mask=mask & term.scored[:, None].to(device),
+            mask=view.counted_for(term).to(device) & term.scored[:, None].to(device),
             advantages=term.advantages.to(device),
             counts=counts[term.index],
             reference_logprobs=reference,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from dsrl.parallel.collectives import gather
+from dsrl.thoughts import thought_metrics
+from dsrl.thoughts.counting import Spans
 from dsrl.types import CORRECT_THRESHOLD, Metric, Metrics, Rollouts
 
 
@@ -36,7 +37,7 @@ def reduce_metrics(metrics: Mapping[str, Metric]) -> dict[str, float]:
 
 
 def rollout_metrics(
-    rollouts: Rollouts, rewards: Tensor, components: Mapping[str, Tensor], reflection: re.Pattern[str] | None = None
+    rollouts: Rollouts, rewards: Tensor, components: Mapping[str, Tensor], thoughts: Sequence[Spans] = ()
 ) -> Metrics:
     """Measure sampled responses and their rewards.
 
@@ -44,14 +45,10 @@ def rollout_metrics(
         rollouts: N = B * G responses.
         rewards: [B, G].
         components: what rewards are made of by name, each [B, G], NaN where it is not applicable.
-        reflection: counted in the texts as `response/reflections`, where it is given.
+        thoughts: those of each response by class; empty where none were looked for.
     """
     prompts, reasons, correct = rollouts.prompts, rollouts.finish_reasons, rewards > CORRECT_THRESHOLD
     responses, sampled = len(rollouts.texts), float(rollouts.lengths.sum())
-    counts: Metrics = {}
-    if reflection is not None:
-        found = sum(len(reflection.findall(text)) for text in rollouts.texts)
-        counts["response/reflections"] = Metric(found, responses)
     return {
         "reward/mean": Metric.mean(rewards.double()),
         "reward/std": Metric.std(rewards),
@@ -61,7 +58,7 @@ def rollout_metrics(
         "group/length_correlation": length_correlation(rewards, rollouts.lengths),
         "response/length_mean": Metric(sampled, responses),
         "response/truncated": Metric(sum(reason == "length" for reason in reasons), responses),
-        **counts,
+        **thought_metrics(thoughts, rewards, rollouts.lengths),
         "prompt/length_mean": Metric(sum(len(prompt.token_ids) for prompt in prompts), len(prompts)),
         "prompt/truncated": Metric(sum(prompt.truncated for prompt in prompts), len(prompts)),
         "tokens/sampled": Metric.total(sampled),

@@ -227,11 +227,11 @@ def _work_metrics(passes: Sequence[Work]) -> Metrics:
 
 
 def _counts(experience: Experience, rows: Tensor) -> list[Counts]:
-    """The denominators of each term, over the chosen rows [N] bool of all ranks."""
-    lengths = experience.batch.rollouts.lengths
+    """The denominators of each term, over the chosen rows [N] bool of all ranks: of tokens, those that count."""
+    views = {term.index: view for view in experience.views for term in view.terms}
     local: list[float] = []
     for term in experience.terms:
-        kept = term.kept & rows
+        kept, lengths = term.kept & rows, views[term.index].counted_for(term).sum(-1)
         local += [float(lengths[kept].sum()), float((lengths[kept] > 0).sum()), float(kept.sum())]
     total, longest = all_sum(local), experience.batch.params.max_new_tokens
     return [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from itertools import chain
 from typing import Any
 
@@ -90,13 +89,14 @@ class DSRLModule(L.LightningModule):
             sampler=config.sampler,
             verifier=config.verifier,
             dynamic_sampling=config.dynamic_sampling,
-            reflection=re.compile(config.model.reflection),
+            thoughts=config.thoughts,
             clock=self.clock,
         )
         self.validation_collector = dataclasses.replace(self.collector, sampler=config.sampler.for_validation)
         self.reference: Policy | None = None
         self.initial: Policy | None = None
         self.accuracies = torch.nn.ModuleDict()  # a SampledAccuracy for each validation set
+        self.thoughts_found: dict[str, Metrics] = {}  # thoughts of the responses to each validation set
         self.experience: Experience | None = None
         self.metrics: dict[str, float] = {}
         self.validated: dict[str, float] = {}
@@ -177,15 +177,19 @@ class DSRLModule(L.LightningModule):
         batch = self.validation_collector.collect(prompts, self.validation_params(name))
         if prompts:
             self._accuracy(name).update(batch.rewards)
+        own = {key: metric for key, metric in batch.metrics.items() if key.startswith("thoughts/")}
+        self.thoughts_found[name] = add_metrics(self.thoughts_found.get(name, {}), own)
         return {"set": name, "batch": batch}
 
     def on_validation_epoch_end(self) -> None:
-        """Compute `val/SET/avg@k`, `val/SET/pass@j` and `val/SET/questions` of every set, over all ranks."""
-        found = {}
+        """Compute `val/SET/avg@k`, `pass@j`, `questions` and `thoughts/...` of every set, over all ranks."""
+        found: dict[str, float] = {}
         for name in self.data.val_names:
             for key, value in self._accuracy(name).compute().items():
                 found[f"val/{name}/{key}"] = float(value)
             self._accuracy(name).reset()
+            thoughts = reduce_metrics(self.thoughts_found.pop(name, {}))
+            found |= {f"val/{name}/{key}": value for key, value in thoughts.items()}
         if self.trainer.sanity_checking and self.trainer.num_sanity_val_steps != math.inf:
             return  # of some questions only, as a Trainer does by default: not the sets' accuracy
         self.validated = found

@@ -43,7 +43,7 @@ def pulls_of(
         (slope,) = torch.autograd.grad(output.loss, scored, allow_unused=True, materialize_grads=True)
         pull -= term.weight * slope
         if not isinstance(term.objective, KLPenalty):
-            clipped |= (slope == 0) & view.mask & (term.scored & (term.advantages != 0))[:, None]
+            clipped |= (slope == 0) & view.counted_for(term) & (term.scored & (term.advantages != 0))[:, None]
     pull *= max(count.tokens for count in counts)
     lengths = view.lengths.clamp(max=length).tolist()
     return [

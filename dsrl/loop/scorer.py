@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -20,6 +20,7 @@ from dsrl.loop.logged import LoggedTokens, TokenPull, add_pulls, logged_rows
 from dsrl.loop.metrics import add_metrics
 from dsrl.loop.micro_batches import MicroBatch, RowLayout, cut, send_home
 from dsrl.loop.mismatch import Correction, correction_of, mismatch_metrics
+from dsrl.loop.token_choice import choose_tokens, rows_to_score, token_metrics
 from dsrl.models.head import TokenScores
 from dsrl.models.policy import Policy
 from dsrl.objectives import KL, KLPenalty, Objective
@@ -108,6 +109,10 @@ class Scorer:
             term.label = f"{type(part).__name__}{index}/" if several else ""
             view.terms.append(term)
         metrics += [self._probe_mismatch(views.values(), batch), self.measure_initial_kl(batch)]
+        chosen_by = self.choose_tokens(views, batch)
+        metrics += [
+            token_metrics(term, view) for view in views.values() for term in view.terms if term.index in chosen_by
+        ]
         for view in views.values():
             if self.several_steps:
                 rows = view.rows_needing("needs_old_logprobs")
@@ -119,6 +124,33 @@ class Scorer:
         experience = Experience(batch=batch, views=list(views.values()), logged=self.score_logged(batch))
         experience.metrics = add_metrics(*metrics, _selection_metrics(experience))
         return experience
+
+    @torch.no_grad()
+    def choose_tokens(self, views: Mapping[str, SpaceView], batch: RolloutBatch) -> set[int]:
+        """Set the `counted` of views with a term whose objective chooses tokens, and return the indices of those terms.
+
+        The policy that sampled scores what they keep, in the spaces that they ask for; nothing where none does.
+        """
+        choosing = [
+            (view, term, part)
+            for view in views.values()
+            for term in view.terms
+            if (part := term.objective.chosen_tokens) is not None
+        ]
+        parts = [(term, part) for _, term, part in choosing]
+        scores: dict[str, Tensor] = {}
+        for space in dict.fromkeys(space for _, part in parts for space in part.spaces):
+            rows = rows_to_score(parts, space)
+            entropy = any(part.needs_entropy and space in part.spaces for _, part in parts)
+            view = views.get(space_key(space)) or self.view(space, batch)
+            scores[space] = self._frozen_scores(self.policy, view, rows, parts=2 if entropy else 1)
+        for view, term, part in choosing:
+            kept = view.mask & term.kept[:, None]
+            tokens = choose_tokens(part, kept, {space: scores[space] for space in part.spaces})
+            if view.counted is None:
+                view.counted = torch.full_like(view.tokens, -1)  # every bit: all tokens count for the other terms
+            view.counted = view.counted & ~((~tokens).long() << term.index)
+        return {term.index for term, _ in parts}
 
     def view(self, space: Any, batch: RolloutBatch) -> SpaceView:
         """Put the responses into a space, with no terms yet. `space` is the spec of a registered one. A collective:

@@ -59,6 +59,19 @@ def weighted(rewards: Tensor, *, positive: float = 0.1, threshold: float = 0.5) 
     return right * positive - (1 - right)
 
 
+@register("advantage", "negative_centered")
+def negative_centered(rewards: Tensor) -> Tensor:
+    """min(r - mean of its group, 0), less its mean over the batch of all ranks: NSR's weights with a baseline.
+
+    The weights of NSR are all negative, so that to first order its step lowers whatever was sampled, right or wrong:
+    the common mode. A baseline makes them add up to 0 over the batch, and takes that out. Keep `all`, as `prerl` does.
+    Under `seq_mean_token_mean` each response has its weight once, and the sum is exactly 0; under `token_mean` it is 0
+    in so far as responses have equal lengths.
+    """
+    _need_group("negative_centered", rewards)
+    return _center(_center(rewards).clamp(max=0).flatten()).view_as(rewards)
+
+
 def _center(rewards: Tensor) -> Tensor:
     """Rewards less their last dimension's mean; exactly 0 for equals, though the mean of eight 0.1 is not 0.1."""
     shifted = rewards - rewards[..., :1]

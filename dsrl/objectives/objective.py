@@ -12,6 +12,7 @@ from dsrl.types import LossBatch, LossOutput
 
 if TYPE_CHECKING:
     from dsrl.objectives.kl import KL
+    from dsrl.objectives.token_weights import TokenWeight
 
 
 @dataclass(kw_only=True)
@@ -36,6 +37,11 @@ class Objective:
     @property
     def reward_kl(self) -> KL | None:
         """The KL that is taken from the reward before `advantages`, if any."""
+        return None
+
+    @property
+    def chosen_tokens(self) -> TokenWeight | None:
+        """What says which tokens of kept responses count; None where all do."""
         return None
 
     def advantages(self, rewards: Tensor) -> Tensor:

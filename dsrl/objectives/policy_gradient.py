@@ -12,6 +12,7 @@ from torch import Tensor
 from dsrl.objectives.kl import KL
 from dsrl.objectives.kl_penalty import KLPenalty
 from dsrl.objectives.objective import Objective
+from dsrl.objectives.token_weights import AllTokens, TokenWeight
 from dsrl.registry import build
 from dsrl.types import LossBatch, LossOutput, Metric
 
@@ -28,6 +29,7 @@ class PolicyGradient(Objective):
     keep: Any = "all"
     surrogate: Any = "ppo_clip"
     aggregate: Any = "token_mean"
+    token_weight: Any = "all"
     kl: KL = field(default_factory=KL)
     skips_zero_advantages: ClassVar[bool] = True
     """Whether the loss of a sample is 0 where its advantage is, so that it need not be scored. True of every built-in
@@ -41,7 +43,7 @@ class PolicyGradient(Objective):
 
     def __post_init__(self) -> None:
         """Build every part once, so that a misspelt one is refused before anything is loaded."""
-        for kind in ("space", "advantage", "keep", "surrogate", "aggregate"):
+        for kind in ("space", "advantage", "keep", "surrogate", "aggregate", "token_weight"):
             build(kind, getattr(self, kind))
         build("space", self.kl.space)
 
@@ -55,6 +57,13 @@ class PolicyGradient(Objective):
     def reward_kl(self) -> KL | None:
         """The k1 penalty, which belongs in the reward."""
         return self.kl if self.kl.in_reward else None
+
+    @property
+    def chosen_tokens(self) -> TokenWeight | None:
+        """What says which tokens of kept responses count; None where all do."""
+        part = self._part("token_weight")
+        assert isinstance(part, TokenWeight)
+        return None if isinstance(part, AllTokens) else part
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """Compute advantages [B, G] from the rewards [B, G] of all ranks."""

@@ -132,10 +132,12 @@ class _Counter:
         """The context of each pass without gradient, in an iteration that measures all there is to measure."""
         several = self.config.steps_per_iteration > 1
         old = {space_key(term.space): term.space for term in self._terms if several and term.needs_old_logprobs}
+        parts = [term.chosen_tokens for term in self._terms]
+        chosen_by = dict.fromkeys(space for part in parts if part is not None for space in part.spaces)
         reference = {space_key(term.space): term.space for term in self._terms if term.needs_reference}
         in_reward = [term.reward_kl.space for term in self._terms if term.reward_kl is not None]
         initial = ["conditional"] * (2 if self.config.initial_kl.every else 0)
-        spaces = (*old.values(), *reference.values(), *in_reward, *in_reward, *initial)
+        spaces = (*chosen_by, *old.values(), *reference.values(), *in_reward, *in_reward, *initial)
         return [self._context(space) for space in spaces]
 
     @property

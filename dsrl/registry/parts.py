@@ -19,11 +19,13 @@ KINDS = (
     "keep",
     "surrogate",
     "aggregate",
+    "token_weight",
     "verifier",
     "sampler",
     "data",
     "condition",
     "monitor",
+    "thoughts",
 )
 """The kinds of parts that can be registered."""
 

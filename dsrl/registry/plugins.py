@@ -19,6 +19,7 @@ BUILT_IN = (
     "dsrl.data",
     "dsrl.phases.conditions",
     "dsrl.monitors",
+    "dsrl.thoughts",
 )
 PLUGIN_GROUP = "dsrl.plugins"
 PLUGIN_VARIABLE = "DSRL_PLUGINS"

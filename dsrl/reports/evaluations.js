@@ -57,7 +57,7 @@ function question(one, names, data, browser) {
     "article",
     { class: "group", "aria-label": title },
     el("h4", {}, title),
-    el("div", { class: "prompt" }, long(one.prompt, [], 0)),
+    el("div", { class: "prompt" }, long(one.prompt, [], 0, [])),
     el(
       "div",
       { class: "sides" },

@@ -4,7 +4,7 @@
 const GROUPS_AT_ONCE = 8;
 
 function sampleBrowser(data, point) {
-  const { columns, rows, texts, tokens } = data.samples;
+  const { columns, rows, texts, classes, tokens } = data.samples;
   if (!rows.length) return null;
   const place = Object.fromEntries(columns.map((name, i) => [name, i]));
   const get = (row, name) => row[place[name]];
@@ -19,7 +19,7 @@ function sampleBrowser(data, point) {
     reward: "",
     finish: "",
     source: "",
-    reflections: "",
+    thoughts: "",
     words: "",
     question: null,
   };
@@ -53,7 +53,10 @@ function sampleBrowser(data, point) {
     },
     finish: (row) => String(get(row, "finish")) === state.finish,
     source: (row) => String(get(row, "source")) === state.source,
-    reflections: (row) => get(row, "reflections").length > 0 === (state.reflections === "some"),
+    thoughts: (row) => {
+      const [has, number] = state.thoughts.split(":");
+      return get(row, "thoughts").some((mark, i) => i % 3 === 2 && mark === Number(number)) === (has === "with");
+    },
     words: (row) => {
       const words = state.words.toLowerCase();
       return [get(row, "response"), text(row, "prompt"), get(row, "answer")].some((own) =>
@@ -123,7 +126,7 @@ function sampleBrowser(data, point) {
         el("strong", { class: "reward" }, `${right ? "✓" : "✗"} reward ${format(get(row, "reward"))}`),
         get(row, "number") === null ? "" : el("small", {}, ` response ${get(row, "number")}`),
       ),
-      long(get(row, "response"), get(row, "reflections"), get(row, "cut")),
+      long(get(row, "response"), get(row, "thoughts"), get(row, "cut"), classes),
       el("dl", { class: "small-facts" }, facts),
     );
     if (get(row, "tokens") !== null) {
@@ -184,7 +187,7 @@ function sampleBrowser(data, point) {
       "article",
       { class: "group card", "aria-label": title },
       el("header", {}, el("h3", {}, title), el("div", { class: "buttons" }, onCurves, through)),
-      el("div", { class: "prompt" }, long(text(first, "prompt"), [], 0)),
+      el("div", { class: "prompt" }, long(text(first, "prompt"), [], 0, [])),
       el("div", { class: "responses" }, own.map(response)),
     );
   }
@@ -246,19 +249,31 @@ function sampleBrowser(data, point) {
     ]),
     choose("finish", "End", named("finish")),
     choose("source", "Source", named("source")),
-    rows.some((row) => get(row, "reflections").length)
-      ? choose("reflections", "Reconsiders", [
-          ["some", "yes"],
-          ["none", "no"],
-        ])
+    classes.length
+      ? choose(
+          "thoughts",
+          "Thoughts",
+          classes.flatMap((name, i) => [
+            [`with:${i}`, `with ${name}`],
+            [`without:${i}`, `without ${name}`],
+          ]),
+        )
       : null,
     field("words", "Text", "search"),
     clear,
   );
+  const legend = classes.length
+    ? el(
+        "p",
+        { class: "quiet" },
+        "Thoughts: ",
+        classes.flatMap((name, i) => [el("mark", { class: markOf(i) }, name), " "]),
+      )
+    : "";
   update();
   return {
     response,
-    node: section("samples", "Samples", controls, count, list, el("p", {}, more)),
+    node: section("samples", "Samples", controls, count, legend, list, el("p", {}, more)),
     // Show the samples of an iteration: those of training, or those of a validation set.
     show(run, iteration) {
       Object.assign(state, {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -24,26 +23,27 @@ SAMPLE_BYTES, TOKEN_BYTES = 4_000_000, 3_000_000
 
 COLUMNS = (
     *("run", "iteration", "phase", "set", "question", "number", "prompt", "response", "answer", "truth", "reward"),
-    *("components", "length", "finish", "source", "advantage", "kept", "reflections", "tokens", "cut"),
+    *("components", "length", "finish", "source", "advantage", "kept", "thoughts", "tokens", "cut"),
 )
 """Fields of a packed response. `iteration` is the number of iterations before it. `set`, `prompt`, `truth`, `finish`,
-and `source` are places in `texts`, `tokens` is one in `tokens`. `reflections` are places in the response, begin, end,
-begin, end, ..., in UTF-16 units, as scripts count."""
+and `source` are places in `texts`, `tokens` is one in `tokens`. `thoughts` are places in the response: begin, end and
+the place of its class in `classes`, of each in turn, in UTF-16 units, as scripts count."""
 
 
 def pack_samples(
     runs: Sequence[RunRecord], notes: list[str], wanted: Collection[Place] = ()
 ) -> tuple[dict[str, Any], dict[Place, int]]:
-    """Pack the responses of runs: `columns`, `rows`, `texts`, `tokens`. Notes say what was left out.
+    """Pack the responses of runs: `columns`, `rows`, `texts`, `classes` of thoughts, `tokens`. Notes say what was
+    left out.
 
     The responses at the `wanted` places are in any case there; the second result says in which row each of these is.
     """
     texts: dict[str, int] = {}
+    classes: dict[str, int] = {}
     groups: dict[tuple[Any, ...], list[tuple[list[Any], Line]]] = {}
     for number, run in enumerate(runs):
-        pattern = _reflection(run)
         for line in run.samples:
-            row = _row(number, line, pattern, texts)
+            row = _row(number, line, classes, texts)
             groups.setdefault(tuple(row[:5]) + (row[6],), []).append((row, line))
     sizes = [sum(len(json.dumps(row)) for row, _ in group) for group in groups.values()]
     chosen = spread(list(groups.values()), sizes, SAMPLE_BYTES)
@@ -65,7 +65,7 @@ def pack_samples(
     used = {place for row in rows for place in (row[3], row[6], row[9], row[13], row[14])}
     shown = [text if place in used else "" for text, place in texts.items()]
     places = {place: at for at, (row, line) in enumerate(kept) if (place := _place(row, line)) in wanted}
-    return {"columns": COLUMNS, "rows": rows, "texts": shown, "tokens": tokens}, places
+    return {"columns": COLUMNS, "rows": rows, "texts": shown, "classes": [*classes], "tokens": tokens}, places
 
 
 def _place(row: list[Any], line: Line) -> Place:
@@ -87,7 +87,7 @@ def spread(items: Sequence[Any], sizes: Sequence[int], budget: int) -> list[Any]
     return chosen
 
 
-def _row(run: int, line: Line, pattern: re.Pattern[str] | None, texts: dict[str, int]) -> list[Any]:
+def _row(run: int, line: Line, classes: dict[str, int], texts: dict[str, int]) -> list[Any]:
     def place(key: str) -> int:
         return texts.setdefault(_text(line.get(key))[:TEXT_LIMIT], len(texts))
 
@@ -114,7 +114,7 @@ def _row(run: int, line: Line, pattern: re.Pattern[str] | None, texts: dict[str,
         place("data_source"),
         _short(line.get("advantage")),
         kept if isinstance(kept, bool) else None,
-        list(_spans(pattern, shown)) if pattern else [],
+        _marks(line, shown, classes),
         None,
         len(response) if len(response) > len(shown) else 0,
     ]
@@ -160,25 +160,21 @@ def _numbers(line: Line) -> Iterator[tuple[str, str, list[Any]]]:
                 yield kind, space, values
 
 
-def _reflection(run: RunRecord) -> re.Pattern[str] | None:
-    """The run's regular expression of a reconsideration."""
-    model = run.config.get("model")
-    pattern = model.get("reflection") if isinstance(model, dict) else None
-    if not isinstance(pattern, str) or not pattern:
-        return None
-    try:
-        return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError):
-        run.notes.append("config.yaml: model.reflection is no regular expression, nothing is highlighted")
-        return None
-
-
-def _spans(pattern: re.Pattern[str], text: str) -> Iterator[int]:
-    """Begin and end of each match, in UTF-16 units."""
-    plain = text.isascii() or max(text) <= "\uffff"
-    for match in pattern.finditer(text):
-        if match.end() > match.start():
-            yield from (match.span() if plain else (_units(text, match.start()), _units(text, match.end())))
+def _marks(line: Line, text: str, classes: dict[str, int]) -> list[int]:
+    """Begin, end and class of each thought, in order and without overlap, in UTF-16 units."""
+    thoughts = line.get("thoughts")
+    found: list[tuple[int, int, int]] = []
+    for name, places in thoughts.items() if isinstance(thoughts, dict) else ():
+        number = classes.setdefault(str(name), len(classes))
+        if isinstance(places, list) and all(isinstance(place, int) for place in places):
+            found += [(*pair, number) for pair in zip(places[::2], places[1::2], strict=False)]
+    marks, last = [], 0
+    plain = text.isascii() or max(text, default="") <= "\uffff"
+    for begin, end, number in sorted(found):
+        if last <= begin < end <= len(text):
+            marks += [*((begin, end) if plain else (_units(text, begin), _units(text, end))), number]
+            last = end
+    return marks
 
 
 def _units(text: str, place: int) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dsrl.config.build import build_run_config_of
+from dsrl.config.renamed import in_todays_words
 from dsrl.config.run_config import RunConfig
 
 
@@ -24,7 +25,8 @@ def with_its_phases(config: RunConfig, checkpoint: Mapping[str, Any]) -> RunConf
     """
     if config.resume == "last":
         return config
-    number, saved, asked = phase_that_begins(checkpoint), checkpoint["dsrl"]["config"], config.resolved
+    number, asked = phase_that_begins(checkpoint), config.resolved
+    saved = in_todays_words(checkpoint["dsrl"]["config"])
     if number is None:
         return config
     objective = asked["objective"]

@@ -26,7 +26,7 @@ COLUMNS = {
     "reward/mean": ("reward", "{:.3f}"),
     "kept/fraction": ("kept", "{:.2f}"),
     "response/length_mean": ("length", "{:.1f}"),
-    "response/reflections": ("reflect", "{:.2f}"),
+    "thoughts/reflection/per_answer": ("reflect", "{:.2f}"),
     "loss": ("loss", "{:+.4f}"),
     "grad_norm": ("norm", "{:.2f}"),
 }
@@ -87,7 +87,9 @@ class Progress(L.Callback):
             told = phase_line(module, PhaseScheduler.reason_at(trainer, module.iteration))
             self.console.print(told, soft_wrap=True)
         numbers = "  ".join(
-            f"[dim]{label}[/] {form.format(module.metrics[key])}" for key, (label, form) in COLUMNS.items()
+            f"[dim]{label}[/] {form.format(module.metrics[key])}"
+            for key, (label, form) in COLUMNS.items()
+            if key in module.metrics  # thoughts are those of the classes that are looked for
         )
         self.console.print(f"{module.iteration:>4}  {numbers}  [dim]{self._pace(module)}[/]")
         status = f"phase {self.phase} {module.phase.name}  reward {module.metrics['reward/mean']:.3f}"

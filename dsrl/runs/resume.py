@@ -33,6 +33,8 @@ MAY_CHANGE = (
     "mismatch.every",
     "plan",
     "monitors",
+    "thoughts",
+    "model.thoughts",
 )
 """Keys, and everything below them, that may differ from the run that is resumed."""
 

@@ -165,7 +165,17 @@ VALUES = [
     ("trainer.precision=bf16", "trainer.precision=bf16: allowed are auto, 32-true, bf16-mixed, bf16-true, 16-true"),
     ("trainer.strategy=ddpp", "trainer.strategy=ddpp: allowed are"),
     ("model.attn_implementation=sdpaa", "model.attn_implementation=sdpaa: allowed are", "Did you mean 'sdpa'?"),
-    ("model.reflection='('", "model.reflection=(: not a regular expression"),
+    ("model.reflection='('", "model.reflection is gone, instead there is thoughts: thoughts=seal and thoughts=words"),
+    (
+        "thoughts=sael",
+        "thoughts: unknown thoughts 'sael'; registered are arithmetic, pattern, seal, words. Did you mean",
+    ),
+    (
+        "thoughts=null",
+        "thoughts is not set: choose one, thoughts=NAME; registered are arithmetic, pattern, seal, words",
+    ),
+    ('thoughts={name: pattern, classes: {doubt: "("}}', "thoughts: classes.doubt=(: not a regular expression"),
+    ("thoughts.languages=[en]", "unknown key 'thoughts.languages'. thoughts=arithmetic has no parameters."),
     ("update.minibatches=100", "update.minibatches=100: at most prompts_per_iteration=64"),
     ("responses_per_prompt=1", "objective: advantage group_norm", "responses_per_prompt >= 2, not 1"),
     ("objective.kl.estimator=k9", "objective: kl.estimator must be one of k1, k2, k3, not 'k9'"),

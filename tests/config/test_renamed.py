@@ -1,11 +1,15 @@
 """Keys of version 0.1."""
 
+import copy
+from pathlib import Path
+
 import pytest
 
 from dsrl.config.command_line import search_path
 from dsrl.config.compose import compose
 from dsrl.config.renamed import RENAMED, in_todays_words
 from dsrl.errors import ConfigError
+from dsrl.runs.resume import check_continues
 
 
 def test_what_an_earlier_version_wrote():
@@ -17,7 +21,29 @@ def test_what_an_earlier_version_wrote():
         "seed": 0,
     }
     assert saved["update"] == {"epochs": 1, "max_tokens": 9}
+    counted = {"name": "pattern", "classes": {"reflection": "[?]"}}
+    saved = {"model": {"name": "tiny", "reflection": "[?]"}}
+    assert in_todays_words(saved) == {"model": {"name": "tiny", "thoughts": counted}, "thoughts": counted}
+    assert saved == {"model": {"name": "tiny", "reflection": "[?]"}}
     assert in_todays_words({"sampler": {"name": "hf", "batch_size": 512}}) == {"sampler": {"name": "hf"}}
+
+
+def test_a_run_goes_on_that_knew_neither_thoughts_nor_token_weights():
+    """It counts as it did, unless it is told otherwise: that changes nothing else."""
+    config = compose(["objective=nsr_prerl", "+phase2=grpo", "thoughts=words"])
+    saved = copy.deepcopy(config.resolved)
+    del saved["thoughts"], saved["model"]["thoughts"]
+    saved["model"]["reflection"] = "[?]"
+    for holder in (saved, saved["phase2"]):
+        del holder["objective"]["token_weight"]
+    phases = {"PhaseScheduler": {"entered": 2, "starts": [0, 5]}}
+    checkpoint = {"dsrl": {"config": saved, "iterations_done": 7}, "callbacks": phases}
+    check_continues(config, Path("x.ckpt"), checkpoint)
+    other = compose(["objective=nsr_prerl", "+phase2=grpo", "phase2.objective.token_weight=known"])
+    with pytest.raises(
+        ConfigError, match=r"phase2\.objective\.token_weight: 'all' in the checkpoint, {'name': 'known'"
+    ):
+        check_continues(other, Path("x.ckpt"), checkpoint)
 
 
 @pytest.mark.parametrize(

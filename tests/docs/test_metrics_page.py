@@ -15,6 +15,7 @@ PLACEHOLDERS = {
     "TERM": r"[A-Za-z]+\d+",
     "SPACE": "(conditional|marginal)",
     "SET": r"[\w.]+",
+    "CLASS": r"\w+",
     "@k": r"@\d+",
     "@j": r"@\d+",
 }
@@ -51,7 +52,16 @@ def folders(fit, tmp_path: Path) -> list[Path]:
     more = "dynamic_sampling=1", "curriculum.always_right=0.5", "mismatch.correction=on", "initial_kl.every=1"
     warned = "monitors.truncation.share=-1", "monitors.truncation.window=1"
     parts = "verifier=composite", "verifier.components={exact: 1.0, length: {max_length: 64, cache: 16}}"
-    fit("objective=nsr_prerl", "+phase2=grpo", *phases, *more, *warned, "iterations=2", f"run_dir={tmp_path}/phases")
+    fit(
+        "objective=nsr_prerl",
+        "+phase2=grpo",
+        "objective.token_weight=known",
+        *phases,
+        *more,
+        *warned,
+        "iterations=2",
+        f"run_dir={tmp_path}/phases",
+    )
     fit("objective=mixed", *parts, "iterations=1", f"run_dir={tmp_path}/mixed")
     return [tmp_path / "phases", tmp_path / "mixed"]
 

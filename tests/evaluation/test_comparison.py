@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from dsrl.errors import ConfigError
-from dsrl.evaluation.comparison import compare, comparison_table, comparison_values
+from dsrl.evaluation.comparison import compare, comparison_table, comparison_values, thought_ratio_table
 
 
 def folder_of(path, *rewards, name="s", finished=True):
@@ -112,3 +113,58 @@ def test_a_question_without_some_of_its_samples_is_not_compared(tmp_path):
     first = folder_of(tmp_path / "a", {"x": [1.0, 1.0], "y": [1.0]})
     with pytest.raises(ConfigError, match=r"a question of s has 1 samples, another 2: some are gone"):
         compare(first, first)
+
+
+def with_thoughts(folder, counts, *, length=5, way="seal"):
+    """counts: of each question, the thoughts of class `doubt` in each sample; it says how they were found."""
+    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    for line, count in zip(lines, [count for some in counts for count in some], strict=True):
+        line |= {"thoughts": {"doubt": [0, 1] * count, "rest": []}, "length": length}
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "config.yaml").write_text(f"thoughts: {way}\n")
+    return folder
+
+
+ASKED = {f"q{i}": [0.0, 1.0] for i in range(6)}
+
+
+def test_a_ratio_of_thoughts(tmp_path):
+    """24 thoughts in 12 answers of 5 tokens; 72 in 12 of 10: three times as many an answer, 1.5 times a token."""
+    first = with_thoughts(folder_of(tmp_path / "a", ASKED), [[1, 3]] * 6)
+    second = with_thoughts(folder_of(tmp_path / "b", ASKED), [[4, 8]] * 6, length=10)
+    found = compare(first, second)
+    ratio = found["s"].thoughts["doubt"]
+    assert ratio.thoughts == (24, 72)
+    assert (ratio.per_answer.value, ratio.per_answer.low, ratio.per_answer.high) == (3.0, 3.0, 3.0)
+    assert (ratio.per_1000_tokens.value, ratio.per_1000_tokens.stderr) == (pytest.approx(1.5), 0.0)
+    assert comparison_values(found)["s"]["thoughts"]["rest"] == {"first": 0, "second": 0, "too_rare": True}
+    console = Console(record=True, width=250)
+    console.print(thought_ratio_table(found, first, second))
+    told = console.export_text()
+    assert "3.00x (3.00 to 3.00)" in told and "1.50x (1.50 to 1.50)" in told and "too rare (under 20)" in told
+
+
+def test_the_interval_of_a_ratio(tmp_path):
+    """Against a bootstrap of its own: with the first the same everywhere, the ratio is the second's mean over 2."""
+    counts = [[2, 2], [2, 4], [8, 0], [2, 2], [12, 2], [0, 0]]
+    first = with_thoughts(folder_of(tmp_path / "a", ASKED), [[2, 2]] * 6)
+    second = with_thoughts(folder_of(tmp_path / "b", ASKED), counts)
+    ratio = compare(first, second)["s"].thoughts["doubt"].per_answer
+    means = np.array([sum(own) / 4 for own in counts])
+    drawn = np.random.default_rng(7).choice(means, size=(20_000, 6)).mean(1)
+    assert ratio.value == pytest.approx(1.5)
+    assert (ratio.low, ratio.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.1)
+
+
+def test_nineteen_are_too_rare(tmp_path):
+    first = with_thoughts(folder_of(tmp_path / "a", ASKED), [[2, 2]] * 6)
+    second = with_thoughts(folder_of(tmp_path / "b", ASKED), [[9, 10]] + [[0, 0]] * 5)
+    ratio = compare(first, second)["s"].thoughts["doubt"]
+    assert ratio.thoughts == (24, 19) and ratio.per_answer is None and ratio.per_1000_tokens is None
+
+
+def test_thoughts_found_in_two_ways_are_not_compared(tmp_path):
+    first = with_thoughts(folder_of(tmp_path / "a", ASKED), [[2, 2]] * 6)
+    second = with_thoughts(folder_of(tmp_path / "b", ASKED), [[2, 2]] * 6, way="words")
+    assert compare(first, second)["s"].thoughts == {}
+    assert thought_ratio_table(compare(first, second), first, second) is None

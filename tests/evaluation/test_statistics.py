@@ -7,7 +7,15 @@ from math import comb
 import numpy as np
 import pytest
 
-from dsrl.evaluation.statistics import SampledQuestion, estimates, majority, questions_of, resampled_means
+from dsrl.evaluation.statistics import (
+    SampledQuestion,
+    estimates,
+    majority,
+    questions_of,
+    ratio_estimates,
+    resampled_means,
+    thought_estimates,
+)
 
 
 def sample(reward, extracted_answer="a", **fields):
@@ -117,3 +125,34 @@ def test_equal_questions_leave_no_doubt():
 def test_there_is_no_majority_where_the_verifier_extracts_no_answers():
     assert "maj" not in question([1.0, 0.0], extracted_answer=None).metrics()
     assert question([1.0, 0.0], extracted_answer="").metrics()["maj"] == 0
+
+
+def test_a_ratio_is_of_sums_and_not_a_mean_of_ratios():
+    found = ratio_estimates({"x": ([1.0, 8.0], [1.0, 2.0]), "nothing": ([0.0, 0.0], [0.0, 0.0])})
+    assert list(found) == ["x"]
+    assert (found["x"].value, found["x"].low, found["x"].high) == (3.0, 1.0, 4.0)  # both, the first alone, the second
+
+
+def test_where_every_denominator_is_1_a_ratio_is_a_mean():
+    values = [0.0, 1.0, 1.0, 3.0, 0.5]
+    (ratio,), (mean,) = ratio_estimates({"x": (values, [1.0] * 5)}).values(), estimates({"x": values}).values()
+    assert [ratio.value, ratio.stderr, ratio.low, ratio.high] == pytest.approx(
+        [mean.value, mean.stderr, mean.low, mean.high], abs=1e-12
+    )
+
+
+def test_thoughts_of_questions_by_hand():
+    """Answers of question 0: two thoughts and right, none and wrong; of question 1: one and wrong, none and right."""
+    spans = [[0, 1, 2, 3], [], [0, 1], []]
+    given = zip((0, 0, 1, 1), (1.0, 0.0, 0.0, 1.0), spans, strict=True)
+    samples = [sample(right, question=q, thoughts={"doubt": own}) for q, right, own in given]
+    found = {name: estimate.value for name, estimate in thought_estimates(questions_of(samples)).items()}
+    assert found == {
+        "thoughts/doubt/per_answer": 3 / 4,
+        "thoughts/doubt/per_1000_tokens": 3000 / 16,
+        "thoughts/doubt/share": 1 / 2,
+        "thoughts/doubt/right_with": 1 / 2,
+        "thoughts/doubt/right_without": 1 / 2,
+    }
+    assert thought_estimates(questions_of([*samples, sample(1.0, question=2)])) == {}  # not looked for in all
+    assert thought_estimates([]) == {}

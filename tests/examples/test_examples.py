@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,44 @@ def test_own_trainer(example) -> None:
 def test_loss_alone(example) -> None:
     first, last = (float(text) for text in example("loss_alone.py").replace(",", "").split() if text[:1].isdigit())
     assert first < 0.6 and last > 0.9
+
+
+class Judging(BaseHTTPRequestHandler):
+    """An API like OpenAI's; its model takes what asks a question for a reflection."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
+        said = "Reflection." if asked.endswith("?") else "I would say: execution"
+        answer = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def judge_url() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Judging)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_my_judge(judge_url) -> None:
+    scope = runpy.run_path(str(EXAMPLES / "my_judge.py"), run_name="examples.my_judge")
+    texts = ["2 + 2 = 5.\n\nIs it?\n\nNo, 4.", "4", ""]
+    found = scope["Judge"](url=judge_url).split_all(texts)
+    assert [[(texts[i][s:e], name) for s, e, name in own] for i, own in enumerate(found)] == [
+        [("2 + 2 = 5.", "execution"), ("Is it?", "reflection"), ("No, 4.", "execution")],
+        [("4", "execution")],
+        [],
+    ]
 
 
 def test_the_notebook(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from dsrl.errors import DSRLError
 from dsrl.loop.collector import Collector, RolloutBatch
 from dsrl.loop.metrics import reduce_metrics
+from dsrl.thoughts import Pattern
 from dsrl.types import Metric, Prompt, Rollouts, SamplingParams
 from dsrl.verifiers import Verifier
 
@@ -147,6 +148,21 @@ def test_a_record_holds_plain_values():
         "finish_reason": "stop",
         "data_source": "",
     }
+
+
+def test_thoughts_are_counted_and_written_down():
+    """Those of a group that was replaced are the new one's: `ab` and `ab!` stay, `d` becomes `eb`."""
+    collector = Collector(
+        sampler=Echo(), verifier=EndsWith(), dynamic_sampling=1, thoughts=Pattern(classes={"b": "b", "!": "!"})
+    )
+    batch = collector.collect([MIXED, WRONG], PARAMS, Source([prompt(9, "eb", "z")]))
+    first = {"b": [1, 2], "!": []}
+    assert batch.thoughts == [first, {"b": [1, 2], "!": [2, 3]}, first, {"b": [1, 2], "!": [2, 3]}]
+    assert batch.record(0)["thoughts"] == first
+    found = reduce_metrics(batch.metrics)
+    assert (found["thoughts/b/per_answer"], found["thoughts/!/share"]) == (1.0, 0.5)
+    assert found["thoughts/b/per_1000_tokens"] == 4000 / 10
+    assert (found["thoughts/b/right_with"], found["thoughts/!/right_with"]) == (0.25, 0.0)
 
 
 def test_components_that_one_batch_lacks_are_not_applicable_there():

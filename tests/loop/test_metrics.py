@@ -1,12 +1,11 @@
 """Metrics against numbers worked out by hand, on one rank and on several."""
 
-import re
-
 import pytest
 import torch
 
 from dsrl.errors import DSRLError
 from dsrl.loop.metrics import add_metrics, length_correlation, reduce_metrics, rollout_metrics
+from dsrl.thoughts import Pattern, spans_of
 from dsrl.types import Metric, Prompt, Rollouts
 
 
@@ -71,12 +70,12 @@ ROLLOUTS = Rollouts(
     finish_reasons=["stop", "length", "stop", "stop", "length", "length"],
 )
 REWARDS = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.5]])
-REFLECTION = re.compile("Wait")
+THOUGHTS = spans_of(Pattern(classes={"reflection": "Wait"}), ROLLOUTS.texts)
 
 
 def test_an_iteration():
     components = {"code": torch.tensor([[1.0, float("nan")], [0.5, float("nan")], [0.0, float("nan")]])}
-    found = rollout_metrics(ROLLOUTS, REWARDS, components, REFLECTION)
+    found = rollout_metrics(ROLLOUTS, REWARDS, components, THOUGHTS)
     assert reduce_metrics(found) == pytest.approx(
         {
             "reward/mean": 3.5 / 6,
@@ -87,7 +86,11 @@ def test_an_iteration():
             "group/length_correlation": 1.0,  # of the first group: elsewhere rewards or lengths are all the same
             "response/length_mean": 3.0,
             "response/truncated": 0.5,
-            "response/reflections": 0.5,
+            "thoughts/reflection/per_answer": 0.5,
+            "thoughts/reflection/per_1000_tokens": 3 / 0.018,
+            "thoughts/reflection/share": 2 / 6,
+            "thoughts/reflection/right_with": 0.5,
+            "thoughts/reflection/right_without": 0.5,
             "prompt/length_mean": 2.0,
             "prompt/truncated": 1 / 3,
             "tokens/sampled": 18.0,
@@ -95,7 +98,7 @@ def test_an_iteration():
     )
     twice = reduce_metrics(add_metrics(found, found))  # two ranks with the same rollouts
     assert twice == pytest.approx({**reduce_metrics(found), "tokens/sampled": 36.0})
-    assert "response/reflections" not in rollout_metrics(ROLLOUTS, REWARDS, {})
+    assert not any(key.startswith("thoughts/") for key in rollout_metrics(ROLLOUTS, REWARDS, {}))
 
 
 def test_lengths_and_rewards_correlate_within_groups_alone():

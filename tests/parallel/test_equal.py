@@ -16,6 +16,8 @@ TWO_PHASES = (
     "objective=nsr_prerl",
     "+phase2=grpo",
     "phase2.start=2",
+    "objective.token_weight=known",
+    "phase2.objective.token_weight={name: entropy, share: 0.5}",
     "phase2.objective.kl={coefficient: 0.1, estimator: k3}",
     "iterations=4",
     "optimizer.lr=2e-4",
@@ -40,6 +42,9 @@ def test_two_ranks_are_as_one_process(strategy, alone, train_once):
     run = train_once(strategy, *TWO_PHASES, *STRATEGIES[strategy])
     assert [line["phase"] for line in metrics(run)] == [1, 1, 2, 2]
     assert metrics(run)[-1]["kl/mean"] > 0
+    shares = [line["kept/tokens"] for line in metrics(run)]
+    assert shares == pytest.approx([line["kept/tokens"] for line in metrics(alone)])
+    assert all(0.1 < share < 1 for share in shares) and shares[-1] == pytest.approx(0.5, abs=0.01)
     assert {line["iteration"] for line in samples(run)} == set(range(4))
     assert apart(alone, run) < 1e-4
     base = load_model(ModelConfig(name="tiny")).state_dict()

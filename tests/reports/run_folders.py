@@ -11,7 +11,7 @@ import yaml
 CONFIG: dict[str, Any] = {
     "objective": {"name": "nsr_prerl", "space": "marginal", "keep": "negative", "kl": {"coefficient": 0.0}},
     "phase2": {"objective": {"name": "grpo", "space": "conditional"}, "start": 3, "lr": 1e-4},
-    "model": {"name": "tiny", "dtype": "float32", "reflection": r"\?"},
+    "model": {"name": "tiny", "dtype": "float32"},
     "data": {"name": "arithmetic", "val_size": 100},
     "verifier": {"name": "exact"},
     "optimizer": {"lr": 1e-4},
@@ -37,6 +37,7 @@ def sample(iteration: int, response: str = "1+2=?3", **fields: Any) -> dict[str,
         "length": 6,
         "finish_reason": "stop",
         "data_source": "arithmetic",
+        "thoughts": {"reflection": [response.index("?"), response.index("?") + 1] if "?" in response else []},
     }
     return given | fields
 

@@ -240,3 +240,27 @@ CONTRAST = """() => {
     return [one + " on " + other, (high + 0.05) / (low + 0.05)];
   }));
 }"""
+
+
+def test_thoughts_are_marked_and_filtered_by_class(opened, tmp_path):
+    folder = run_folder(tmp_path / "run")
+    texts = ("a wait b", "plain", "\U0001f600 wait, else")
+    places = (
+        {"reflection": [2, 6], "rest": []},
+        {"reflection": [], "rest": [0, 5]},
+        {"reflection": [2, 6], "rest": [8, 12]},
+    )
+    lines = [
+        sample(0, text, thoughts=own, question=0, response_number=number)
+        for number, (text, own) in enumerate(zip(texts, places, strict=True))
+    ]
+    write_lines(folder / "samples.jsonl", lines)
+    page = opened(folder)
+    marks = page.locator("article.response mark")
+    assert marks.all_text_contents() == ["wait", "plain", "wait", "else"]
+    assert [mark.get_attribute("title") for mark in marks.all()] == ["reflection", "rest", "reflection", "rest"]
+    chosen = filters(page).get_by_label("Thoughts")
+    chosen.select_option(label="with rest")
+    assert marks.all_text_contents() == ["plain", "wait", "else"]
+    chosen.select_option(label="without reflection")
+    assert marks.all_text_contents() == ["plain"]

@@ -2,14 +2,15 @@
 
 import json
 
+import pytest
 from run_folders import run_folder, sample, with_tokens
 
 from dsrl.reports.reading import RunRecord, read_run
 from dsrl.reports.samples import COLUMNS, SAMPLE_BYTES, TEXT_LIMIT, pack_samples, spread
 
 
-def record(tmp_path, lines, reflection=r"\?"):
-    return RunRecord(folder=tmp_path, name="run", config={"model": {"reflection": reflection}}, samples=lines)
+def record(tmp_path, lines):
+    return RunRecord(folder=tmp_path, name="run", samples=lines)
 
 
 def packed(run):
@@ -25,16 +26,23 @@ def test_a_repeated_text_is_held_once(tmp_path):
     assert [(row["iteration"], row["question"], row["number"]) for row in rows[:2]] == [(0, 0, 0), (0, 0, 1)]
 
 
-def test_reflections_are_where_javascript_finds_them(tmp_path):
-    _, rows, _ = packed(record(tmp_path, [sample(0, "a?"), sample(0, "\U0001f600?b")]))
-    assert [row["reflections"] for row in rows] == [[1, 2], [2, 3]]
+def test_thoughts_are_where_javascript_finds_them(tmp_path):
+    """Places in UTF-16 units, and the number of the class; of thoughts that overlap the first counts."""
+    lines = [
+        sample(0, "a?b", thoughts={"reflection": [1, 2], "rest": [0, 1]}),
+        sample(0, "\U0001f600?b", thoughts={"rest": [0, 1], "reflection": [1, 2]}),
+        sample(0, "abc", thoughts={"reflection": [0, 2, 1, 3, 2, 9]}),
+        sample(0, "abc"),
+    ]
+    found, rows, _ = packed(record(tmp_path, lines))
+    assert found["classes"] == ["reflection", "rest"]
+    assert [row["thoughts"] for row in rows] == [[0, 1, 1, 1, 2, 0], [0, 2, 1, 2, 3, 0], [0, 2, 0], []]
 
 
-def test_a_damaged_expression_highlights_nothing(tmp_path):
-    run = record(tmp_path, [sample(0)], reflection="(")
-    _, rows, _ = packed(run)
-    assert rows[0]["reflections"] == []
-    assert run.notes == ["config.yaml: model.reflection is no regular expression, nothing is highlighted"]
+@pytest.mark.parametrize("thoughts", [None, 3, {"a": 3}, {"a": ["x", "y"]}, {"a": [2]}, {"a": [-5, -1]}, {"a": [2, 1]}])
+def test_what_are_no_thoughts_is_not_marked(tmp_path, thoughts):
+    _, rows, _ = packed(record(tmp_path, [sample(0, thoughts=thoughts)]))
+    assert rows[0]["thoughts"] == []
 
 
 def test_a_long_text_is_cut_and_its_length_kept(tmp_path):

@@ -45,8 +45,8 @@ class ModelConfig(Settled):
     """Arguments of the chat template."""
     start_token: str | int | None = None
     """Token that P(y) starts from; null: what opens the chat template, where that is used, else BOS, else EOS."""
-    reflection: str = r"(?i)\b(wait|however|alternatively|let me (re)?(check|think|verify|consider)|double-check)\b"
-    """Regular expression of a reconsideration, counted in every response."""
+    thoughts: Any = "seal"
+    """Thoughts that fit the model's texts: the default of thoughts."""
     lr: float = 1e-6
     """Learning rate that fits the model: the default of optimizer.lr."""
     phase1_iterations: int = 20

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from omegaconf import II
+
 from dsrl.config.schema.model import ModelConfig
 from dsrl.config.schema.trainer import CheckpointConfig, PlanConfig, TrainerConfig
 from dsrl.config.schema.training import (
@@ -31,6 +33,8 @@ class TrainSchema:
     data: Any = None
     sampler: Any = None
     verifier: Any = None
+    thoughts: Any = II("model.thoughts")
+    """Thoughts that are counted in every response: NAME, or {name: NAME, parameter: value}; changes nothing else."""
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     """Loggers of Lightning: logger=NAME or [a,b], or +logger.mine._target_=CLASS."""
