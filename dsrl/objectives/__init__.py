@@ -3,6 +3,7 @@ reference; presets.
 """
 
 from dsrl.objectives import advantages, aggregates, keep, presets, spaces, surrogates, token_weights
+from dsrl.objectives.entropy_bonus import EntropyBonus
 from dsrl.objectives.kl import KL
 from dsrl.objectives.kl_penalty import KLPenalty
 from dsrl.objectives.mixed import Mixed
@@ -11,6 +12,7 @@ from dsrl.objectives.policy_gradient import PolicyGradient
 from dsrl.objectives.token_weights import TokenWeight
 
 __all__ = [
+    "EntropyBonus",
     "KL",
     "KLPenalty",
     "Mixed",

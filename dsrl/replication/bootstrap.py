@@ -1,0 +1,99 @@
+"""Intervals over seeds and then questions.
+
+Letters: S seeds, Q questions, R resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+RESAMPLES = 10_000
+"""R."""
+CONFIDENCE = 0.95
+"""Of the intervals."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """An estimate with its interval, and the probability of one as far from the null if the null were true.
+
+    Args:
+        value: the estimate; a ratio is given as its logarithm.
+        low: lower end of the 95% interval.
+        high: upper end.
+        error: standard error.
+        p: two-sided, against the null value.
+    """
+
+    value: float
+    low: float
+    high: float
+    error: float
+    p: float
+
+
+def over_seeds_and_questions(values: Array, null: float = 0.0, resamples: int = RESAMPLES) -> Interval:
+    """Estimate the mean of values [S, Q], drawn with replacement first by seed and then by question.
+
+    The questions are the same for all seeds, so that a resample has one draw of questions. With few seeds the
+    bootstrap's spread is too small by sqrt((S - 1) / S), which is made good. Of a single seed only the questions are
+    drawn.
+    """
+    seeds, questions = _counts(values.shape, resamples)
+    means = ((seeds @ values) * questions).sum(1) / values.size
+    return _interval(float(values.mean()), _widened(means, len(values)), null)
+
+
+def log_ratio(above: Sequence[Array], below: Sequence[Array], resamples: int = RESAMPLES) -> Interval:
+    """Estimate the logarithm of a ratio of products of sums over values [S, Q], all drawn together by seed and then by
+    question: `log_ratio([thoughts, tokens_of_base], [thoughts_of_base, tokens])` is one of thoughts a token.
+
+    A sum that is 0 in a resample makes a ratio of 0 or of infinity there; 0 over 0 counts as 1.
+    """
+    seeds, questions = _counts(above[0].shape, resamples)
+
+    def logs(values: Array) -> Array:
+        found: Array = np.log(((seeds @ values) * questions).sum(1))
+        return found
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        draws = np.sum([logs(values) for values in above], 0) - np.sum([logs(values) for values in below], 0)
+        value = sum(float(np.log(v.sum())) for v in above) - sum(float(np.log(v.sum())) for v in below)
+    return _interval(value, _widened(np.nan_to_num(draws, nan=0.0, posinf=np.inf, neginf=-np.inf), len(above[0])), 0.0)
+
+
+def _counts(shape: tuple[int, ...], resamples: int) -> tuple[Array, Array]:
+    """How often each seed [R, S] and each question [R, Q] is drawn."""
+    generator = np.random.default_rng(0)
+    found = []
+    for size in shape:
+        drawn = generator.multinomial(size, [1 / size] * size, size=resamples)
+        found.append(drawn.astype(np.float64))
+    return found[0], found[1]
+
+
+def _widened(draws: Array, seeds: int) -> Array:
+    center = np.mean(draws[np.isfinite(draws)]) if np.isfinite(draws).any() else 0.0
+    widened: Array = center + (draws - center) * (math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0)
+    return widened
+
+
+def _interval(value: float, draws: Array, null: float) -> Interval:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail], method="inverted_cdf")
+    finite = draws[np.isfinite(draws)]
+    beyond = min((draws <= null).mean(), (draws >= null).mean())
+    return Interval(
+        value=value,
+        low=float(low),
+        high=float(high),
+        error=float(finite.std()) if len(finite) else math.inf,
+        p=float(min(1.0, 2 * max(beyond, 1 / len(draws)))),
+    )
