@@ -49,15 +49,12 @@ class Curve:
             raise DSRLError(f"there was no validation after {done} iterations, only after {list(self.done)}")
         return self.done.index(done)
 
-    def up_to(self, iterations: int) -> Array:
-        """Accuracy [V', Q] of the validations after at most that many iterations."""
-        return self.accuracy[: sum(done <= iterations for done in self.done)]
-
     @property
     def area(self) -> Array:
         """The mean accuracy of each question [Q] along the run: the area under its curve over its length."""
         if len(self.done) == 1:
-            return self.accuracy[0]
+            only: Array = self.accuracy[0]
+            return only
         x = np.array(self.done, dtype=np.float64)
         widths = np.diff(x)[:, None]
         area: Array = (widths * (self.accuracy[1:] + self.accuracy[:-1]) / 2).sum(0) / (x[-1] - x[0])

@@ -77,8 +77,8 @@ def map_page(results: Mapping[str, Any], cells: Sequence[Cell]) -> str:
         [
             "<h1>Where dsrl leads over grpo</h1>",
             _command(results),
-            f'<p class="quiet">Area under the curve of held-out accuracy over samples, {cells[0].seeds} seeds, one axis '
-            "at a time around the defaults; intervals are 95%, by bootstrap over seeds and then questions.</p>",
+            f'<p class="quiet">Area under the curve of held-out accuracy over samples, {cells[0].seeds} seeds, one '
+            "axis at a time around the defaults; intervals are 95%, by bootstrap over seeds and then questions.</p>",
             intervals_picture(rows),
             _table(heads, table),
         ],

@@ -24,7 +24,7 @@ def curves_picture(curves: Mapping[str, Sequence[Curve]]) -> str:
     step = 0.1 if top <= 0.5 else 0.2
     high = step * math.ceil(top / step + 1e-9)
     parts = []
-    for tick in np.arange(0, high + step / 2, step):
+    for tick in np.arange(0, high + step / 2, step).tolist():
         y = _y(tick, high)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.1f}</text>')
@@ -35,14 +35,15 @@ def curves_picture(curves: Mapping[str, Sequence[Curve]]) -> str:
     labels = []
     for number, (arm, own) in enumerate(curves.items()):
         color = f"var(--c{number % COLORS + 1})"
-        x = [_x(done * own[0].responses, last) for done in own[0].done]
+        xs = [_x(done * own[0].responses, last) for done in own[0].done]
         means = np.array([curve.accuracy.mean(1) for curve in own])
-        lower, upper = ([_y(value, high) for value in line] for line in (means.min(0), means.max(0)))
-        middle = [_y(value, high) for value in means.mean(0)]
-        area = _points([*x, *reversed(x)], [*upper, *reversed(lower)])
+        lower, upper, average = (
+            [_y(y, high) for y in ys.tolist()] for ys in (means.min(0), means.max(0), means.mean(0))
+        )
+        area = _points([*xs, *reversed(xs)], [*upper, *reversed(lower)])
         parts.append(f'<polygon points="{area}" fill="{color}" opacity=".13"/>')
-        parts.append(f'<polyline points="{_points(x, middle)}" fill="none" stroke="{color}" stroke-width="2"/>')
-        labels.append((middle[-1], x[-1], color, arm))
+        parts.append(f'<polyline points="{_points(xs, average)}" fill="none" stroke="{color}" stroke-width="2"/>')
+        labels.append((average[-1], xs[-1], color, arm))
     below = -math.inf
     for y, end, color, arm in sorted(labels):
         below = max(y, below + 13)  # labels do not lie upon each other
@@ -84,7 +85,7 @@ def _x(samples: float, last: float) -> float:
 
 
 def _y(value: float, high: float) -> float:
-    return HEIGHT - BOTTOM - float(value) / high * (HEIGHT - TOP - BOTTOM)
+    return HEIGHT - BOTTOM - value / high * (HEIGHT - TOP - BOTTOM)
 
 
 def _svg(parts: Sequence[str], height: float, about: str) -> str:

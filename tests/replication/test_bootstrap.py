@@ -1,0 +1,84 @@
+"""Intervals whose width is known, and verdicts on either side of each line."""
+
+import math
+
+import numpy as np
+import pytest
+
+from dsrl.replication.bootstrap import Interval, log_ratio, over_seeds_and_questions
+from dsrl.replication.verdicts import holm, seeds_to_decide, verdict
+
+
+def test_of_one_seed_the_interval_is_that_of_the_mean_over_questions():
+    values = np.random.default_rng(1).normal(0.3, 1.0, (1, 400))
+    found = over_seeds_and_questions(values)
+    error = values.std() / 20
+    assert found.value == pytest.approx(values.mean())
+    assert found.error == pytest.approx(error, rel=0.05)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.05)
+
+
+def test_where_seeds_alone_differ_the_error_is_that_of_their_mean():
+    values = np.repeat(np.array([[0.1], [0.2], [0.6]]), 50, axis=1)
+    found = over_seeds_and_questions(values)
+    assert found.value == pytest.approx(0.3)
+    assert found.error == pytest.approx(values[:, 0].std(ddof=1) / math.sqrt(3), rel=0.03)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    generator, held = np.random.default_rng(0), 0
+    for _ in range(200):
+        values = generator.normal(size=(5, 1)) + generator.normal(size=(1, 40)) + generator.normal(size=(5, 40))
+        found = over_seeds_and_questions(values, resamples=500)
+        held += found.low <= 0 <= found.high
+    assert 0.85 <= held / 200 <= 0.99  # five seeds: a little under 95%
+
+
+def test_p_is_small_away_from_the_null_and_never_zero():
+    values = np.random.default_rng(0).normal(1.0, 0.1, (3, 50))
+    assert over_seeds_and_questions(values).p == pytest.approx(2e-4)
+    assert over_seeds_and_questions(values, null=float(values.mean())).p > 0.9
+
+
+def test_a_ratio_is_that_of_sums_and_its_interval_that_of_its_logarithm():
+    thoughts, base = np.full((2, 30), 6.0), np.full((2, 30), 2.0)
+    found = log_ratio([thoughts], [base])
+    assert (found.value, found.low, found.high) == pytest.approx((math.log(3),) * 3)
+    tokens, of_base = np.full((2, 30), 50.0), np.full((2, 30), 100.0)
+    assert log_ratio([thoughts, of_base], [base, tokens]).value == pytest.approx(math.log(6))
+
+
+def test_a_ratio_to_nothing_is_infinite_and_says_so():
+    found = log_ratio([np.ones((1, 4))], [np.zeros((1, 4))])
+    assert found.value == math.inf and found.high == math.inf
+
+
+def interval(value, error):
+    return Interval(value=value, low=value - 1.96 * error, high=value + 1.96 * error, error=error, p=0.5)
+
+
+def test_holm_by_hand():
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "p", "margin", "expected"),
+    [
+        (0.1, 0.01, 0.001, 0.02, "reproduced"),
+        (-0.1, 0.01, 0.001, 0.02, "contradicted"),
+        (0.001, 0.005, 0.9, 0.02, "equivalent"),
+        (0.015, 0.005, 0.2, 0.02, "undecided"),  # 0.015 + 1.645 * 0.005 is above the margin
+        (0.001, 0.005, 0.9, None, "undecided"),
+    ],
+)
+def test_verdicts(value, error, p, margin, expected):
+    assert verdict(interval(value, error), p, margin=margin) == expected
+
+
+def test_seeds_that_would_decide():
+    # An effect of one standard error needs 2.8² as many seeds.
+    assert seeds_to_decide(interval(0.05, 0.05), 3) == math.ceil(3 * 2.8**2)
+    # One below the margin is shown to be so where 1.645 errors fit between: (1.645 * 0.01 / 0.01)² = 2.7 times.
+    assert seeds_to_decide(interval(0.01, 0.01), 4, margin=0.02) == math.ceil(4 * 1.645**2)
+    assert seeds_to_decide(interval(0.0, 0.01), 3) is None

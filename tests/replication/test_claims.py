@@ -1,0 +1,202 @@
+"""Findings from made-up runs whose answers are known."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from dsrl.errors import ConfigError, DSRLError
+from dsrl.replication.arms import ARMS
+from dsrl.replication.claims import alignment, nsr_beats_psr, sample_efficiency, thoughts
+from dsrl.replication.judged import judge
+from dsrl.replication.measured import Curve, read_curve
+from dsrl.replication.page import claims_page
+from dsrl.replication.settings import settings_of
+from dsrl.replication.study import Study
+
+SEEDS, QUESTIONS = 3, 40
+
+
+def curve(levels, *, thoughts=(1, 1, 1), phases=(), noise=0):
+    """A run validated after 0, 5 and 10 iterations, whose questions lie a little around each level."""
+    around = np.linspace(-0.04, 0.04, QUESTIONS) + 0.001 * noise
+    return Curve(
+        done=(0, 5, 10),
+        accuracy=np.array([level + around for level in levels]),
+        tokens=np.full((3, QUESTIONS), 100.0),
+        thoughts={"reflection": np.array([np.full(QUESTIONS, float(count)) for count in thoughts])},
+        k=4,
+        responses=256,
+        phases=phases,
+        metrics=[],
+    )
+
+
+def arm(*levels, **rest):
+    return [curve(levels, noise=seed - 1, **rest) for seed in range(SEEDS)]
+
+
+CURVES = {
+    "nsr_prerl": arm(0.3, 0.35, 0.2),
+    "psr_prerl": arm(0.3, 0.4, 0.4),
+    "grpo": arm(0.3, 0.5, 0.8, thoughts=(1, 1, 2)),
+    "dsrl": arm(0.3, 0.6, 0.8, thoughts=(1, 4, 1), phases=(5,)),
+    "dsrl_carried": arm(0.3, 0.6, 0.8, phases=(5,)),
+    "grpo_entropy": arm(0.3, 0.5, 0.8),
+}
+ALIGNED = {
+    moment: [
+        {
+            "samples": 64,
+            "share_nonnegative": share,
+            "cosine_mean": 0.5,
+            "cosine_interval": [0.4, 0.6],
+            "gain": {"nsr_prerl": 0.1},
+        }
+    ]
+    * SEEDS
+    for moment, share in (("base", 1.0), ("handoff", 1.0), ("end", 0.9))
+}
+
+
+def shown(finding):
+    return {one.measure: one for one in finding.beside}
+
+
+def test_area_and_samples_by_hand():
+    one = curve((0.3, 0.5, 0.8))
+    assert one.area.mean() == pytest.approx(((0.3 + 0.5) / 2 + (0.5 + 0.8) / 2) / 2)
+    assert one.samples_to(0.65) == pytest.approx(7.5 * 256) and one.samples_to(0.3) == 0
+    assert one.samples_to(0.9) is None
+    assert curve((0.3, 0.6, 0.5)).first_drop() == 10 and curve((0.3, 0.6, 0.58)).first_drop() is None
+
+
+def test_dsrl_ahead_by_a_known_area_is_reproduced():
+    found = sample_efficiency(CURVES)
+    assert found.estimate.value == pytest.approx(0.05)  # 0.1 higher at 5 of 0, 5, 10
+    table = shown(found)
+    assert table["area, dsrl less grpo"].value == pytest.approx(0.05)
+    assert table["avg@4 at the end, dsrl less grpo"].value == pytest.approx(0)
+    level = 0.95 * 0.8  # of grpo's best
+    grpo, dsrl = (5 + 5 * (level - 0.5) / 0.3) * 256, (5 + 5 * (level - 0.6) / 0.2) * 256
+    assert table[f"samples to avg@4 {level:.3f}, grpo"].value == pytest.approx(grpo, rel=0.01)
+    assert table["samples of grpo over samples of dsrl, to that level"].value == pytest.approx(grpo / dsrl, rel=0.01)
+
+
+def test_runs_that_never_reach_the_level_are_counted_and_give_no_ratio():
+    found = shown(sample_efficiency({**CURVES, "dsrl": arm(0.3, 0.4, 0.5, phases=(5,))}))
+    row = next(one for name, one in found.items() if name.startswith("samples to") and name.endswith(", dsrl"))
+    assert row.value is None and row.note == "3 of 3 runs never reach it"
+    assert "samples of grpo over samples of dsrl, to that level" not in found
+
+
+def test_nsr_below_psr_contradicts():
+    found = nsr_beats_psr(CURVES, 10)
+    assert found.estimate.value == pytest.approx(-0.2)
+    assert shown(found)["iterations until nsr_prerl is 0.05 below its best"].value == 10
+    assert shown(found)["iterations until psr_prerl is 0.05 below its best"].value is None
+
+
+def test_four_times_the_thoughts_at_the_handoff():
+    found = thoughts(CURVES)
+    assert math.exp(found.estimate.value) == pytest.approx(4)
+    assert not found.rare
+    assert shown(found)["reflection an answer, dsrl over grpo, at the end"].value == pytest.approx(0.5)
+    few = {**CURVES, "dsrl": arm(0.3, 0.6, 0.8, thoughts=(0, 4, 1), phases=(5,))}
+    assert thoughts(few).rare
+    assert shown(thoughts(few))["reflection an answer, at the handoff, over the base"].note == "too rare"
+
+
+def test_alignment_pools_the_samples_of_all_moments():
+    found = alignment(ALIGNED)
+    assert found.estimate.value == pytest.approx((1 + 1 + 0.9) / 3 - 0.5)
+    assert found.estimate.low > 0.4
+    assert shown(found)["share, end"].value == pytest.approx(0.9)
+
+
+@pytest.fixture
+def studied():
+    findings = [alignment(ALIGNED), nsr_beats_psr(CURVES, 10), sample_efficiency(CURVES), thoughts(CURVES)]
+    chosen = {arm.name: 1e-4 for arm in ARMS} | {"bonus": 0.01}
+    return Study(world="<arithmetic>", chosen=chosen, tried={"grpo": {"0.0001": 0.5}}, curves=CURVES, findings=findings)
+
+
+def test_verdicts_and_the_json_that_scripts_read(studied):
+    judged = judge([studied])
+    assert [one.verdict for one in judged] == ["reproduced", "contradicted", "reproduced", "reproduced"]
+    rows = [one.as_json("the command") for one in judged]
+    json.dumps(rows, allow_nan=False)
+    for row in rows:
+        assert {"name", "verdict", "estimate", "interval", "seeds", "command"} <= row.keys()
+        assert row["interval"][0] <= row["estimate"] <= row["interval"][1]
+    assert rows[3]["estimate"] == pytest.approx(4) and rows[3]["seeds"] == 3
+
+
+def test_the_page_has_no_script_and_shows_names_as_text(studied):
+    results = {"command": "python -m dsrl.claims <x>", "version": "1", "seconds": 60.0, "seeds": [0, 1, 2]}
+    page = claims_page(results, [studied], judge([studied]))
+    assert "<script" not in page and "&lt;arithmetic&gt;" in page and "&lt;x&gt;" in page
+    assert page.count("<polyline") == len(CURVES) and "contradicted" in page
+
+
+def test_a_run_is_read_question_by_question(tmp_path):
+    (tmp_path / "config.yaml").write_text("prompts_per_iteration: 2\nresponses_per_prompt: 3\n")
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"iteration": 0, "phase": 1, "reward/mean": 0.1}\n{"iteration": 1, "phase": 2, "reward/mean": 0.2}\n'
+    )
+    lines = [
+        {
+            "iterations_done": 2,
+            "set": "s",
+            "k": 2,
+            "reward": [1.0, 0.5],
+            "tokens": [9, 8],
+            "thoughts": {"reflection": [1, 0]},
+        },
+        {
+            "iterations_done": 0,
+            "set": "s",
+            "k": 2,
+            "reward": [0.0, 0.5],
+            "tokens": [7, 6],
+            "thoughts": {"reflection": [0, 0]},
+        },
+        {"iterations_done": 0, "set": "t", "k": 2, "reward": [0.0], "tokens": [7], "thoughts": {"reflection": [0]}},
+    ]
+    (tmp_path / "validations.jsonl").write_text(
+        "".join(json.dumps({"iteration": line["iterations_done"] - 1, **line}) + "\n" for line in lines)
+    )
+    found = read_curve(tmp_path)
+    assert found.done == (0, 2) and found.accuracy.tolist() == [[0.0, 0.5], [1.0, 0.5]]
+    assert found.tokens.tolist() == [[7, 6], [9, 8]] and found.responses == 6 and found.phases == (1,)
+    with pytest.raises(DSRLError, match="no validation after 1 iterations"):
+        found.at(1)
+    with pytest.raises(DSRLError, match="no validations.jsonl"):
+        read_curve(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["slow"], "slow: give one of quick, full, map"),
+        (["seeds=[0,0]"], "different whole numbers"),
+        (["seeds=[100]"], "100 is among seeds"),
+        (["learning_rates=[0]"], "must be numbers above 0"),
+        (["worlds=[retri]"], "Did you mean 'retry'"),
+        (["run_dir=x"], "each run has its own"),
+        (["jobs=0"], "jobs=0: must be a whole number, at least 1"),
+        (["tuning_seeds=[]"], "needed to choose among several"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+        settings_of(arguments)
+
+
+def test_settings_of_a_command_line():
+    quick = settings_of(["out=/x", "seeds=[5,6]", "prompts_per_iteration=8"])
+    assert (quick.mode, quick.seeds, quick.worlds) == ("quick", (5, 6), ("arithmetic",))
+    assert quick.of_world("arithmetic") == ("model=tiny", "data.val_size=64", "prompts_per_iteration=8")
+    own = settings_of(["full", "model=smollm2", "data.train=a.jsonl"])
+    assert own.worlds == ("given",) and own.of_world("given") == ("model=smollm2", "data.train=a.jsonl")

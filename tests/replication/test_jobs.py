@@ -1,0 +1,56 @@
+"""Processes several at once: what is done is left alone, a failure stops no other and is named with its log."""
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from dsrl.errors import DSRLError
+from dsrl.replication.jobs import Job, run_jobs
+
+
+@pytest.fixture
+def writing(tmp_path, monkeypatch):
+    """Jobs that write a file after some seconds, or fail."""
+    (tmp_path / "writes.py").write_text(
+        "import sys, time\n"
+        "path, seconds = sys.argv[1:3]\n"
+        "time.sleep(float(seconds))\n"
+        "if seconds == '0': sys.exit('no such thing')\n"
+        "open(path, 'a').write(' '.join(sys.argv[3:]) + '.')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def job(name, seconds, going_on=()):
+        path = tmp_path / name
+        return Job(
+            name=name,
+            module="writes",
+            words=(str(path), str(seconds)),
+            log=tmp_path / "logs" / f"{name}.log",
+            done=path.exists,
+            going_on=lambda: going_on,
+        )
+
+    return job
+
+
+def run(jobs, at_once=2):
+    run_jobs(jobs, at_once=at_once, console=Console(file=io.StringIO()), title="runs")
+
+
+def test_jobs_run_together_once_and_go_on_with_what_they_began(writing, tmp_path):
+    jobs = [writing("a", 0.4), writing("b", 0.4, ("resume=last",))]
+    start = time.monotonic()
+    run(jobs)
+    assert time.monotonic() - start < 5
+    assert (tmp_path / "a").read_text() == "." and (tmp_path / "b").read_text() == "resume=last."
+    run(jobs)
+    assert (tmp_path / "a").read_text() == "."
+
+
+def test_a_job_that_fails_stops_no_other_and_is_named(writing, tmp_path):
+    with pytest.raises(DSRLError, match=r"1 of 3 jobs failed: bad; .* ended with code 1; .*\n +no such thing"):
+        run([writing("bad", 0), writing("a", 0.1), writing("b", 0.1)], at_once=1)
+    assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
