@@ -1,9 +1,10 @@
-"""The run folder: config.yaml, metrics.jsonl, samples.jsonl, and at the end hf/."""
+"""The run folder: config.yaml, metrics.jsonl, samples.jsonl, validations.jsonl, and at the end hf/."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ import lightning as L
 from omegaconf import OmegaConf
 
 from dsrl.loop.module import DSRLModule
+from dsrl.parallel.collectives import gather
 from dsrl.parallel.strategy import wait_for_all
 from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.runs.hf_folder import write_hf
 from dsrl.runs.lines import read_lines, text_of
 from dsrl.runs.loggers import log_samples
 from dsrl.runs.preemption import Preemption
-from dsrl.runs.samples import training_samples, validation_samples
+from dsrl.runs.samples import answered_questions, questions_line, training_samples, validation_samples
 from dsrl.storage.atomic import atomic
+
+LINES = ("metrics.jsonl", "samples.jsonl", "validations.jsonl")
+"""Files of the folder with lines of iterations."""
 
 
 class RunFolder(L.Callback):
@@ -26,8 +31,8 @@ class RunFolder(L.Callback):
 
     metrics.jsonl has a line for each iteration, and a line of its own for each validation. The `iteration` of a line,
     from 0, is the one that it belongs to: a validation belongs to the iteration before it, and that before any update
-    to -1. What other callbacks log in an iteration is in its line. After a resume, the lines of iterations that run
-    again are cut off.
+    to -1. What other callbacks log in an iteration is in its line. validations.jsonl has a line for each validation and
+    set, question by question. After a resume, the lines of iterations that run again are cut off.
 
     Args:
         folder: the run folder.
@@ -39,6 +44,7 @@ class RunFolder(L.Callback):
         self.folder, self.config, self.samples = folder, config, samples
         self._lines: list[dict[str, Any]] = []  # of the iteration under way: its own, and that of the validation after
         self._logged: dict[str, Any] = {}  # before the iteration under way
+        self._asked: dict[str, list[dict[str, Any]]] = {}  # this rank's questions of the validation under way, by set
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Make the folder and write config.yaml."""
@@ -87,7 +93,8 @@ class RunFolder(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write some of the responses to the questions of each set that come first."""
+        """Write some of the responses to the questions of each set that come first, and remember how all were."""
+        self._asked.setdefault(outputs["set"], []).extend(answered_questions(outputs["batch"]))
         if trainer.is_global_zero and batch_idx == 0:
             iteration = -1 if trainer.sanity_checking else trainer.current_epoch
             samples = validation_samples(outputs["set"], outputs["batch"], self.samples)
@@ -96,11 +103,18 @@ class RunFolder(L.Callback):
             log_samples(trainer, f"samples/{outputs['set']}", lines, step=iteration + 1)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the validation's line; write it at once where no iteration has run before."""
+        """Write what is known of each question, and keep the validation's line; write that at once, too, where no
+        iteration has run before.
+        """
         module = DSRLModule.of(pl_module)
+        asked, self._asked = gather(self._asked), {}
         if module.validated:
-            done = module.validated_at
-            self._lines.append({"iteration": done - 1, "iterations_done": done, **module.validated})
+            head = {"iteration": module.validated_at - 1, "iterations_done": module.validated_at}
+            self._lines.append({**head, **module.validated})
+            for name in module.data.val_names:
+                every = list(chain.from_iterable(own.get(name, []) for own in asked))
+                line = {**head, "set": name, "k": module.config.validation.k, **questions_line(every)}
+                self._append(trainer, "validations.jsonl", line)
         if trainer.sanity_checking:
             self._write_lines(trainer)
 
@@ -136,8 +150,8 @@ class RunFolder(L.Callback):
                 file.writelines(map(text_of, lines))
 
     def _cut(self, trainer: L.Trainer, first: int) -> None:
-        """Rewrite both files, atomically, with the lines of iterations before `first`, as they are written today."""
-        for name in ("metrics.jsonl", "samples.jsonl") if trainer.is_global_zero else ():
+        """Rewrite the files, atomically, with the lines of iterations before `first`, as they are written today."""
+        for name in LINES if trainer.is_global_zero else ():
             path = self.folder / name
             if path.exists():
                 kept = [line for line in read_lines(path) if line["iteration"] < first]

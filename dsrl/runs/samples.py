@@ -1,8 +1,10 @@
-"""What samples.jsonl says of responses: those of an iteration, with how they were used, and those of a validation."""
+"""What samples.jsonl says of responses: those of an iteration, with how they were used, and those of a validation; and
+what validations.jsonl says of each question.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from dsrl.loop.collector import RolloutBatch
 from dsrl.loop.experience import Experience
 from dsrl.loop.logged import logged_rows, token_texts
+from dsrl.types import CORRECT_THRESHOLD
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,6 +43,32 @@ def validation_samples(name: str, batch: RolloutBatch, count: int) -> Iterator[d
     """Describe `count` responses to questions of the validation set of this name."""
     for row in logged_rows(batch.rollouts, count):
         yield {"set": name, **_numbers(batch, row), **batch.record(row)}
+
+
+def answered_questions(batch: RolloutBatch) -> Iterator[dict[str, Any]]:
+    """Say of each question of a validation how its k responses were: their mean reward, how many are right, their
+    tokens, and their thoughts by class.
+    """
+    k, lengths = batch.params.responses_per_prompt, batch.rollouts.lengths.view(len(batch.rewards), -1)
+    for number, (prompt, rewards) in enumerate(zip(batch.rollouts.prompts, batch.rewards, strict=True)):
+        spans = batch.thoughts[number * k : (number + 1) * k]
+        yield {
+            "question": prompt.row,
+            "reward": float(rewards.double().mean()),
+            "right": int((rewards > CORRECT_THRESHOLD).sum()),
+            "tokens": int(lengths[number].sum()),
+            "thoughts": {name: sum(len(own[name]) // 2 for own in spans) for name in (spans[0] if spans else ())},
+        }
+
+
+def questions_line(asked: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Put the questions of a validation into lists, in the order of the data: a line of validations.jsonl."""
+    ordered = sorted(asked, key=lambda own: own["question"])
+    kinds = ordered[0]["thoughts"] if ordered else ()
+    return {
+        **{key: [own[key] for own in ordered] for key in ("question", "reward", "right", "tokens")},
+        "thoughts": {name: [own["thoughts"][name] for own in ordered] for name in kinds},
+    }
 
 
 def _numbers(batch: RolloutBatch, row: int) -> dict[str, int]:

@@ -4,6 +4,8 @@ import json
 import math
 from types import SimpleNamespace
 
+import pytest
+
 from dsrl.runs.lines import read_lines, text_of
 from dsrl.runs.run_folder import RunFolder
 
@@ -48,3 +50,21 @@ def test_a_number_that_is_not_finite_is_null():
     """NaN is no JSON."""
     line = {"iteration": 0, "loss": math.nan, "logprobs": {"marginal": [-0.5, -math.inf]}}
     assert text_of(line) == '{"iteration": 0, "loss": null, "logprobs": {"marginal": [-0.5, null]}}\n'
+
+
+def test_every_question_of_a_validation_is_written_and_makes_its_numbers(fit, tmp_path):
+    module = fit("iterations=2", "validation.every=1", "validation.k=3", "data.val_size=5")
+    folder = module.config.run_dir
+    asked = [json.loads(line) for line in (folder / "validations.jsonl").read_text().splitlines()]
+    known = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    known = [line for line in known if "iterations_done" in line]
+    assert [line["iterations_done"] for line in asked] == [line["iterations_done"] for line in known] == [0, 1, 2]
+    for questions, numbers in zip(asked, known, strict=True):
+        assert (questions["set"], questions["k"], questions["question"]) == ("arithmetic", 3, [0, 1, 2, 3, 4])
+        assert numbers["val/arithmetic/avg@3"] == pytest.approx(sum(questions["reward"]) / 5)
+        assert numbers["val/arithmetic/pass@3"] == pytest.approx(sum(right > 0 for right in questions["right"]) / 5)
+        marks = sum(questions["thoughts"]["reflection"])
+        assert numbers["val/arithmetic/thoughts/reflection/per_answer"] == pytest.approx(marks / 15)
+        assert numbers["val/arithmetic/thoughts/reflection/per_1000_tokens"] == pytest.approx(
+            1000 * marks / sum(questions["tokens"])
+        )
