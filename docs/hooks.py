@@ -14,8 +14,8 @@ import yaml
 
 from dsrl.config import schema
 from dsrl.config.help import attribute_docs
-from dsrl.config.store import LATER_PHASES
-from dsrl.evaluation.schema import EvaluationSchema
+from dsrl.config.store import OPTIONAL
+from dsrl.evaluation.schema import AlignSchema, EvaluationSchema
 from dsrl.registry import KINDS, config_schema, find, names
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +31,7 @@ TYPES: dict[Any, str] = {
     Any: "any",
     list[str]: "list of text",
     list[float]: "list of numbers",
+    list[int]: "list of whole numbers",
     dict[str, Any]: "mapping",
 }
 
@@ -60,6 +61,12 @@ def evaluation() -> str:
     return "\n".join(_table("", EvaluationSchema, without=known))
 
 
+def alignment() -> str:
+    """The keys of a measurement of alignment that a run does not have, or has with another meaning."""
+    known = {field.name for field in dataclasses.fields(schema.TrainSchema)} - {"objective"}
+    return "\n".join(_table("", AlignSchema, without=known))
+
+
 def parts() -> str:
     """Every registered part, kind by kind."""
     return "\n".join(line for kind in KINDS for line in _kind(kind))
@@ -71,7 +78,7 @@ def decisions() -> str:
 
 
 GENERATED: dict[str, Callable[[], str]] = {
-    made.__name__: made for made in (configuration, evaluation, parts, decisions)
+    made.__name__: made for made in (configuration, evaluation, alignment, parts, decisions)
 }
 
 
@@ -100,10 +107,10 @@ def _table(prefix: str, group: type, without: set[str] = frozenset()) -> Iterato
     for field in dataclasses.fields(group):
         if field.name in without or dataclasses.is_dataclass(hints[field.name]):
             continue
-        key, is_part = f"{prefix}.{field.name}".lstrip("."), field.name in KINDS or field.name in LATER_PHASES
+        key, is_part = f"{prefix}.{field.name}".lstrip("."), field.name in KINDS or field.name in OPTIONAL
         kind = "[a part](parts.md)" if is_part else _type(hints[field.name])
         default = CHOSEN.get(key) or _default(field)
-        choice = f"Chosen by {'+' if field.name in LATER_PHASES else ''}{field.name}=NAME." if is_part else ""
+        choice = f"Chosen by {'+' if field.name in OPTIONAL else ''}{field.name}=NAME." if is_part else ""
         yield f"| `{key}` | {kind} | {default} | {_meaning(group, field) or choice} |"
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dsrl.loop.collector import Collector, RolloutBatch
     from dsrl.loop.experience import Experience
     from dsrl.loop.module import DSRLModule
+    from dsrl.loop.probe import Probe, Subject
     from dsrl.loop.scorer import Scorer
     from dsrl.models.policy import Policy
     from dsrl.monitors import EarlyWarning, Monitor
@@ -72,6 +73,7 @@ __all__ = [
     "PhaseScheduler",
     "Policy",
     "PolicyGradient",
+    "Probe",
     "Prompt",
     "PromptData",
     "PromptEncoder",
@@ -83,6 +85,7 @@ __all__ = [
     "Sampler",
     "SamplingParams",
     "Scorer",
+    "Subject",
     "Thought",
     "Thoughts",
     "Verifier",
@@ -107,6 +110,7 @@ _HOMES = {
     "dsrl.loop.collector": ("Collector", "RolloutBatch"),
     "dsrl.loop.experience": ("Experience",),
     "dsrl.loop.module": ("DSRLModule",),
+    "dsrl.loop.probe": ("Probe", "Subject"),
     "dsrl.loop.scorer": ("Scorer",),
     "dsrl.models.policy": ("Policy",),
     "dsrl.monitors": ("EarlyWarning", "Monitor"),

@@ -33,6 +33,7 @@ def build_run_config(composed: DictConfig) -> RunConfig:
     problems: list[str] = []
     fields = built_fields(composed, problems)
     fields["monitors"] = attempt(problems, _monitors, fields["resolved"]["monitors"])
+    fields["probe"] = attempt(problems, _probe, fields["resolved"]["probe"])
     resolved, sampling = fields["resolved"], fields.pop("sampling")
     specs = [_first_phase(resolved), *(resolved[key] for key in LATER_PHASES)]
     phases = [
@@ -63,9 +64,10 @@ def built_fields(composed: DictConfig, problems: list[str]) -> dict[str, Any]:
     resolved: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     typed = {str(key): OmegaConf.to_object(composed[key]) for key in composed if _is_typed(composed, str(key))}
     parts = {kind: attempt(problems, _part, kind, resolved[kind]) for kind in ("data", "sampler", "verifier")}
-    parts["thoughts"] = attempt(problems, _thoughts, resolved["thoughts"])
-    run_dir = Path(resolved["run_dir"]).expanduser()
-    return {**resolved, **typed, **parts, "run_dir": run_dir, "resolved": resolved}
+    if "thoughts" in resolved:
+        parts["thoughts"] = attempt(problems, _thoughts, resolved["thoughts"])
+    folders = {key: Path(resolved[key]).expanduser() for key in ("run_dir",) if key in resolved}
+    return {**resolved, **typed, **parts, **folders, "resolved": resolved}
 
 
 def attempt(problems: list[str], make: Any, *arguments: Any) -> Any:
@@ -134,6 +136,19 @@ def _monitors(specs: Mapping[str, Any]) -> dict[str, Monitor]:
         if monitor.action != "off":
             built[str(label)] = monitor
     return built
+
+
+def _probe(spec: Any) -> Any:
+    """Build the probe, if there is one; its class knows the loop, and is known here by what it can do."""
+    if spec is None:
+        return None
+    try:
+        probe = build("probe", spec)
+    except ConfigError as error:
+        raise ConfigError(f"probe: {error}") from error
+    if not callable(getattr(probe, "measure", None)) or not hasattr(probe, "every"):
+        raise ConfigError(f"probe: {type(probe).__qualname__} must be a dsrl.Probe")
+    return probe
 
 
 def _first_phase(resolved: Mapping[str, Any]) -> dict[str, Any]:

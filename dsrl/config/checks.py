@@ -55,6 +55,8 @@ def config_problems(config: RunConfig) -> list[str]:
             problems += _objective(phase, config)
     for part in (config.data, config.sampler, config.verifier):
         problems += getattr(part, "check", list)()
+    if config.probe is not None:
+        problems += config.probe.check(config.trainer)
     problems += getattr(config.data, "check_training", list)()
     problems += _temperature("validation", config.validation.temperature, config.sampler.for_validation)
     problems += replay_problems(config)

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from dsrl.errors import ConfigError
 from dsrl.registry import KINDS, full_spec, names
 
-PART_KINDS = {**{kind: kind for kind in KINDS if kind not in ("objective", "monitor")}, "start": "condition"}
+PART_KINDS = {**{kind: kind for kind in KINDS if kind not in ("objective", "monitor", "probe")}, "start": "condition"}
 """The last word of a key that holds a part's spec, and its kind: `phase2.objective.surrogate`, `phase2.start`."""
 AT_THE_ROOT = ("thoughts",)
 """Keys of the root that hold a part's spec, beside the groups, which are chosen by name alone."""

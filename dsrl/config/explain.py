@@ -18,8 +18,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from dsrl.config.command_line import value_of
 from dsrl.config.renamed import OTHER_UNITS, RENAMED, REPLACED
-from dsrl.config.schema import PhaseConfig
-from dsrl.config.store import GROUPS, LATER_PHASES, config_dir
+from dsrl.config.store import GROUPS, LATER_PHASES, OPTIONAL, config_dir
 from dsrl.config.trainer_arguments import INSTEAD
 from dsrl.errors import nearest
 from dsrl.registry import config_schema
@@ -55,7 +54,7 @@ def bad_choice(override: Override) -> str:
     if not _is_choice(override) or override.is_sweep_override():
         return ""
     if override.is_delete():
-        stays = group in LATER_PHASES or group in SEVERAL
+        stays = group in OPTIONAL or group in SEVERAL
         return "" if stays else f"{given}: a run needs one; choose it by {group}=NAME: {', '.join(options(group))}"
     value = override.value()
     if override.is_force_add():
@@ -79,8 +78,8 @@ def misplaced(node: DictConfig, prefix: str = "") -> Iterator[str]:
             yield unknown(name, node, prefix)
         elif OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key) or node[key] is None:
             continue
-        elif name in LATER_PHASES and kind is not PhaseConfig:
-            yield _no_phase(name, f"{name}.{next(iter(node[key]), '')}")
+        elif name in OPTIONAL and not dataclasses.is_dataclass(kind):
+            yield _not_chosen(name, f"{name}.{next(iter(node[key]), '')}")
         elif isinstance(node[key], DictConfig) and dataclasses.is_dataclass(kind):
             yield from misplaced(node[key], f"{name}.")
         elif key == "objective":
@@ -97,7 +96,7 @@ def unknown(key: str, node: DictConfig, prefix: str = "") -> str:
     section, _, argument = key.partition(".")
     if section == "trainer" and argument in INSTEAD:
         return f"unknown key '{key}': {INSTEAD[argument]}"
-    keys = [*_keys(node, prefix), *LATER_PHASES]
+    keys = [*_keys(node, prefix), *OPTIONAL]
     known = [name for name in keys if not f"{key}.".startswith(f"{name}.") and not name.startswith(f"{key}.")]
     parent, _, last = key.rpartition(".")
     siblings = [name for name in known if parent and name.rpartition(".")[0] == parent]
@@ -128,7 +127,7 @@ def _order(override: Override) -> int:
 def _is_choice(override: Override) -> bool:
     """Whether it chooses a name among those of a group, and not a value."""
     group = override.key_or_group
-    return group in GROUPS or group in LATER_PHASES or (group.isidentifier() and (config_dir() / group).is_dir())
+    return group in GROUPS or group in OPTIONAL or (group.isidentifier() and (config_dir() / group).is_dir())
 
 
 def _problems(overrides: Sequence[Override], given: list[str], root: str) -> Iterator[str]:
@@ -175,9 +174,9 @@ def _value_problem(override: Override, error: Exception, composed: DictConfig) -
     key, text = override.key_or_group, override.input_line
     if isinstance(override.value(), dict) and (found := _key_of(error)):
         key = found
-    phase = key.partition(".")[0]
-    if phase in LATER_PHASES and composed[phase] is None:
-        return _no_phase(phase, str(text))
+    group = key.partition(".")[0]
+    if group in OPTIONAL and group in composed and composed[group] is None:
+        return _not_chosen(group, str(text))
     node = OmegaConf.select(composed, key.rpartition(".")[0]) if "." in key else composed
     last = key.rpartition(".")[2]
     if not isinstance(node, DictConfig) or last not in map(str, node):
@@ -211,8 +210,9 @@ def _expected(node: DictConfig, key: str) -> str:
     return f"{words} or null" if words and optional else words
 
 
-def _no_phase(phase: str, given: str) -> str:
-    return f"{given}: there is no phase {phase.removeprefix('phase')}; add one by +{phase}=NAME"
+def _not_chosen(group: str, given: str) -> str:
+    what = "probe" if group == "probe" else f"phase {group.removeprefix('phase')}"
+    return f"{given}: there is no {what}; add one by +{group}=NAME"
 
 
 def _is_part(node: DictConfig) -> bool:

@@ -45,6 +45,7 @@ def help_text(overrides: Sequence[str]) -> str:
         "Thoughts (thoughts=NAME, or thoughts={name: NAME, parameter: value})",
         _listed("thoughts", names("thoughts")),
     ]
+    lines += ["", "Probes (+probe=NAME, probe.every=N)", _listed("probe", names("probe"))]
     lines += ["", "Keys, their values in this command line, and what they are for (KEY=VALUE)"]
     lines += [*_section(composed, "")]
     lines += ["", "Options of Hydra itself: --hydra-help"]

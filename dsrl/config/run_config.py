@@ -59,6 +59,7 @@ class RunConfig(Settled):
     checkpoint: CheckpointConfig
     plan: PlanConfig
     monitors: dict[str, Monitor]
+    probe: Any
     logged_samples: int
     logged_tokens: int
     record: str

@@ -17,6 +17,8 @@ from dsrl.registry import KINDS, config_schema, load_plugins, names, parse_spec,
 GROUPS = ("objective", "data", "sampler", "verifier")
 """Kinds that are chosen at the top level of a configuration."""
 LATER_PHASES = ("phase2", "phase3", "phase4", "phase5")
+OPTIONAL = (*LATER_PHASES, "probe")
+"""Groups of which a run needs none: chosen by +GROUP=NAME."""
 
 _stored: dict[str, dict[str, Any]] = {}
 
@@ -41,7 +43,7 @@ def store_registry() -> None:
     root = OmegaConf.structured(TrainSchema)
     root.monitors = {name: _node("monitor", name, known) for name in known["monitor"] if not _needs_values(name)}
     store.store(name="train_schema", node=root)
-    for group in GROUPS:
+    for group in (*GROUPS, "probe"):
         for name in known[group]:
             store.store(group=group, name=name, node=_node(group, name, known))
     for name in known["objective"]:

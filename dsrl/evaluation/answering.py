@@ -5,24 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
-from transformers import PreTrainedModel
-
 from dsrl.data.encoding import PromptEncoder
-from dsrl.errors import ConfigError
 from dsrl.evaluation.batches import Batch
 from dsrl.evaluation.config import EvaluationConfig
+from dsrl.evaluation.loaded_model import load_policy
 from dsrl.loop.collector import Collector
-from dsrl.models.loading import load_model
-from dsrl.models.policy import Policy
 from dsrl.planning.architecture import architecture_of
-from dsrl.runs.hf_folder import policy_weights
 from dsrl.seeding import derive_seed
-from dsrl.storage.checkpoint_files import read_checkpoint
 from dsrl.types import Rollouts, SamplingParams
 from dsrl.verifiers.verifier import close_all
 
@@ -38,7 +30,7 @@ class Answerer:
         self.config = config
         config.sampler.check_architecture(architecture_of(config.model))
         self.collector = Collector(sampler=config.sampler, verifier=config.verifier, thoughts=config.thoughts)
-        policy = Policy(_model(config)).to(_device(config.accelerator)).requires_grad_(False).eval()
+        policy = load_policy(config.model, config.checkpoint, config.accelerator).requires_grad_(False)
         self.encoder = encoder.leaving_room(policy.positions, config.sampling.max_new_tokens, config.sampler.max_length)
         try:
             config.sampler.setup(policy, self.encoder)
@@ -95,22 +87,3 @@ class Answerer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _model(config: EvaluationConfig) -> PreTrainedModel:
-    model = load_model(config.model)
-    if config.checkpoint is not None:
-        path = Path(config.checkpoint).expanduser()
-        unknown = model.load_state_dict(policy_weights(path, read_checkpoint(path)), strict=False).unexpected_keys
-        if unknown:
-            raise ConfigError(f"checkpoint={path}: is not of model.name={config.model.name}, which has no {unknown[0]}")
-    return model
-
-
-def _device(accelerator: str) -> torch.device:
-    if accelerator in ("auto", "gpu"):
-        found = torch.accelerator.current_accelerator(check_available=True)
-        if found is None and accelerator == "gpu":
-            raise ConfigError("accelerator=gpu: there is none; auto takes the CPU then")
-        return found or torch.device("cpu")
-    return torch.device(accelerator)

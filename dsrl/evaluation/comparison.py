@@ -13,17 +13,10 @@ from omegaconf import OmegaConf
 from rich.markup import escape
 from rich.table import Table
 
+from dsrl.bootstrap import Estimate, estimates
 from dsrl.errors import ConfigError
 from dsrl.evaluation.samples import read_samples
-from dsrl.evaluation.statistics import (
-    RARE,
-    Estimate,
-    SampledQuestion,
-    ThoughtRatio,
-    estimates,
-    questions_of,
-    thought_ratios,
-)
+from dsrl.evaluation.statistics import RARE, SampledQuestion, ThoughtRatio, questions_of, thought_ratios
 
 
 @dataclass(frozen=True, kw_only=True)

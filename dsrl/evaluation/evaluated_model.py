@@ -20,8 +20,12 @@ ASKED_ALIKE = ("system_prompt", "template", "max_prompt_tokens")
 """What a model that was trained with it is asked with on other data, too."""
 
 
-def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]) -> list[str]:
+def spelled_for_evaluation(
+    overrides: Sequence[str], known_models: Sequence[str], questions: str = "data.val"
+) -> list[str]:
     """Write `model=PATH` as `model=hf model.name=PATH`, and add the verifier that fits where none is named.
+
+    Questions are those of data.val, or of data.train; then they are answered as in training.
 
     Where the model comes from a run, the run says what the command line leaves open: the model's settings, how long its
     answers may be, which thoughts are counted in them, and, unless `data` is given, the data and the verifier. Raises
@@ -32,7 +36,8 @@ def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]
         raise ConfigError("\n".join(f"{text}: one value is needed; a list is written [a,b]" for text in swept))
     given = {override.key_or_group: override.value() for override in parsed}
     others = [text for text, override in zip(overrides, parsed, strict=True) if override.key_or_group != "model"]
-    data_given = "data" in given or "data.val" in given
+    trains = questions == "data.train"
+    data_given = "data" in given or questions in given
     spelled: list[str] = []
     model = given.get("model", "tiny")
     if not isinstance(model, str) or not model:
@@ -46,32 +51,34 @@ def spelled_for_evaluation(overrides: Sequence[str], known_models: Sequence[str]
             spelled.append(f"checkpoint={text_of(str(checkpoint))}")
         if run:
             sampling = {key: run["sampling"][key] for key in ("max_new_tokens", "stop")}
-            spelled += _values("sampling", {**sampling, "temperature": run["validation"]["temperature"]})
-            if "thoughts" in run and "thoughts" not in given:
+            spelled += _values(
+                "sampling", {**sampling, "temperature": run["sampling" if trains else "validation"]["temperature"]}
+            )
+            if not trains and "thoughts" in run and "thoughts" not in given:
                 spelled.append(f"thoughts={text_of(run['thoughts'])}")
         if run and not data_given:
-            spelled += _part("data", run["data"], leave_out=("train",))
+            spelled += _part("data", run["data"], leave_out=("val" if trains else "train",))
             if "verifier" not in given:
                 spelled += _part("verifier", run["verifier"])
             return [*spelled, *others]
         if run:
             spelled += _values("data", {key: run["data"][key] for key in ASKED_ALIKE if key in run["data"]})
     if not data_given:
-        spelled.append("data.val=arithmetic")
+        spelled.append(f"{questions}=arithmetic")
     if "verifier" not in given:
-        asked = given.get("data.val", given.get("data")) if data_given else "arithmetic"
-        spelled.append(f"verifier={_fitting_verifier(asked if isinstance(asked, list) else [asked])}")
+        asked = given.get(questions, given.get("data")) if data_given else "arithmetic"
+        spelled.append(f"verifier={_fitting_verifier(asked if isinstance(asked, list) else [asked], questions)}")
     return [*spelled, *others]
 
 
-def _fitting_verifier(entries: Sequence[Any]) -> str:
-    """Find the verifier of the questions that `data.val` asks. Raises ConfigError where they need different ones."""
+def _fitting_verifier(entries: Sequence[Any], key: str) -> str:
+    """Find the verifier of the questions that `key` asks. Raises ConfigError where they need different ones."""
     named = [entry.get("name", entry.get("path")) if isinstance(entry, Mapping) else entry for entry in entries]
     fitting = {str(name): FITTING.get(str(name), "math") for name in named}
     if len({*fitting.values()}) > 1:
         needs = ", ".join(f"{verifier} for {name}" for name, verifier in fitting.items())
         raise ConfigError(
-            f"data.val asks what different verifiers check ({needs}): evaluate them one by one, or choose one by "
+            f"{key} asks what different verifiers check ({needs}): evaluate them one by one, or choose one by "
             "verifier=NAME (by_source takes another for each data source)"
         )
     return next(iter(fitting.values()), "math")

@@ -11,7 +11,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from dsrl.evaluation.statistics import SampledQuestion, estimates, thought_estimates
+from dsrl.bootstrap import estimates
+from dsrl.evaluation.statistics import SampledQuestion, thought_estimates
 
 CAPTION = "± 95% by bootstrap over questions; right 0..k: how many questions have that many right answers"
 BARS = "·▁▂▃▄▅▆▇█"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -26,6 +27,7 @@ from dsrl.loop.loss import compute_loss, score_metrics
 from dsrl.loop.metrics import add_metrics, memory_metrics, reduce_metrics
 from dsrl.loop.micro_batches import OptimizerStep, optimizer_steps
 from dsrl.loop.optimizer import adamw
+from dsrl.loop.probe import AfterStep, Probe, Subject, run_probe
 from dsrl.loop.pulls import pulls_of
 from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
@@ -108,6 +110,7 @@ class DSRLModule(L.LightningModule):
         self.sampler.sleep()
         with self.clock("score"):
             experience = self.scorer.score(batch, self.phase.objective)
+        probed, probe_step = self.probe(experience)
         with self.clock("update"):
             update, layout = self.config.update, self.scorer.layout
             steps = optimizer_steps(experience, minibatches=update.minibatches, epochs=update.epochs, layout=layout)
@@ -115,10 +118,11 @@ class DSRLModule(L.LightningModule):
         with self.clock("score"):
             pulls = chain.from_iterable(update.pulls for update in updates)
             experience.logged = self.scorer.score_moved(experience.logged, batch, pulls)
+        measured = [probed, probe_step()]
         with self.clock("sync"):
             synced = self.sampler.sync(self.policy.named_tensors(self.sampler.sync_dtype)) or {}
-        found = add_metrics(batch.metrics, experience.metrics, *(update.metrics for update in updates), synced)
-        self.log_metrics(experience, found)
+        measured += [batch.metrics, experience.metrics, *(update.metrics for update in updates), synced]
+        self.log_metrics(experience, add_metrics(*measured))
 
     def update_policy(self, step: OptimizerStep, logged: LoggedTokens | None = None) -> Update:
         """Take one optimizer step; none where no response was kept on any rank."""
@@ -150,6 +154,19 @@ class DSRLModule(L.LightningModule):
             found.append({"loss": Metric(total), "grad_norm": Metric(norm), "update/steps": Metric(1.0, 0.0)})
         drop_gradients(self.policy.model)
         return Update(metrics=add_metrics(*found), pulls=pulls)
+
+    def probe(self, experience: Experience) -> tuple[Metrics, AfterStep]:
+        """Let the probe measure the iteration, where there is one and it is due; see `dsrl.loop.probe.run_probe`."""
+        probe: Probe | None = self.config.probe
+        if probe is None or self.iteration % probe.every:
+            return {}, dict
+        subject = Subject(
+            experience=experience,
+            objective=self.phase.objective,
+            scorer=self.scorer,
+            alone=partial(accumulating, self.trainer.strategy, last=False),
+        )
+        return run_probe(probe, subject, self.clock)
 
     def log_metrics(self, experience: Experience, found: Metrics) -> None:
         """Reduce what the iteration found over all ranks, keep it for callbacks, and give it to the loggers."""

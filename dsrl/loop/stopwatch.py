@@ -8,12 +8,14 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Time the blocks of an iteration, in seconds of wall clock. `now` names the block that runs, for other threads."""
+    """Time the blocks of an iteration, in seconds of wall clock. `now` names the block that runs, for other threads;
+    `seconds` are those of each block since the last read.
+    """
 
     def __init__(self) -> None:
         self.now = "between"
         self._start = time.perf_counter()
-        self._seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, what: str) -> Iterator[None]:
@@ -23,12 +25,12 @@ class Stopwatch:
             yield
         finally:
             self.now = "between"
-            self._seconds[what] = self._seconds.get(what, 0.0) + time.perf_counter() - start
+            self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
 
     def read(self) -> dict[str, float]:
         """Give `time/...` of each block, and `time/iteration` since the last read; start over."""
         now = time.perf_counter()
-        seconds = {f"time/{what}": value for what, value in self._seconds.items()}
+        seconds = {f"time/{what}": value for what, value in self.seconds.items()}
         seconds["time/iteration"] = now - self._start
-        self._start, self._seconds = now, {}
+        self._start, self.seconds = now, {}
         return seconds

@@ -26,6 +26,10 @@ CHUNK_BYTES = 2**28
 """Of a chunk's logits in float32: larger chunks gain no time, and smaller ones no memory that matters."""
 
 
+Reader = Callable[..., Any]
+"""What is made of the hidden states [L, H] of all tokens: `read(logits_of, hidden, vocabulary=V)`."""
+
+
 class TokenScores(NamedTuple):
     """Log-probabilities of tokens, with gradient, and the entropies of their distributions, without; in nats. Entropies
     are 0 where a pass is not asked for them."""
@@ -35,9 +39,9 @@ class TokenScores(NamedTuple):
 
 
 def score_in_chunks(model: PreTrainedModel) -> bool:
-    """Give a model's forward the arguments of `score_hidden` beside its own, with which it returns TokenScores.
+    """Give a model's forward one more argument: `read(logits_of, hidden, vocabulary=V)`, whose result it returns.
 
-    It happens inside the forward, since a sharded model gathers its head only there. Without `tokens`, the forward is
+    It happens inside the forward, since a sharded model gathers its head only there. Without `read`, the forward is
     what it was. Returns False, and leaves the model alone, where its forward does not call its base as a whole.
     """
     prefix = model.base_model_prefix
@@ -114,17 +118,14 @@ def score_hidden(
     return TokenScores(*(values.new_zeros(mask.shape).masked_scatter(mask, values) for values in found))
 
 
-def _forward(self: Any, *arguments: Any, tokens: Tensor | None = None, **named: Any) -> Any:
+def _forward(self: Any, *arguments: Any, read: Reader | None = None, **named: Any) -> Any:
     """The forward of a model that scores in chunks. Nothing of the model is bound to it, so that it can be copied."""
-    if tokens is None:
+    if read is None:
         return type(self).forward(self, *arguments, **named)
-    of_head = {name: named.pop(name) for name in ("predicting", "mask", "temperature", "entropy")}
     output = getattr(self, self.base_model_prefix)(**named)
-    return score_hidden(
+    return read(
         lambda part: _logits(self, output, part),
         output.last_hidden_state.flatten(0, 1),
-        tokens=tokens,
-        **of_head,
         vocabulary=self.config.get_text_config().vocab_size,
     )
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from dsrl.models.buffers import persistent_buffers
-from dsrl.models.head import TokenScores, score_hidden, score_in_chunks
+from dsrl.models.head import Reader, TokenScores, score_hidden, score_in_chunks
 from dsrl.models.lora import has_adapters, merge_adapters
-from dsrl.models.rows import BY_BLOCKS, BY_MASK, BY_POSITIONS, RowCost, lay_out
+from dsrl.models.rows import BY_BLOCKS, BY_MASK, BY_POSITIONS, RowCost, Rows, lay_out
 from dsrl.parallel.collectives import all_max
 from dsrl.parallel.sharding import compute_device, full_parameters, is_sharded, parameter_count, unwrapped
 
@@ -82,15 +82,25 @@ class Policy(nn.Module):
         """
         device = device or tokens.device
         rows = lay_out(contexts, tokens.cpu(), mask.cpu(), together=together, packed=packed).to(device)
-        given = rows.arguments(self.model.config, self._compute_dtype(device)) | {"use_cache": False}
-        tokens, mask = tokens.to(device), mask.to(device)
-        of_head: dict[str, Any] = {"predicting": rows.predicting, "temperature": temperature, "entropy": entropy}
+        of_head: dict[str, Any] = {"temperature": temperature, "entropy": entropy}
+        read = partial(
+            score_hidden, predicting=rows.predicting, tokens=tokens.to(device), mask=mask.to(device), **of_head
+        )
+        scores: TokenScores = self.read(rows, read)
+        return scores
+
+    def read(self, rows: Rows, read: Reader) -> Any:
+        """Run a forward over rows, and return what `read(logits_of, hidden, vocabulary=V)` makes of the hidden states.
+
+        `logits_of` goes from hidden states [n, t, H] to logits [n, t, V]. Of a model whose head cannot be applied
+        alone, `hidden` are the logits themselves, and there is no `vocabulary`.
+        """
+        dtype = self._compute_dtype(rows.input_ids.device)
+        given = rows.arguments(self.model.config, dtype) | {"use_cache": False}
         with self.saving():
             if self.chunks:
-                scores: TokenScores = self.model(**given, tokens=tokens, mask=mask, **of_head)
-                return scores
-            logits = self.model(**given).logits.flatten(0, 1)
-            return score_hidden(lambda part: part, logits, tokens=tokens, mask=mask, **of_head)
+                return self.model(**given, read=read)
+            return read(lambda part: part, self.model(**given).logits.flatten(0, 1))
 
     @torch.no_grad()
     def named_tensors(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:

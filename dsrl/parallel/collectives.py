@@ -65,6 +65,15 @@ def all_max(value: float) -> float:
     return float(largest)
 
 
+def mean_over_ranks(tensor: Tensor) -> Tensor:
+    """Average a tensor over ranks, where it lies; what was given is left as it is."""
+    if not _together():
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
 def gather_rows(rows: Tensor, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Collect the rows of all ranks in the order of their positions.
 

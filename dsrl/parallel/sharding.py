@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP1
 from torch.distributed.tensor import DTensor
 
-from dsrl.parallel.collectives import all_sum
+from dsrl.parallel.collectives import all_sum, mean_over_ranks, own_rank, world_size
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -69,6 +69,30 @@ def drop_gradients(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, FSDP1) and module._handle is not None:
             module._handle.flat_param.grad = None
+
+
+@torch.no_grad()
+def gradient_parts(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield this rank's part of each trained parameter's gradient, flat, by the parameter's name; a collective.
+
+    The gradient is the mean over ranks, 0 where nothing was computed. Of all ranks together, each of its numbers comes
+    once: FSDP has dealt the parts out, and of full gradients, each rank's own, every rank takes its share of the mean.
+    """
+    reshard(model)
+    sharded, rank, ranks = is_sharded(model), own_rank(), world_size()
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        if isinstance(gradient, DTensor):
+            mesh, part = gradient.device_mesh, gradient.to_local().flatten()
+            # in HSDP the first dimension is that of copies, of which all hold the same
+            part = part[mesh.get_local_rank(0) :: mesh.size(0)] if mesh.ndim == 2 else part
+        elif sharded or ranks == 1:
+            part = gradient.flatten()
+        else:
+            part = mean_over_ranks(gradient).flatten()[rank::ranks]
+        yield name.replace("_fsdp_wrapped_module.", ""), part
 
 
 @torch.no_grad()

@@ -26,6 +26,7 @@ KINDS = (
     "condition",
     "monitor",
     "thoughts",
+    "probe",
 )
 """The kinds of parts that can be registered."""
 

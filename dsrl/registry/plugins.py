@@ -20,6 +20,7 @@ BUILT_IN = (
     "dsrl.phases.conditions",
     "dsrl.monitors",
     "dsrl.thoughts",
+    "dsrl.probes.alignment",
 )
 PLUGIN_GROUP = "dsrl.plugins"
 PLUGIN_VARIABLE = "DSRL_PLUGINS"

@@ -35,12 +35,31 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Loss", "", (r"loss",)),
     ("Learning rate", "", (r"lr",)),
     ("Reward, by component", "", (r"reward/(?!mean$).*",)),
-    ("Probes", "", (r"(probe|align|alignment)/.*",)),
+    (
+        "Alignment: gain",
+        "cosine with the gradient of the expected reward on other prompts",
+        (r"probe/alignment/gain/\w+",),
+    ),
+    (
+        "Alignment: responses",
+        "gradients of log P(y) and log P(y|x)",
+        (r"probe/alignment/sample/(cosine|nonnegative)(/right|/wrong)?",),
+    ),
+    ("Alignment: tokens", "of all responses", (r"probe/alignment/(known|difference|logits/cosine)",)),
+    (
+        "Alignment: the step taken",
+        "change of a response's log-probability, nats",
+        (r"probe/alignment/step/\w+/(right|wrong)",),
+    ),
+    ("Probes", "", (r"probe/(?!alignment/).*",)),
     ("Memory", "GiB of the largest rank", (r"memory/.*_gib",)),
     ("Throughput", "tokens a second", (r"throughput/.*",)),
 )
 """Title, what is measured, and the metrics of each chart, in the order of the page; what is in none comes after, by
 prefix. `time/...` has a section of its own, warnings are marks on every chart, numbers of questions make intervals."""
+
+ON_NO_CHART = re.compile(r"(time|warnings)/.*|val/.+/questions|probe/alignment/.*")
+"""What is on none beside these: of the many numbers of alignment those that no chart above names."""
 
 IDENTITY = ("iteration", "iterations_done", "phase", "objective", "handoff_reason")
 """Keys of a line that are no metrics."""
@@ -81,13 +100,14 @@ def columns_of(lines: Sequence[Line]) -> dict[str, Column]:
 
 def charts_of(names: Iterable[str]) -> list[dict[str, Any]]:
     """Choose the charts for these metrics: `title`, `about` and `metrics` of each."""
-    left = [name for name in dict.fromkeys(names) if not re.fullmatch(r"(time|warnings)/.*|val/.+/questions", name)]
+    left = list(dict.fromkeys(names))
     charts = []
     for title, about, patterns in CHARTS:
         shown = [name for pattern in patterns for name in left if re.fullmatch(pattern, name)]
         if shown:
             left = [name for name in left if name not in shown]
             charts.append({"title": title, "about": about, "metrics": shown})
+    left = [name for name in left if not ON_NO_CHART.fullmatch(name)]
     for prefix in dict.fromkeys(name.partition("/")[0] for name in left):
         own = [name for name in left if name.partition("/")[0] == prefix]
         charts.append({"title": prefix, "about": "", "metrics": own})

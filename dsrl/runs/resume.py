@@ -35,6 +35,7 @@ MAY_CHANGE = (
     "monitors",
     "thoughts",
     "model.thoughts",
+    "probe",
 )
 """Keys, and everything below them, that may differ from the run that is resumed."""
 

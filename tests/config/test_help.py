@@ -8,8 +8,9 @@ import pytest
 from dsrl.config.help import attribute_docs, help_text
 from dsrl.config.schema import TrainSchema
 from dsrl.config.settled import Settled
-from dsrl.evaluation.schema import EvaluationSchema
+from dsrl.evaluation.schema import AlignSchema, EvaluationSchema
 
+ROOTS = (TrainSchema, EvaluationSchema, AlignSchema)
 SPECS = ("objective", "data", "sampler", "verifier", "phase2", "phase3", "phase4", "phase5")
 
 
@@ -20,11 +21,11 @@ def sections(root):
             yield from sections(kind)
 
 
-@pytest.mark.parametrize("kind", dict.fromkeys([TrainSchema, EvaluationSchema, *sections(TrainSchema)]))
+@pytest.mark.parametrize("kind", dict.fromkeys([*ROOTS, *sections(TrainSchema)]))
 def test_every_key_has_a_docstring_of_one_line(kind):
     docs, types = attribute_docs(kind), typing.get_type_hints(kind)
     own = [field.name for field in dataclasses.fields(kind) if not dataclasses.is_dataclass(types[field.name])]
-    for name in own if kind not in (TrainSchema, EvaluationSchema) else [name for name in own if name not in SPECS]:
+    for name in own if kind not in ROOTS else [name for name in own if name not in SPECS]:
         assert name in docs, f"{kind.__name__}.{name}"
         assert docs[name][0].isupper() and docs[name].endswith(".") and "\n" not in docs[name], docs[name]
 

@@ -8,11 +8,13 @@ import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+import dsrl.align
 import dsrl.evaluate
 import dsrl.export
 import dsrl.plan
@@ -20,6 +22,7 @@ import dsrl.report
 from dsrl.config.build import build_run_config
 from dsrl.config.command_line import search_path
 from dsrl.config.compose import check_command_line, compose
+from dsrl.evaluation.align_config import compose_align
 from dsrl.evaluation.config import compose_evaluation
 from dsrl.runs.fit import fit
 
@@ -67,7 +70,8 @@ def check_command(command: Command) -> None:
     _dispatch(
         command,
         train=_check_train,
-        evaluate=_check_evaluate,
+        evaluate=partial(_check_evaluate, composes=compose_evaluation),
+        align=partial(_check_evaluate, composes=compose_align),
         plan=_check_plan,
         export=_check_export,
         report=_check_report,
@@ -81,6 +85,7 @@ def run_command(command: Command, overrides: list[str]) -> None:
         command,
         train=lambda words: _run_train(_merged(SMALL, words, overrides)),
         evaluate=lambda words: _run_evaluate(words if _compares(words) else _merged(words, overrides)),
+        align=lambda words: dsrl.align.run(_merged(words, overrides), Console(quiet=True)),
         plan=lambda words: dsrl.plan.run([*words, *overrides], Console(quiet=True)),
         export=dsrl.export.main,
         report=dsrl.report.main,
@@ -93,6 +98,7 @@ def _dispatch(
     *,
     train: Callable[[list[str]], None],
     evaluate: Callable[[list[str]], None],
+    align: Callable[[list[str]], None],
     plan: Callable[[list[str]], None],
     export: Callable[[list[str]], None],
     report: Callable[[list[str]], None],
@@ -108,6 +114,8 @@ def _dispatch(
             train(words[1:])
         elif words[:3] == ["python", "-m", "dsrl.evaluate"]:
             evaluate(words[3:])
+        elif words[:3] == ["python", "-m", "dsrl.align"]:
+            align(words[3:])
         elif words[:3] == ["python", "-m", "dsrl.plan"]:
             plan(words[3:])
         elif words[:3] == ["python", "-m", "dsrl.export"]:
@@ -142,13 +150,13 @@ def _check_train(words: list[str]) -> None:
     )
 
 
-def _check_evaluate(words: list[str]) -> None:
+def _check_evaluate(words: list[str], composes: Callable[[list[str]], object]) -> None:
     if _compares(words) or any(word.startswith(("model=runs/", "resume=")) for word in words):
         assert all(re.match(r"[\w.]+=.", word) for word in words), words  # of a run that is not there
         return
     overrides = [word for word in words if word not in ("--cfg", "job", "...")]
     _stand_in_files(overrides)
-    compose_evaluation(overrides)
+    composes(overrides)
 
 
 def _check_plan(words: list[str]) -> None:

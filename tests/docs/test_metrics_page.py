@@ -16,6 +16,10 @@ PLACEHOLDERS = {
     "SPACE": "(conditional|marginal)",
     "SET": r"[\w.]+",
     "CLASS": r"\w+",
+    "DIRECTION": "(grpo|nsr|psr|prerl|nsr_prerl|psr_prerl|objective|common|reward)",
+    "GROUP": "(embeddings|attention|mlp|norms|head|other)",
+    "BIN": r"(p_c|p_m|position)_[\d.]+",
+    "MEASURE": "(norm_ratio|(nonnegative|cosine)(/right|/wrong)?)",
     "@k": r"@\d+",
     "@j": r"@\d+",
 }
@@ -52,6 +56,7 @@ def folders(fit, tmp_path: Path) -> list[Path]:
     more = "dynamic_sampling=1", "curriculum.always_right=0.5", "mismatch.correction=on", "initial_kl.every=1"
     warned = "monitors.truncation.share=-1", "monitors.truncation.window=1"
     parts = "verifier=composite", "verifier.components={exact: 1.0, length: {max_length: 64, cache: 16}}"
+    probe = "+probe=alignment", "probe.levels=[0,1,2,3]"
     fit(
         "objective=nsr_prerl",
         "+phase2=grpo",
@@ -59,6 +64,7 @@ def folders(fit, tmp_path: Path) -> list[Path]:
         *phases,
         *more,
         *warned,
+        *probe,
         "iterations=2",
         f"run_dir={tmp_path}/phases",
     )

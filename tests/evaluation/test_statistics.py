@@ -7,15 +7,8 @@ from math import comb
 import numpy as np
 import pytest
 
-from dsrl.evaluation.statistics import (
-    SampledQuestion,
-    estimates,
-    majority,
-    questions_of,
-    ratio_estimates,
-    resampled_means,
-    thought_estimates,
-)
+from dsrl.bootstrap import estimates, ratio_estimates, resampled_means
+from dsrl.evaluation.statistics import SampledQuestion, majority, questions_of, thought_estimates
 
 
 def sample(reward, extracted_answer="a", **fields):

@@ -32,6 +32,30 @@ def test_every_metric_is_on_one_chart():
     assert charts_of(names)[0]["metrics"] == ["reward/mean", "val/a/b/avg@2"]
 
 
+def test_alignment_has_its_charts_and_its_details_have_none():
+    shown = {"gain/grpo", "sample/cosine", "sample/nonnegative/wrong", "known", "step/marginal/right"}
+    details = {
+        "gain/grpo/mlp",
+        "known/low",
+        "step/marginal/right/high",
+        "norm/nsr",
+        "logits/cosine/p_c_0.5",
+        "sample/cosine/mlp",
+    }
+    charts = charts_of([f"probe/alignment/{name}" for name in sorted(shown | details)] + ["probe/mine/x", "time/probe"])
+    assert {name.removeprefix("probe/alignment/") for chart in charts for name in chart["metrics"]} == shown | {
+        "probe/mine/x"
+    }
+    titles = [chart["title"] for chart in charts]
+    assert titles == [
+        "Alignment: gain",
+        "Alignment: responses",
+        "Alignment: tokens",
+        "Alignment: the step taken",
+        "Probes",
+    ]
+
+
 def test_the_interval_of_avg_at_k_is_that_of_the_questions_own_means():
     generator = random.Random(0)
     k, questions = 4, 50

@@ -59,6 +59,8 @@ class TrainSchema:
     plan: PlanConfig = field(default_factory=PlanConfig)
     monitors: dict[str, Any] = field(default_factory=dict)
     """Early warnings, monitors.NAME.action=off, warn, handoff or stop; every registered one warns by default."""
+    probe: Any = None
+    """What is measured of some iterations, without changing them: +probe=alignment probe.every=5; null: nothing."""
     logged_samples: int = 8
     """Rollouts of each iteration, and of each set of a validation, that are written to samples.jsonl."""
     logged_tokens: int = 1024
