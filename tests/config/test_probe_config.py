@@ -47,4 +47,3 @@ def test_help_lists_it():
     text = help_text(["+probe=alignment"])
     assert "\nProbes (+probe=NAME, probe.every=N)\n  probe " in text and "\nprobe=alignment" in text
     assert "probe.known_share                  0.5                      P(y) can know a token" in text
-    assert any(line.startswith("  probe ") and "null" in line for line in help_text([]).splitlines())

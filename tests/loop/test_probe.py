@@ -50,22 +50,18 @@ def state_of(module):
     return metrics, tensors, [torch.get_rng_state(), torch.tensor(np.random.get_state()[1]), random.getstate()]
 
 
-@pytest.fixture
-def plain(fit, tmp_path):
-    return state_of(fit(*TWO_PHASES, f"run_dir={tmp_path}/plain"))
-
-
-@pytest.mark.parametrize("overrides", [("+probe=alignment", "probe.levels=[0,1,2,3]"), ("+probe=careless",)])
-def test_a_run_with_a_probe_is_one_without(fit, tmp_path, plain, overrides):
-    module = fit(*TWO_PHASES, *overrides, f"run_dir={tmp_path}/probed")
-    (metrics, tensors, states), (others, other_tensors, other_states) = state_of(module), plain
-    assert metrics == others
-    assert len(tensors) == len(other_tensors) > 50
-    assert all(torch.equal(one, other) for one, other in zip(tensors, other_tensors, strict=True))
-    assert torch.equal(states[0], other_states[0]) and torch.equal(states[1], other_states[1])
-    assert states[2] == other_states[2]
-    assert any(name.startswith("probe/") for name in module.metrics)
-    assert module.metrics["time/probe"] > 0
+def test_a_run_with_a_probe_is_one_without(fit, tmp_path):
+    metrics, tensors, states = state_of(fit(*TWO_PHASES, f"run_dir={tmp_path}/plain"))
+    for name, probe in (("all", ("+probe=alignment", "probe.levels=[0,1,2,3]")), ("own", ("+probe=careless",))):
+        module = fit(*TWO_PHASES, *probe, f"run_dir={tmp_path}/{name}")
+        others, other_tensors, other_states = state_of(module)
+        assert metrics == others
+        assert len(tensors) == len(other_tensors) > 50
+        assert all(torch.equal(one, other) for one, other in zip(tensors, other_tensors, strict=True))
+        assert torch.equal(states[0], other_states[0]) and torch.equal(states[1], other_states[1])
+        assert states[2] == other_states[2]
+        assert any(key.startswith("probe/") for key in module.metrics)
+        assert module.metrics["time/probe"] > 0
 
 
 def test_it_is_asked_when_it_is_due_before_and_after_the_step(fit, tmp_path):

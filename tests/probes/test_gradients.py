@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import subject_of
+from by_hand import subject_of
 
 from dsrl import build
 from dsrl.probes.directions import directions_of

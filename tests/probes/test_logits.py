@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import PROMPTS, plain_logits, subject_of
+from by_hand import PROMPTS, plain_logits, subject_of
 
 from dsrl.probes.by_prompt import estimated
 from dsrl.probes.logits import TokenPairs, compare_hidden, compare_tokens, token_sums

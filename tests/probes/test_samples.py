@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import plain_gradients, subject_of
+from by_hand import plain_gradients, subject_of
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from dsrl.config.schema import LoraConfig

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import plain_logprob, subject_of
+from by_hand import plain_logprob, subject_of
 
 from dsrl.loop.metrics import reduce_metrics
 from dsrl.probes.alignment import Alignment
