@@ -14,7 +14,7 @@ from yaml import YAMLError
 
 from dsrl.errors import ConfigError, nearest
 
-WORLDS = {"arithmetic": ("model=tiny",), "retry": ("model=retry",)}
+WORLDS = {"arithmetic": ("model=tiny", "data=arithmetic"), "retry": ("model=retry", "data=retry")}
 """The embedded worlds, by the words that choose their model and their questions."""
 
 
@@ -88,7 +88,19 @@ MODES: Mapping[str, Mapping[str, Any]] = {
         "words": ("prompts_per_iteration=32", "data.val_size=64"),
     },
 }
-OWN = ("worlds", "iterations", "learning_rates", "bonuses", "tuning_seeds", "seeds", "align_samples", "jobs", "k")
+RESERVED = {
+    **dict.fromkeys(("run_dir", "resume"), "each run has its own; out=FOLDER is that of all"),
+    "seed": "each run has its own; give seeds=[..]",
+    "objective": "each run has its own",
+    "optimizer.lr": "each run has its own; give learning_rates=[..]",
+    "validation.every": "give validate_every=..",
+    "validation.k": "give k=..",
+}
+"""Keys of `python train.py` that no command line can give, and what to do instead."""
+OWN = (
+    *("worlds", "iterations", "short_iterations", "validate_every", "k", "learning_rates", "bonuses"),
+    *("tuning_seeds", "seeds", "align_samples", "jobs"),
+)
 """Settings that can be given as KEY=VALUE; other keys are those of `python train.py`."""
 
 
@@ -103,8 +115,8 @@ def settings_of(arguments: Sequence[str]) -> Settings:
     out = Path(given.pop("out", f"claims/{mode}")).expanduser()
     own: dict[str, Any] = {"jobs": max(1, os.cpu_count() or 1), **MODES[mode]}
     own |= {key: _value(key, given.pop(key), own.get(key)) for key in OWN if key in given}
-    if reserved := [key for key in ("run_dir", "resume", "seed", "objective", "optimizer.lr") if key in given]:
-        raise ConfigError(f"{reserved[0]}: each run has its own; seeds=[..] and learning_rates=[..] choose among them")
+    if reserved := [key for key in given if key in RESERVED]:
+        raise ConfigError(f"{reserved[0]}: {RESERVED[reserved[0]]}")
     words = tuple(f"{key}={value}" for key, value in given.items())
     if any(key.partition(".")[0] in ("model", "data") for key in given if key in ("model", "data", "model.name")):
         own["worlds"] = ("given",)
@@ -129,7 +141,7 @@ def _value(key: str, text: str, default: Any) -> Any:
 
 def _checked(made: Settings) -> Settings:
     """Raise ConfigError for a setting that cannot be."""
-    for key in ("iterations", "jobs", "k"):
+    for key in ("iterations", "short_iterations", "validate_every", "jobs", "k"):
         value = getattr(made, key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ConfigError(f"{key}={value}: must be a whole number, at least 1")
@@ -147,6 +159,9 @@ def _checked(made: Settings) -> Settings:
         raise ConfigError(f"tuning_seeds={list(made.tuning_seeds)}: {min(both)} is among seeds, which must be apart")
     if not made.tuning_seeds and made.mode != "map" and max(len(made.learning_rates), len(made.bonuses)) > 1:
         raise ConfigError("tuning_seeds=[]: needed to choose among several learning_rates or bonuses; give one of each")
+    for key in ("iterations", "short_iterations"):
+        if getattr(made, key) % made.validate_every:
+            raise ConfigError(f"{key}={getattr(made, key)}: must be a multiple of validate_every={made.validate_every}")
     if unknown := [world for world in made.worlds if world not in (*WORLDS, "given")]:
         raise ConfigError(f"worlds={list(made.worlds)}: allowed are {', '.join(WORLDS)}.{nearest(unknown[0], WORLDS)}")
     return made

@@ -11,6 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
+from dsrl.config.compose import compose
+from dsrl.errors import ConfigError
 from dsrl.replication.arms import ARMS, BONUS, Arm
 from dsrl.replication.claims import MOMENTS, Finding, alignment, nsr_beats_psr, sample_efficiency, thoughts
 from dsrl.replication.jobs import Job, run_jobs
@@ -42,7 +44,11 @@ class Study:
 
 
 def study(settings: Settings, world: str, console: Console) -> Study:
-    """Do all of it, as far as it is not done: a second call goes on. Raises DSRLError where a run has failed."""
+    """Do all of it, as far as it is not done: a second call goes on.
+
+    Raises ConfigError, before anything runs, where an arm's command line is wrong; DSRLError where a run has failed.
+    """
+    check_arms(settings, world)
     chosen, tried = tune(settings, world, console)
     runs = {
         (arm.name, seed): run_job(settings, world, arm, settings.out / world / arm.name / f"seed{seed}", seed, chosen)
@@ -62,6 +68,22 @@ def study(settings: Settings, world: str, console: Console) -> Study:
     if kinds := list(curves["dsrl"][0].thoughts):
         findings.append(thoughts(curves, kinds[0]))
     return Study(world=world, chosen=chosen, tried=tried, curves=curves, findings=findings)
+
+
+def check_arms(settings: Settings, world: str) -> None:
+    """Compose the command line of every arm. Raises ConfigError for one that is wrong, and for a handoff at which
+    nothing would be measured.
+    """
+    rates = {arm.name: settings.learning_rates[0] for arm in ARMS}
+    for arm in ARMS:
+        job = run_job(settings, world, arm, settings.out / world / "checked", 0, {**rates, "bonus": 1.0})
+        config = compose(job.words)
+        starts = [phase.start for phase in config.phases[1:] if isinstance(phase.start, int)]
+        if off := [start for start in starts if start % settings.validate_every]:
+            raise ConfigError(
+                f"phase2.start={off[0]}: must be a multiple of validate_every={settings.validate_every}, so that the "
+                "handoff is measured"
+            )
 
 
 def tune(settings: Settings, world: str, console: Console) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
@@ -173,7 +195,11 @@ def _align_job(settings: Settings, name: str, words: tuple[str, ...], seed: int,
         "json=true",
         f"out={file}",
     )
-    kept = tuple(word for word in words if word.startswith(("model", "data", "sampler", "verifier", "sampling")))
+    kept = tuple(
+        word
+        for word in words
+        if word.startswith(("model", "data", "sampler", "verifier", "sampling")) and not word.startswith("data.val")
+    )
     return Job(
         name=name,
         module="dsrl.align",

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 import dsrl.align
+import dsrl.claims
 import dsrl.evaluate
 import dsrl.export
 import dsrl.plan
@@ -24,6 +25,7 @@ from dsrl.config.command_line import search_path
 from dsrl.config.compose import check_command_line, compose
 from dsrl.evaluation.align_config import compose_align
 from dsrl.evaluation.config import compose_evaluation
+from dsrl.replication.settings import settings_of
 from dsrl.runs.fit import fit
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +77,7 @@ def check_command(command: Command) -> None:
         plan=_check_plan,
         export=_check_export,
         report=_check_report,
+        claims=settings_of,
         shell=_check_shell,
     )
 
@@ -89,6 +92,7 @@ def run_command(command: Command, overrides: list[str]) -> None:
         plan=lambda words: dsrl.plan.run([*words, *overrides], Console(quiet=True)),
         export=dsrl.export.main,
         report=dsrl.report.main,
+        claims=lambda words: dsrl.claims.run([*words, *overrides], Console(quiet=True)),
         shell=_run_shell,
     )
 
@@ -102,6 +106,7 @@ def _dispatch(
     plan: Callable[[list[str]], None],
     export: Callable[[list[str]], None],
     report: Callable[[list[str]], None],
+    claims: Callable[[list[str]], object],
     shell: Callable[[Command], None],
 ) -> None:
     words = command.words
@@ -122,6 +127,8 @@ def _dispatch(
             export(words[3:])
         elif words[:3] == ["python", "-m", "dsrl.report"]:
             report(words[3:])
+        elif words[:3] == ["python", "-m", "dsrl.claims"]:
+            claims(words[3:])
         else:
             shell(command)
 

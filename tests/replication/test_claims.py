@@ -13,7 +13,7 @@ from dsrl.replication.judged import judge
 from dsrl.replication.measured import Curve, read_curve
 from dsrl.replication.page import claims_page
 from dsrl.replication.settings import settings_of
-from dsrl.replication.study import Study
+from dsrl.replication.study import Study, check_arms
 
 SEEDS, QUESTIONS = 3, 40
 
@@ -184,7 +184,9 @@ def test_a_run_is_read_question_by_question(tmp_path):
         (["seeds=[100]"], "100 is among seeds"),
         (["learning_rates=[0]"], "must be numbers above 0"),
         (["worlds=[retri]"], "Did you mean 'retry'"),
-        (["run_dir=x"], "each run has its own"),
+        (["run_dir=x"], "each run has its own; out=FOLDER"),
+        (["validation.every=3"], "give validate_every"),
+        (["iterations=12"], "iterations=12: must be a multiple of validate_every=5"),
         (["jobs=0"], "jobs=0: must be a whole number, at least 1"),
         (["tuning_seeds=[]"], "needed to choose among several"),
     ],
@@ -194,9 +196,23 @@ def test_what_cannot_be_is_refused(arguments, message):
         settings_of(arguments)
 
 
+def test_command_lines_of_all_arms_are_checked_before_anything_runs(tmp_path):
+    out = f"out={tmp_path}"
+    check_arms(settings_of([out]), "arithmetic")
+    with pytest.raises(ConfigError, match="unknown key 'optimzer.betas'"):
+        check_arms(settings_of([out, "optimzer.betas=[0.9,0.9]"]), "arithmetic")
+    with pytest.raises(ConfigError, match=r"phase2.start=4: must be a multiple of validate_every=5"):
+        check_arms(settings_of([out, "model.phase1_iterations=4"]), "arithmetic")
+
+
 def test_settings_of_a_command_line():
     quick = settings_of(["out=/x", "seeds=[5,6]", "prompts_per_iteration=8"])
     assert (quick.mode, quick.seeds, quick.worlds) == ("quick", (5, 6), ("arithmetic",))
-    assert quick.of_world("arithmetic") == ("model=tiny", "data.val_size=64", "prompts_per_iteration=8")
+    assert quick.of_world("arithmetic") == (
+        "model=tiny",
+        "data=arithmetic",
+        "data.val_size=64",
+        "prompts_per_iteration=8",
+    )
     own = settings_of(["full", "model=smollm2", "data.train=a.jsonl"])
     assert own.worlds == ("given",) and own.of_world("given") == ("model=smollm2", "data.train=a.jsonl")
