@@ -21,7 +21,6 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from dsrl.worlds.world import RETRY_MARK, World
 
@@ -37,7 +36,10 @@ class ArithmeticWorld(World):
     error_rate: float = 0.3
     """A step of the text is wrong with this probability, by 1 or 2."""
 
-    about: ClassVar[str] = """\
+    @property
+    def about(self) -> str:
+        """Say what a model of this world does."""
+        return """\
 It adds two numbers, writing its steps, with slips in them and now and then a reconsideration (`?`):
 
     5037+9208=7+8+0=13;?7+8+0=15;3+0+1=4;0+2+0=2;5+9+0=14;#14245"""
@@ -75,6 +77,8 @@ It adds two numbers, writing its steps, with slips in them and now and then a re
             match = STEP.fullmatch(f"{step};")
             if step.startswith(RETRY_MARK):
                 asked = step.removeprefix(RETRY_MARK).partition("=")[0]
-                found.append(match is not None and asked == before and sum(map(int, match.group(2, 3, 4))) == int(match[5]))
+                found.append(
+                    match is not None and asked == before and sum(map(int, match.group(2, 3, 4))) == int(match[5])
+                )
             before = step.removeprefix(RETRY_MARK).partition("=")[0]
         return found

@@ -7,8 +7,9 @@ The text is the world's; a part of it has no question in front, so the model kno
 `<bos>trace<eos>` beside `<bos>question trace<eos>`. No held-out question is ever used. The same arguments give the same
 bits on one machine.
 
-Training goes in stages, each with its own rate of retries. A model learns a skill from the text that has it, and a habit
-from the text that comes last: text with few retries alone teaches attempts that copy each other and check nothing.
+Training goes in stages, each with its own rate of retries. A model learns a skill from the text that has it, and a
+habit from the text that comes last. Text with few retries alone teaches attempts that copy each other and check
+nothing.
 
 OUT holds the model, its tokenizer, the world that it is of (`world.json`) and a card.
 """
@@ -19,6 +20,7 @@ import argparse
 import dataclasses
 import math
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +31,10 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dsrl.config.help import attribute_docs
 from dsrl.errors import ConfigError, print_error
-from dsrl.worlds import WORLDS, World, save_world
-from dsrl.worlds.admission import measure_admission
+from dsrl.worlds import WORLDS, World
+from dsrl.worlds.admission import Admission, measure_admission
 from dsrl.worlds.small_model import build_model, build_tokenizer
+from dsrl.worlds.world_file import save_world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,13 @@ STAGES = {
 }
 """How the models of each world are trained: those of `arithmetic` in one stage, those of `retry` first for the skill of
 trying again, and then for the habit of seldom doing so."""
+
+
+STAGE_OPTIONS = {
+    "steps": "optimizer steps",
+    "lr": "peak learning rate",
+    "retry_rate": "what failed in the text is tried again with this probability",
+}
 
 
 def pretrain(
@@ -96,3 +106,128 @@ def _train(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+
+
+CARD = """\
+# {title}
+
+A Llama of {parameters:,} parameters (fp32, {layers} layers, hidden {hidden}, {heads} heads of dimension 32, tied
+embeddings) with a tokenizer of one token a character. {about}
+
+It is there so that `dsrl` runs, and shows what PreRL does, on a CPU, offline, in minutes. It knows nothing else.
+
+Made by
+
+    {command}
+
+on the text of `dsrl.worlds.{name}` (`world.json` has its parameters), in stages:
+
+| steps | peak learning rate | what failed is tried again |
+|---|---|---|
+{stages}
+
+{no_question:.0%} of the text has no question in front. One question in ten is held out, never used.
+
+Measured on {problems:,} held-out problems (`python -m dsrl.worlds.admission`): {verdict}
+
+    {measured}
+"""
+
+
+def write_card(
+    title: str,
+    world: World,
+    name: str,
+    stages: Sequence[Stage],
+    command: str,
+    model: LlamaForCausalLM,
+    measured: Admission,
+) -> str:
+    """Write the card of a model: what it is, how it was made, and what was measured of it."""
+    return CARD.format(
+        title=title,
+        parameters=model.num_parameters(),
+        layers=model.config.num_hidden_layers,
+        hidden=model.config.hidden_size,
+        heads=model.config.num_attention_heads,
+        about=world.about,
+        command=command,
+        name=name,
+        stages="\n".join(f"| {stage.steps:,} | {stage.lr:g} | {stage.retry_rate:.0%} |" for stage in stages),
+        no_question=world.no_question,
+        problems=measured.base.right.count,
+        verdict="admitted." if measured.admitted else "not admitted.",
+        measured=str(measured).replace("\n", "\n    ").replace("    \n", "\n"),
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train, measure, and save the model, its tokenizer, its world and its card."""
+    given = _parser().parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        kind = WORLDS[given.world]
+        world = kind(**{field.name: getattr(given, field.name) for field in dataclasses.fields(kind)})
+        stages = stages_of(given.steps, given.lr, given.retry_rate)
+    except ConfigError as error:
+        sys.exit(print_error(error))
+    model, tokenizer = pretrain(world, stages, seed=given.seed, batch_size=given.batch_size)
+    measured = measure_admission(model, tokenizer, world, problems=given.problems, seed=given.seed)
+    model.save_pretrained(given.out)
+    tokenizer.save_pretrained(given.out)
+    save_world(world, given.out)
+    command = "python -m dsrl.worlds.pretrain " + " ".join(sys.argv[1:] if arguments is None else arguments)
+    (given.out / "README.md").write_text(
+        write_card(given.out.resolve().name, world, given.world, stages, command, model, measured)
+    )
+    print(measured)
+
+
+def stages_of(steps: Sequence[int], lr: Sequence[float], retry_rate: Sequence[float]) -> list[Stage]:
+    """Make stages of what the command line gives. Raises ConfigError where a stage lacks a value."""
+    if len({len(steps), len(lr), len(retry_rate)}) > 1:
+        raise ConfigError(
+            f"--steps has {len(steps)} values, --lr {len(lr)}, --retry-rate {len(retry_rate)}: "
+            "give one of each for every stage"
+        )
+    return [Stage(steps=n, lr=rate, retry_rate=retry) for n, rate, retry in zip(steps, lr, retry_rate, strict=True)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Make the parser: a command for each world, with its fields and the settings of training as options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dsrl.worlds.pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    worlds = parser.add_subparsers(dest="world", required=True, metavar="WORLD")
+    for name, kind in WORLDS.items():
+        command = worlds.add_parser(name, help=(kind.__doc__ or "").partition("\n")[0])
+        command.add_argument("out", type=Path, help="folder to write")
+        docs = attribute_docs(kind)
+        for field in dataclasses.fields(kind):
+            about = " ".join(docs[field.name].split())
+            command.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type={"int": int, "float": float}[str(field.type)],
+                default=field.default,
+                help=f"{about} (%(default)s)",
+            )
+        stages = STAGES[name]
+        for option, about in STAGE_OPTIONS.items():
+            values = [getattr(stage, option) for stage in stages]
+            command.add_argument(
+                f"--{option.replace('_', '-')}",
+                type=type(values[0]),
+                nargs="+",
+                default=values,
+                help=f"{about}, a value for each stage ({' '.join(f'{value:g}' for value in values)})",
+            )
+        command.add_argument("--batch-size", type=int, default=64, help="lines of text a step (%(default)s)")
+        command.add_argument("--seed", type=int, default=0, help="of weights and text (%(default)s)")
+        command.add_argument("--threads", type=int, default=1, help="the bits depend on it (%(default)s)")
+        command.add_argument("--problems", type=int, default=1000, help="held-out problems to measure on (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -11,8 +11,8 @@ another attempt, or the guess is given as the answer all the same, and is wrong.
 would have to add in its head; to check is easy. So trying again is what pays, once for every attempt.
 
 A step `+8=4` restates the digit that it adds. So a wrong step is wrong *whatever the question is*, and all but the
-digits of the first attempt can be known in P(y), without seeing a question. `restated` says which part of the steps does
-so; the others give their result alone (`=4`), and only P(y|x) knows what that should be.
+digits of the first attempt can be known in P(y), without seeing a question. `restated` says which part of the steps
+does so; the others give their result alone (`=4`), and only P(y|x) knows what that should be.
 """
 
 from __future__ import annotations
@@ -46,11 +46,6 @@ class RetryWorld(World):
     error_rate: float = 0.0
     """A step of the text is wrong with this probability: what P(y) can prune, where the step is restated."""
 
-    about: ClassVar[str] = """\
-It finds a digit by trial: which one, added to those of the question, gives a multiple of 5? It guesses, checks the guess,
-and then says that it is right (`!`), or that it is not (`x`), and seldom tries again (`?`); mostly it gives up:
-
-    4831=2+4=1+8=4+3=2+1=3x?4+4=3+8=1+3=4+1=0!#4"""
     least: ClassVar[dict[str, int]] = {"digits": 2, "guesses": 2, "attempts": 1}
 
     def __post_init__(self) -> None:
@@ -58,6 +53,16 @@ and then says that it is right (`!`), or that it is not (`x`), and seldom tries 
         super().__post_init__()
         if self.guesses > 10:
             raise ConfigError(f"guesses={self.guesses}: must be at most 10, since a guess is a digit")
+
+    @property
+    def about(self) -> str:
+        """Say what a model of this world does."""
+        return f"""\
+It finds a digit by trial: added to those of the question it gives a multiple of {self.guesses}. It guesses, checks
+the guess, and says that it is right (`!`) or not (`x`). Then it seldom tries again (`?`); mostly it gives up, and is
+wrong. With multiples of 5:
+
+    4831=2+4=1+8=4+3=2+1=3x?4+4=3+8=1+3=4+1=0!#4"""
 
     @property
     def max_new_tokens(self) -> int:

@@ -29,8 +29,6 @@ class World(ABC):
     no_question: float = 0.3
     """This part of the text has no question in front: what the model learns P(y) from."""
 
-    about: ClassVar[str]
-    """What the world asks and how its answers read, for the card of a model."""
     least: ClassVar[dict[str, int]] = {"digits": 2}
     """The least that whole numbers may be."""
 
@@ -48,6 +46,11 @@ class World(ABC):
         ]
         if problems:
             raise ConfigError("\n".join(problems))
+
+    @property
+    @abstractmethod
+    def about(self) -> str:
+        """Say what a model of the world does, and show an answer, for the card of the model."""
 
     @property
     @abstractmethod
