@@ -51,6 +51,9 @@ PAY = 0.1
 COUNTED = 3
 """Retries of an answer that are looked at: the first ones."""
 
+ENOUGH = 20
+"""With fewer second or third retries than this, their share says nothing, and is not asked for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
@@ -110,7 +113,7 @@ class Admission:
     def criteria(self) -> list[Criterion]:
         """Compare with the numbers that were fixed."""
         right, retries, forced = self.base.right.share, self.base.retries, self.forced[-1]
-        weakest = min((each.share for each in forced.in_themselves), default=float("nan"))
+        weakest = min((each.share for each in forced.in_themselves if each.count >= ENOUGH), default=float("nan"))
         gain = forced.right.share - right
         return [
             Criterion(
@@ -175,14 +178,15 @@ def measure_admission(
     plain = draw_answers(model, tokenizer, drawn, world.max_new_tokens, seed=seed)
     forced = [draw_answers(model, tokenizer, drawn, world.max_new_tokens, seed=seed, bias=bias) for bias in BIASES]
     return Admission(
-        base=_answering(world, plain, 0.0),
-        forced=[_answering(world, answers, bias) for answers, bias in zip(forced, BIASES, strict=True)],
+        base=answering(world, plain, 0.0),
+        forced=[answering(world, answers, bias) for answers, bias in zip(forced, BIASES, strict=True)],
         known=known_share(model, tokenizer, plain),
         samples=[f"{q}{text}" for q, text in zip(plain.questions[:samples], plain.texts, strict=False)],
     )
 
 
-def _answering(world: World, answers: Answers, bias: float) -> Answering:
+def answering(world: World, answers: Answers, bias: float) -> Answering:
+    """Count what N answers were like; `bias` is what was added to the logit of `?` when they were drawn."""
     right = [world.is_right(text, truth) for text, truth in zip(answers.texts, answers.ground_truths, strict=True)]
     retries = [world.retries(question, text) for question, text in zip(answers.questions, answers.texts, strict=True)]
     by_number = [

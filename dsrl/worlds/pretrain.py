@@ -27,10 +27,12 @@ from pathlib import Path
 
 import torch
 from rich.progress import track
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import BatchEncoding, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dsrl.config.help import attribute_docs
 from dsrl.errors import ConfigError, print_error
+from dsrl.models.loading import EMBEDDED
+from dsrl.registry import find
 from dsrl.worlds import WORLDS, World
 from dsrl.worlds.admission import Admission, measure_admission
 from dsrl.worlds.small_model import build_model, build_tokenizer
@@ -57,6 +59,12 @@ STAGES = {
 trying again, and then for the habit of seldom doing so."""
 
 
+TRAINED_AS = {"arithmetic": "tiny", "retry": "retry"}
+"""The embedded model of each world, whose settings fit other models of it, too."""
+
+PASSES = {"arithmetic": 1, "retry": 4}
+"""Passes of a batch: the answers of `arithmetic` have much the same length, those of `retry` one to six attempts."""
+
 STAGE_OPTIONS = {
     "steps": "optimizer steps",
     "lr": "peak learning rate",
@@ -65,7 +73,7 @@ STAGE_OPTIONS = {
 
 
 def pretrain(
-    world: World, stages: Sequence[Stage], *, seed: int = 0, batch_size: int = 64
+    world: World, stages: Sequence[Stage], *, seed: int = 0, batch_size: int = 64, passes: int = 1
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """Train a fresh model on every token of fresh text.
 
@@ -74,12 +82,13 @@ def pretrain(
         stages: one after the other, each with an optimizer of its own.
         seed: of weights and text.
         batch_size: lines of text in a batch.
+        passes: of a batch, each over lines of like lengths, so that little is padded; the gradient is the same.
     """
     tokenizer = build_tokenizer()
     model = build_model(len(tokenizer), seed, world.max_new_tokens).train()
     rng = random.Random(seed)
     for stage in stages:
-        _train(model, tokenizer, world, stage, rng, batch_size)
+        _train(model, tokenizer, world, stage, rng, batch_size, passes)
     return model.eval(), tokenizer
 
 
@@ -90,6 +99,7 @@ def _train(
     stage: Stage,
     rng: random.Random,
     batch_size: int,
+    passes: int,
 ) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.01)
     warmup = max(1, stage.steps // 20)
@@ -98,10 +108,13 @@ def _train(
     )
     for _ in track(range(stage.steps), description=f"retries {stage.retry_rate:g}"):
         text = [world.write_line(rng, stage.retry_rate) for _ in range(batch_size)]
-        batch = tokenizer(text, padding=True, padding_side="right", return_tensors="pt", return_token_type_ids=False)
-        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)  # [batch, length]
-        loss = model(**batch, labels=labels, use_cache=False).loss
-        loss.backward()
+        text = sorted(text, key=len) if passes > 1 else text
+        parts = [
+            _encoded(tokenizer, text[batch_size * n // passes : batch_size * (n + 1) // passes]) for n in range(passes)
+        ]
+        predicted = [int(part["attention_mask"][:, 1:].sum()) for part in parts]
+        for part, count in zip(parts, predicted, strict=True):
+            (model(**part, use_cache=False).loss * (count / sum(predicted))).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -115,6 +128,10 @@ A Llama of {parameters:,} parameters (fp32, {layers} layers, hidden {hidden}, {h
 embeddings) with a tokenizer of one token a character. {about}
 
 It is there so that `dsrl` runs, and shows what PreRL does, on a CPU, offline, in minutes. It knows nothing else.
+
+Train it by
+
+    {training}
 
 Made by
 
@@ -134,8 +151,25 @@ Measured on {problems:,} held-out problems (`python -m dsrl.worlds.admission`): 
 """
 
 
+def _encoded(tokenizer: PreTrainedTokenizerFast, text: list[str]) -> BatchEncoding:
+    """Encode lines, padded on the right [lines, length]; every token that is no padding is a label."""
+    batch = tokenizer(text, padding=True, padding_side="right", return_tensors="pt", return_token_type_ids=False)
+    batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    return batch
+
+
+def training_command(model: str, world: World, name: str) -> str:
+    """Write the command that trains a model of a world on the world's questions; `model` is its name or its folder."""
+    if model in EMBEDDED:
+        return f"python train.py model={model}"
+    asked = {field.name for field in dataclasses.fields(find("data", name))} & vars(world).keys()
+    words = [f"model.name={model}", f"model.max_new_tokens={world.max_new_tokens}"]
+    words += [f"data.{key}={value}" for key, value in vars(world).items() if key in asked]
+    return " ".join([f"python train.py model={TRAINED_AS[name]}", *words])
+
+
 def write_card(
-    title: str,
+    source: str,
     world: World,
     name: str,
     stages: Sequence[Stage],
@@ -143,14 +177,15 @@ def write_card(
     model: LlamaForCausalLM,
     measured: Admission,
 ) -> str:
-    """Write the card of a model: what it is, how it was made, and what was measured of it."""
+    """Write the card of a model, whose name or folder is `source`: what it is, how it was made, what was measured."""
     return CARD.format(
-        title=title,
+        title=Path(source).name,
         parameters=model.num_parameters(),
         layers=model.config.num_hidden_layers,
         hidden=model.config.hidden_size,
         heads=model.config.num_attention_heads,
         about=world.about,
+        training=training_command(source, world, name),
         command=command,
         name=name,
         stages="\n".join(f"| {stage.steps:,} | {stage.lr:g} | {stage.retry_rate:.0%} |" for stage in stages),
@@ -172,16 +207,16 @@ def main(arguments: list[str] | None = None) -> None:
         stages = stages_of(given.steps, given.lr, given.retry_rate)
     except ConfigError as error:
         sys.exit(print_error(error))
-    model, tokenizer = pretrain(world, stages, seed=given.seed, batch_size=given.batch_size)
+    model, tokenizer = pretrain(world, stages, seed=given.seed, batch_size=given.batch_size, passes=PASSES[given.world])
     measured = measure_admission(model, tokenizer, world, problems=given.problems, seed=given.seed)
     model.save_pretrained(given.out)
     tokenizer.save_pretrained(given.out)
     save_world(world, given.out)
+    embedded = {path: name for name, path in EMBEDDED.items()}
+    model_name = embedded.get(given.out.resolve(), str(given.out))
     command = "python -m dsrl.worlds.pretrain " + " ".join(sys.argv[1:] if arguments is None else arguments)
-    (given.out / "README.md").write_text(
-        write_card(given.out.resolve().name, world, given.world, stages, command, model, measured)
-    )
-    print(measured)
+    (given.out / "README.md").write_text(write_card(model_name, world, given.world, stages, command, model, measured))
+    print(measured, "", f"Train it by: {training_command(model_name, world, given.world)}", sep="\n")
 
 
 def stages_of(steps: Sequence[int], lr: Sequence[float], retry_rate: Sequence[float]) -> list[Stage]:

@@ -1,27 +1,34 @@
+"""The embedded models, as they are shipped."""
+
 import json
-import random
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from dsrl.data.arithmetic_world import is_held_out
-from dsrl.models import pretrain_tiny
-from dsrl.models.pretrain_tiny import build_tokenizer, measure, pretrain, write_text
+from dsrl.models.loading import EMBEDDED
+from dsrl.worlds import ArithmeticWorld, RetryWorld
+from dsrl.worlds.admission import measure_admission
+from dsrl.worlds.small_model import build_tokenizer
+from dsrl.worlds.world_file import load_world
 
-TINY = Path(pretrain_tiny.__file__).parent / "tiny"
 TEXT = "537+920=7+0+0=7;?3+2+0=5;5+9+0=14;#1457"
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return AutoTokenizer.from_pretrained(TINY, local_files_only=True)
+@pytest.fixture(scope="module", params=list(EMBEDDED))
+def folder(request: pytest.FixtureRequest) -> Path:
+    return EMBEDDED[request.param]
 
 
 @pytest.fixture(scope="module")
-def model() -> LlamaForCausalLM:
-    return AutoModelForCausalLM.from_pretrained(TINY, local_files_only=True)
+def tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> LlamaForCausalLM:
+    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
 
 
 def test_a_character_is_a_token_and_comes_back(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -53,12 +60,12 @@ def test_the_shipped_tokenizer_is_the_one_the_script_builds(tokenizer: PreTraine
     assert tokenizer.get_vocab() == build_tokenizer().get_vocab()
 
 
-def test_the_model_is_small_tied_and_of_head_dimension_32(model: LlamaForCausalLM) -> None:
-    config = json.loads((TINY / "config.json").read_text())
+def test_the_model_is_small_tied_and_of_head_dimension_32(folder: Path, model: LlamaForCausalLM) -> None:
+    config = json.loads((folder / "config.json").read_text())
     assert config["hidden_size"] / config["num_attention_heads"] == config["head_dim"] == 32
     assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    assert sum(file.stat().st_size for file in TINY.iterdir()) < 4 * 2**20
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 3 * 2**20
 
 
 def test_generation_samples_from_the_whole_distribution(model: LlamaForCausalLM) -> None:
@@ -67,27 +74,22 @@ def test_generation_samples_from_the_whole_distribution(model: LlamaForCausalLM)
     assert (generation.bos_token_id, generation.eos_token_id, generation.pad_token_id) == (1, 2, 0)
 
 
-def test_the_base_is_right_now_and_then_and_reconsiders(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    """64 held-out problems, seed 0: what there is for RL to gain, and to prune."""
-    right, reconsidered, tokens = measure(model, tokenizer, problems=64, seed=0)
-    assert 0.2 <= right <= 0.4
-    assert 0.2 <= reconsidered <= 0.8
-    assert 38 <= tokens <= 60
+def test_each_says_of_which_world_it_is() -> None:
+    assert load_world(EMBEDDED["tiny"]) == ArithmeticWorld()
+    assert load_world(EMBEDDED["retry"]) == RetryWorld()
 
 
-def test_training_text_has_no_held_out_question_and_a_part_has_none() -> None:
-    rng = random.Random(0)
-    text = [write_text(rng).removesuffix("<eos>") for _ in range(4000)]
-    questions = [line[: line.index("=") + 1] for line in text if line.index("=") > 5]  # a step's first `=` is at 5
-    assert not any(map(is_held_out, questions))
-    assert all(len(question) == 10 for question in questions)
-    assert len(questions) / len(text) == pytest.approx(0.7, abs=0.03)  # 4 standard deviations
-
-
-def test_pretraining_gives_the_same_bits_again() -> None:
-    (first, _), (second, _), (other, _) = (pretrain(3, seed, batch_size=8, lr=1e-3) for seed in (0, 0, 1))
-    for name, weight in first.state_dict().items():
-        assert torch.equal(weight, second.state_dict()[name]), name
-    assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
+@pytest.mark.parametrize(
+    ("name", "right", "retries", "tokens"),
+    [("tiny", (0.18, 0.36), (0.2, 0.6), (40, 50)), ("retry", (0.14, 0.35), (0.05, 0.35), (18, 28))],
+)
+def test_the_base_is_right_now_and_then_and_retries(name: str, right, retries, tokens) -> None:
+    """150 held-out problems, seed 0: what there is for RL to gain. The bounds are 3 standard deviations off."""
+    model = AutoModelForCausalLM.from_pretrained(EMBEDDED[name], local_files_only=True)
+    found = measure_admission(model, build_tokenizer(), load_world(EMBEDDED[name]), problems=150)
+    for value, (low, high) in [
+        (found.base.right.share, right),
+        (found.base.retries, retries),
+        (found.base.tokens, tokens),
+    ]:
+        assert low <= value <= high

@@ -23,7 +23,9 @@ def test_a_carry_goes_into_the_next_step_and_leaves_no_leading_0() -> None:
 
 def test_every_step_wrong_and_taken_back_ends_right() -> None:
     written = trace("537+920=", error_rate=1.0, retry_rate=1.0)
-    wrong = re.fullmatch(r"7\+0\+0=(\d+);\?7\+0\+0=7;3\+2\+0=(\d+);\?3\+2\+0=5;5\+9\+0=(\d+);\?5\+9\+0=14;#1457", written)
+    wrong = re.fullmatch(
+        r"7\+0\+0=(\d+);\?7\+0\+0=7;3\+2\+0=(\d+);\?3\+2\+0=5;5\+9\+0=(\d+);\?5\+9\+0=14;#1457", written
+    )
     assert wrong is not None
     for result, right in zip(map(int, wrong.groups()), (7, 5, 14), strict=True):
         assert 1 <= abs(result - right) <= 2

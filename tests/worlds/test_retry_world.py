@@ -71,7 +71,12 @@ def test_without_slips_what_the_text_says_is_so(world: RetryWorld) -> None:
 def test_rates_are_what_they_say() -> None:
     """Without retries one answer in `guesses` is right; a retry that repeats its guess is never right."""
     rng = random.Random(2)
-    for repeat_rate, retry_rate, expected in [(0.0, 0.0, 0.2), (1.0, 1.0, 0.2), (0.0, 1.0, 1 - 0.8**6), (0.0, 0.5, 1 / 3)]:
+    for repeat_rate, retry_rate, expected in [
+        (0.0, 0.0, 0.2),
+        (1.0, 1.0, 0.2),
+        (0.0, 1.0, 1 - 0.8**6),
+        (0.0, 0.5, 1 / 3),
+    ]:
         world = RetryWorld(repeat_rate=repeat_rate)
         problems = [world.sample_problem(rng) for _ in range(3000)]
         right = sum(world.is_right(world.write_trace(rng, q, retry_rate), answer) for q, answer in problems)
