@@ -8,10 +8,15 @@ from transformers import AutoModelForCausalLM
 
 from dsrl.errors import ConfigError
 from dsrl.worlds import ArithmeticWorld, RetryWorld, is_held_out
-from dsrl.worlds.pretrain import Stage, main, pretrain, stages_of
+from dsrl.worlds.pretrain import main, stages_of
+from dsrl.worlds.training import Recipe, Stage, pretrain
 from dsrl.worlds.world_file import load_world
 
 SHORT = [Stage(steps=2, lr=1e-3, retry_rate=0.7), Stage(steps=1, lr=1e-3, retry_rate=0.1)]
+
+
+def recipe(stages: int, passes: int = 2) -> Recipe:
+    return Recipe(stages=SHORT[:stages], batch_size=4, passes=passes)
 
 
 @pytest.mark.parametrize(("world", "length"), [(ArithmeticWorld(), 10), (RetryWorld(digits=5, no_question=0.3), 6)])
@@ -25,15 +30,29 @@ def test_text_has_no_held_out_question_and_a_part_has_none(world, length: int) -
 
 
 def test_the_same_arguments_give_the_same_bits_again() -> None:
-    first, again, other = (pretrain(RetryWorld(), SHORT, seed=seed, batch_size=4)[0] for seed in (0, 0, 1))
+    first, again, other = (pretrain(RetryWorld(), recipe(2), seed)[0] for seed in (0, 0, 1))
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name]), name
     assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
 
 
 def test_every_stage_trains() -> None:
-    one, two = (pretrain(RetryWorld(), SHORT[:stages], batch_size=4)[0] for stages in (1, 2))
+    one, two = (pretrain(RetryWorld(), recipe(stages))[0] for stages in (1, 2))
     assert not torch.equal(one.lm_head.weight, two.lm_head.weight)
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_whole() -> None:
+    one, two = (pretrain(RetryWorld(), recipe(1, passes))[0] for passes in (1, 2))
+    torch.testing.assert_close(one.lm_head.weight, two.lm_head.weight, atol=1e-5, rtol=0)
+
+
+def test_the_text_of_additions_gives_the_weights_that_it_always_gave() -> None:
+    """What the embedded model `tiny` began with: the sum of its weights after three steps, from before worlds."""
+    stages = [Stage(steps=3, lr=1e-3, retry_rate=0.3)]
+    model, _ = pretrain(ArithmeticWorld(), Recipe(stages=stages, batch_size=8))
+    assert float(sum(weight.detach().double().abs().sum() for weight in model.parameters())) == pytest.approx(
+        8958.6206, abs=0.01
+    )
 
 
 def test_the_command_writes_a_model_its_world_and_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
