@@ -205,19 +205,7 @@ def answering(world: World, answers: Answers, bias: float) -> Answering:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exits with 0 where the world is admitted, with 1 where it is not."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dsrl.worlds.admission",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("model", help="the name of an embedded model, or a folder")
-    parser.add_argument("--world", help="a model whose world it is to be measured in (the model itself)")
-    parser.add_argument("--problems", type=int, default=1000, help="held-out problems (%(default)s)")
-    parser.add_argument("--samples", type=int, default=5, help="answers to show (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of problems and answers (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="the draws depend on it (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(arguments)
     torch.set_num_threads(given.threads)
     try:
         world = load_world(folder_of(given.world or given.model))
@@ -237,6 +225,23 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         print(found)
     sys.exit(0 if found.admitted else 1)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m dsrl.worlds.admission",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("model", help="the name of an embedded model, or a folder")
+    made.add_argument("--world", help="a model whose world it is to be measured in (the model itself)")
+    made.add_argument("--problems", type=int, default=1000, help="held-out problems (%(default)s)")
+    made.add_argument("--samples", type=int, default=5, help="answers to show (%(default)s)")
+    made.add_argument("--seed", type=int, default=0, help="of problems and answers (%(default)s)")
+    made.add_argument("--threads", type=int, default=1, help="the draws depend on it (%(default)s)")
+    made.add_argument("--json", action="store_true", help="print one JSON object")
+    return made
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import LlamaForCausalLM
 
 from dsrl.models.loading import EMBEDDED
-from dsrl.registry import find
+from dsrl.registry import config_schema
 from dsrl.worlds.admission import Admission
 from dsrl.worlds.training import Recipe
 from dsrl.worlds.world import World
@@ -50,7 +50,7 @@ def training_command(model: str, world: World, name: str) -> str:
     """Write the command that trains a model of a world on the world's questions; `model` is its name or its folder."""
     if model in EMBEDDED:
         return f"python train.py model={model}"
-    asked = {field.name for field in dataclasses.fields(find("data", name))} & vars(world).keys()
+    asked = {field.name for field in dataclasses.fields(config_schema("data", name))} & vars(world).keys()
     words = [f"model.name={model}", f"model.max_new_tokens={world.max_new_tokens}"]
     words += [f"data.{key}={value}" for key, value in vars(world).items() if key in asked]
     return " ".join([f"python train.py model={TRAINED_AS[name]}", *words])

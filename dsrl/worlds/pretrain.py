@@ -36,7 +36,7 @@ STAGE_OPTIONS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, measure, and save the model, its tokenizer, its world and its card."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     torch.set_num_threads(given.threads)
     torch.use_deterministic_algorithms(True)
     try:
@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         recipe = Recipe(
             stages=stages_of(given.steps, given.lr, given.retry_rate),
             batch_size=given.batch_size,
+            initializer_range=RECIPES[given.world].initializer_range,
             passes=RECIPES[given.world].passes,
         )
     except ConfigError as error:
@@ -71,12 +72,12 @@ def stages_of(steps: Sequence[int], lr: Sequence[float], retry_rate: Sequence[fl
     return [Stage(steps=n, lr=rate, retry_rate=retry) for n, rate, retry in zip(steps, lr, retry_rate, strict=True)]
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """Make the parser: a command for each world, with its fields and the settings of training as options."""
-    parser = argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog="python -m dsrl.worlds.pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    worlds = parser.add_subparsers(dest="world", required=True, metavar="WORLD")
+    worlds = made.add_subparsers(dest="world", required=True, metavar="WORLD")
     for name, kind in WORLDS.items():
         command = worlds.add_parser(name, help=(kind.__doc__ or "").partition("\n")[0])
         command.add_argument("out", type=Path, help="folder to write")
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--seed", type=int, default=0, help="of weights and text (%(default)s)")
         command.add_argument("--threads", type=int, default=1, help="the bits depend on it (%(default)s)")
         command.add_argument("--problems", type=int, default=1000, help="held-out problems to measure on (%(default)s)")
-    return parser
+    return made
 
 
 if __name__ == "__main__":

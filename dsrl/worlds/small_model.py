@@ -30,13 +30,14 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(vocab_size: int, seed: int, max_new_tokens: int) -> LlamaForCausalLM:
+def build_model(vocab_size: int, seed: int, max_new_tokens: int, initializer_range: float) -> LlamaForCausalLM:
     """Build a Llama of half a million parameters with fresh weights. vLLM on a CPU needs heads of dimension 32.
 
     Args:
         vocab_size: V, tokens of the tokenizer.
         seed: of the weights.
         max_new_tokens: how long its answers may be, unless it is asked for others.
+        initializer_range: standard deviation of the weights.
     """
     config = LlamaConfig(
         vocab_size=vocab_size,
@@ -47,6 +48,7 @@ def build_model(vocab_size: int, seed: int, max_new_tokens: int) -> LlamaForCaus
         num_key_value_heads=4,
         max_position_embeddings=512,
         tie_word_embeddings=True,
+        initializer_range=initializer_range,
         pad_token_id=PAD,
         bos_token_id=BOS,
         eos_token_id=EOS,

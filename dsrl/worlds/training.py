@@ -40,6 +40,8 @@ class Recipe:
     """One after the other, each with an optimizer of its own."""
     batch_size: int
     """Lines of text in a batch."""
+    initializer_range: float = 0.02
+    """Standard deviation of the fresh weights."""
     passes: int = 1
     """Passes over parts of a batch, each of lines of like lengths, so that little is padded; the gradient is the same.
     """
@@ -48,9 +50,10 @@ class Recipe:
 RECIPES = {
     "arithmetic": Recipe(stages=(Stage(steps=1500, lr=3e-3, retry_rate=0.3),), batch_size=64),
     "retry": Recipe(
-        stages=(Stage(steps=600, lr=2e-3, retry_rate=0.7), Stage(steps=150, lr=5e-4, retry_rate=0.15)),
-        batch_size=48,
-        passes=4,
+        stages=(Stage(steps=900, lr=2e-3, retry_rate=0.7), Stage(steps=200, lr=5e-4, retry_rate=0.15)),
+        batch_size=16,
+        initializer_range=0.06,
+        passes=2,
     ),
 }
 """How the embedded model of each world was trained."""
@@ -64,7 +67,7 @@ def pretrain(world: World, recipe: Recipe, seed: int = 0) -> tuple[LlamaForCausa
     same number of threads.
     """
     tokenizer = build_tokenizer()
-    model = build_model(len(tokenizer), seed, world.max_new_tokens).train()
+    model = build_model(len(tokenizer), seed, world.max_new_tokens, recipe.initializer_range).train()
     rng = random.Random(seed)
     for stage in recipe.stages:
         optimizer = torch.optim.AdamW(model.parameters(), lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.01)
@@ -97,6 +100,8 @@ def _backward(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, text:
 
 def _encode(tokenizer: PreTrainedTokenizerFast, text: list[str]) -> BatchEncoding:
     """Encode lines, padded on the right [lines, length]; every token that is no padding is a label."""
-    batch = tokenizer(text, padding=True, padding_side="right", return_tensors="pt", return_token_type_ids=False)
+    batch: BatchEncoding = tokenizer(
+        text, padding=True, padding_side="right", return_tensors="pt", return_token_type_ids=False
+    )
     batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     return batch
