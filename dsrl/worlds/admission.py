@@ -19,7 +19,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -134,6 +134,11 @@ class Admission:
         """Tell whether every criterion holds."""
         return all(criterion.holds for criterion in self.criteria())
 
+    def as_json(self) -> dict[str, Any]:
+        """Write everything as plain values; the share of nothing is None."""
+        criteria = [_plain(criterion) for criterion in self.criteria()]
+        return {"admitted": self.admitted, "criteria": criteria, **_plain(self)}
+
     def __str__(self) -> str:
         lines = [
             f"{'holds' if each.holds else 'FAILS':6} {each.name:34} {each.found:.3f}, needed {each.needed}"
@@ -185,6 +190,13 @@ def measure_admission(
     )
 
 
+def _plain(record: Any) -> dict[str, Any]:
+    """Write a record as plain values, NaN, which JSON does not have, as None."""
+    return dataclasses.asdict(
+        record, dict_factory=lambda pairs: {key: None if value != value else value for key, value in pairs}
+    )
+
+
 def answering(world: World, answers: Answers, bias: float) -> Answering:
     """Count what N answers were like; `bias` is what was added to the logit of `?` when they were drawn."""
     right = [world.is_right(text, truth) for text, truth in zip(answers.texts, answers.ground_truths, strict=True)]
@@ -220,8 +232,7 @@ def main(arguments: list[str] | None = None) -> None:
     except DSRLError as error:
         sys.exit(print_error(error))
     if given.json:
-        criteria = [dataclasses.asdict(criterion) for criterion in found.criteria()]
-        print(json.dumps({"admitted": found.admitted, "criteria": criteria, **dataclasses.asdict(found)}))
+        print(json.dumps(found.as_json()))
     else:
         print(found)
     sys.exit(0 if found.admitted else 1)

@@ -20,7 +20,9 @@ CARD = """\
 # {title}
 
 A Llama of {parameters:,} parameters (fp32, {layers} layers, hidden {hidden}, {heads} heads of dimension 32, tied
-embeddings) with a tokenizer of one token a character. {about}
+embeddings) with a tokenizer of one token a character.
+
+{about}
 
 It is there so that `dsrl` runs, and shows what PreRL does, on a CPU, offline, in minutes. It knows nothing else.
 
