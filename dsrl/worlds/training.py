@@ -50,7 +50,7 @@ class Recipe:
 RECIPES = {
     "arithmetic": Recipe(stages=(Stage(steps=1500, lr=3e-3, retry_rate=0.3),), batch_size=64),
     "retry": Recipe(
-        stages=(Stage(steps=1300, lr=2e-3, retry_rate=0.7), Stage(steps=200, lr=5e-4, retry_rate=0.15)),
+        stages=(Stage(steps=1200, lr=2e-3, retry_rate=0.9), Stage(steps=150, lr=3e-4, retry_rate=0.15)),
         batch_size=16,
         initializer_range=0.06,
         passes=2,
