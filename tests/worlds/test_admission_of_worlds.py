@@ -90,7 +90,7 @@ def test_all_is_known_where_the_question_tells_nothing() -> None:
 
 def test_the_command_prints_what_scripts_read(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["tiny", "--problems", "8", "--samples", "2", "--json"])
+        main(["tiny", "--problems", "4", "--samples", "2", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert ended.value.code == (0 if found["admitted"] else 1)
     assert {"criteria", "base", "forced", "known"} <= found.keys() and len(found["samples"]) == 2

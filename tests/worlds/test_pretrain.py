@@ -57,7 +57,8 @@ def test_the_text_of_additions_gives_the_weights_that_it_always_gave() -> None:
 
 def test_the_command_writes_a_model_its_world_and_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "easy"
-    line = ["--guesses", "3", "--restated", "0.5", "--steps", "2", "1", "--batch-size", "4", "--problems", "20"]
+    line = ["--guesses", "3", "--restated", "0.5", "--batch-size", "4", "--problems", "8"]
+    line += ["--steps", "2", "1", "--lr", "2e-3", "5e-4", "--retry-rate", "0.7", "0.15"]
     main(["retry", str(out), *line])
     assert load_world(out) == RetryWorld(guesses=3, restated=0.5)
     assert json.loads((out / "world.json").read_text())["world"] == "retry"
