@@ -85,6 +85,9 @@ def test_what_a_run_says_where_the_command_line_is_silent(tmp_path):
     [
         ("", "exact"),
         ("data.val=arithmetic", "exact"),
+        ("model=retry", "exact"),
+        ("model=retry data.val=aime24", "math"),
+        ("data.val=[retry,arithmetic]", "exact"),
         ("data.val=[aime24]", "math"),
         ("data.val=[aime24] verifier=exact", "exact"),
         ("model=some/name data.val=x.jsonl", "math"),
@@ -98,6 +101,12 @@ def test_what_a_run_says_where_the_command_line_is_silent(tmp_path):
 )
 def test_the_verifier_fits_the_questions(line, verifier):
     assert composed(*line.split()).verifier.name == verifier
+
+
+def test_a_model_is_asked_its_own_questions():
+    asked = [composed(*line.split()).data.val for line in ("", "model=retry", "model=retry data.val=arithmetic")]
+    assert asked == ["arithmetic", "retry", "arithmetic"]
+    assert composed("model=retry", "data=retry", "data.guesses=3").data.guesses == 3
 
 
 @pytest.mark.parametrize(

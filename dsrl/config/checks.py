@@ -158,7 +158,7 @@ def model_problems(model: ModelConfig) -> Iterator[str]:
     if model.activation_offloading and not model.gradient_checkpointing:
         yield "model.activation_offloading keeps what checkpointing saves: add model.gradient_checkpointing=true"
     if not model.name:
-        yield "model.name is empty: tiny, smollm2, a folder, or a name on the Hugging Face hub"
+        yield "model.name is empty: tiny, retry, smollm2, a folder, or a name on the Hugging Face hub"
     elif problem := missing_model(model):
         yield problem
 

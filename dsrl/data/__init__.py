@@ -4,7 +4,7 @@ A row (`Row`) is one record with a question and its ground truth; a prompt (`dsr
 of the question.
 
     source.py                  what the loop asks of every data source (`DataSource`, `Row`)
-    arithmetic.py              `arithmetic`: additions, for the embedded model (arithmetic_world.py)
+    arithmetic.py, retry.py    `arithmetic`, `retry`: questions of the embedded worlds (dsrl.worlds), by world_source.py
     questions.py               `questions`: files, data sets, benchmarks.py and other sources, alone or mixed
     reasoning_gym.py           `reasoning_gym`: procedural tasks, drawn by the program reasoning_gym_entries.py
     files.py, hub.py, rows.py  records of a file or a Hugging Face data set, and how they become rows
@@ -14,7 +14,7 @@ of the question.
     iteration_batches.py       the prompts of each iteration, and others in their place (datamodule.py: for Lightning)
 """
 
-from dsrl.data import arithmetic, questions, reasoning_gym
+from dsrl.data import arithmetic, questions, reasoning_gym, retry
 from dsrl.data.encoding import PromptEncoder
 from dsrl.data.prompts import prompt_of, prompts_of
 from dsrl.data.questions import Questions
@@ -30,4 +30,5 @@ __all__ = [
     "prompts_of",
     "questions",
     "reasoning_gym",
+    "retry",
 ]

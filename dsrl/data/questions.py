@@ -5,7 +5,7 @@
     train.parquet  rows.jsonl             a file (`dsrl.data.files`)
     openai/gsm8k   saved_folder           a data set of the hub, or a folder that `save_to_disk` wrote (`dsrl.data.hub`)
     aime24         math500                a benchmark (`dsrl.data.benchmarks`)
-    arithmetic     reasoning_gym          a registered data source
+    arithmetic     retry                  a registered data source (others: reasoning_gym, a plugin's)
 
 or a mapping, with parameters beside `path` or `name`:
 

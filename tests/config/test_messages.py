@@ -13,8 +13,8 @@ NAMES = [
     ("sampler=hff", "sampler=hff: no such sampler; there are hf", "Did you mean 'hf'?"),
     ("verifier=mth", "verifier=mth: no such verifier;", "Did you mean 'math'?"),
     ("data=arithmetc", "data=arithmetc: no such data;", "Did you mean 'arithmetic'?"),
-    ("model=tny", "model=tny: no such model; there are hf, smollm2, tiny.", "Did you mean 'tiny'?"),
-    ("model=../train", "model=../train: no such model; there are hf, smollm2, tiny."),
+    ("model=tny", "model=tny: no such model; there are hf, retry, smollm2, tiny.", "Did you mean 'tiny'?"),
+    ("model=../train", "model=../train: no such model; there are hf, retry, smollm2, tiny."),
     (
         "experiment=paper_qwen",
         "experiment=paper_qwen: no such experiment; there are one_gpu, paper_qwen3_4b, two_nodes.",
@@ -183,8 +183,8 @@ VALUES = [
     ("objective=grpo,nsr", "objective=grpo,nsr: several values are a sweep, which needs -m"),
 ]
 FILES = [
-    ("model=hf", "model.name is not set: give model.name=VALUE, tiny, smollm2, a folder,"),
-    ("model=hf|model.name=''", "model.name is empty: tiny, smollm2, a folder,"),
+    ("model=hf", "model.name is not set: give model.name=VALUE, tiny, retry, smollm2, a folder,"),
+    ("model=hf|model.name=''", "model.name is empty: tiny, retry, smollm2, a folder,"),
     ("model=hf|model.name=null", "model.name=null: must be text"),
     ("model=hf|model.name=./nope", "model.name=./nope: no config.json in that folder"),
     ("data=parquet", "data.train is not set: give a file, a folder or a hub name, data.train=PATH"),

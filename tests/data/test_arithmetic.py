@@ -3,7 +3,7 @@
 import pytest
 
 from dsrl import build
-from dsrl.data.arithmetic_world import is_held_out
+from dsrl.worlds import is_held_out
 
 
 def source(**fields):

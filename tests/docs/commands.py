@@ -27,6 +27,7 @@ from dsrl.evaluation.align_config import compose_align
 from dsrl.evaluation.config import compose_evaluation
 from dsrl.replication.settings import settings_of
 from dsrl.runs.fit import fit
+from dsrl.worlds import admission, pretrain
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -37,6 +38,7 @@ SMALL = [
     "validation.every=0",
     "logger=none",
 ]
+WORLD_COMMANDS = {module.__name__: module for module in (admission, pretrain)}
 LAUNCHERS = re.compile(r"^(torchrun|srun) .*?(?=train\.py)")
 ROWS = '{"question": "1+1=", "answer": "2"}\n{"question": "2+2=", "answer": "4"}\n'
 FILE = re.compile(r"[\w./-]+\.(?:jsonl|parquet)")
@@ -185,6 +187,8 @@ def _check_shell(command: Command) -> None:
     words = command.words
     if words[0] in ("pip", "python") and "install" in words:
         _check_install(words)
+    elif words[:2] == ["python", "-m"] and words[2] in WORLD_COMMANDS:
+        WORLD_COMMANDS[words[2]].parser().parse_args([word for word in words[3:] if word != "--help"])
     elif words[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert {*words[1:]} <= {*targets}, words

@@ -16,7 +16,7 @@ from dsrl.data import PromptEncoder
 from dsrl.errors import ConfigError
 from dsrl.models import families
 from dsrl.models.families import attention_of, cannot_decode, freeze_beside_text, keeps_states
-from dsrl.models.loading import TINY, load_model, load_tokenizer
+from dsrl.models.loading import EMBEDDED, load_model, load_tokenizer
 from dsrl.models.policy import Policy
 from dsrl.models.sharded_loading import load_parts, model_without_weights
 from dsrl.runs.fit import fit
@@ -142,7 +142,7 @@ def plain(model, ids):
 
 def folder_of(model, folder):
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(TINY).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(EMBEDDED["tiny"]).save_pretrained(folder)
     return folder
 
 
@@ -232,7 +232,7 @@ def test_two_phases_train_what_text_reaches_and_their_model_loads_again(name, tm
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_model_whose_states_are_elsewhere_is_refused_before_it_is_loaded(name, tmp_path):
     config_of(name).save_pretrained(tmp_path / "model")  # no weights: to load it would fail otherwise
-    AutoTokenizer.from_pretrained(TINY).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(EMBEDDED["tiny"]).save_pretrained(tmp_path / "model")
     message = f"sampler=hf cannot sample from {name}: .* {REFUSED[name][1]}; sampler=vllm can, if vLLM has it"
     with pytest.raises(ConfigError, match=message):
         two_phases(tmp_path / "model", tmp_path / "run")

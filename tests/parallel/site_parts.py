@@ -19,7 +19,6 @@ from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from dsrl import register
-from dsrl.data.arithmetic_world import write_trace
 from dsrl.data.encoding import PromptEncoder
 from dsrl.models import head
 from dsrl.models.policy import Policy
@@ -28,6 +27,7 @@ from dsrl.samplers.hf import HFSampler
 from dsrl.samplers.sampler import Sampler
 from dsrl.types import Prompt, Rollouts, SamplingParams
 from dsrl.verifiers.exact import Exact
+from dsrl.worlds import ArithmeticWorld
 
 head.CHUNK_BYTES = 2**13  # so that the passes of the small model have several chunks, too
 Watchdog.__init__.__defaults__ = (0.5,)  # `beat`: a failure is known in half the time
@@ -83,7 +83,7 @@ class WrittenSampler(Sampler):
     def _answer(self, prompt: Prompt, number: int, params: SamplingParams) -> str:
         error_rate = random.Random(prompt.text).choice((0.0, 0.3, 0.5, 1.0))
         draw = random.Random(f"{params.seed} {params.iteration} {prompt.position} {number}")
-        return write_trace(draw, prompt.text, error_rate, reconsider_rate=0.3)
+        return ArithmeticWorld(error_rate=error_rate).write_trace(draw, prompt.text, retry_rate=0.3)
 
     def sync(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
         after = {name: tensor.bfloat16() for name, tensor in named_tensors}

@@ -26,8 +26,10 @@ class LoraConfig(Settled):
 class ModelConfig(Settled):
     """A causal language model, and the defaults that fit it."""
 
-    name: str = field(default=MISSING, metadata={"needs": "tiny, smollm2, a folder, or a name on the Hugging Face hub"})
-    """Model: tiny, smollm2, a folder, or a name on the Hugging Face hub."""
+    name: str = field(
+        default=MISSING, metadata={"needs": "tiny, retry, smollm2, a folder, or a name on the Hugging Face hub"}
+    )
+    """Model: tiny, retry, smollm2, a folder, or a name on the Hugging Face hub."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     dtype: str = "float32"
