@@ -19,6 +19,11 @@ from dsrl.reports.intervals import share_half_width
 
 Curves = Mapping[str, Sequence[Curve]]
 """Curves of the measured runs by arm, one for each seed, in one order of seeds."""
+COMPARED = ("grpo", "dsrl", "dsrl_carried", "grpo_entropy")
+"""The arms of claim 3."""
+HALF = 0.5
+"""The share of pairs of directions that agree, if they have nothing to do with each other."""
+GAINS = ("grpo", "nsr", "psr", "prerl", "nsr_prerl", "psr_prerl")
 MOMENTS = ("base", "handoff", "end")
 FEWEST_THOUGHTS = 20
 """Thoughts on each side of a ratio, below which it is too rare to be judged."""
@@ -46,7 +51,8 @@ class Finding:
         name: alignment, nsr_beats_psr, sample_efficiency or thoughts.
         claim: in the paper's sense, a sentence.
         endpoint: what is estimated, a sentence.
-        estimate: of the endpoint; above 0 is what the claim says.
+        estimate: of the endpoint; above `null` is what the claim says.
+        null: what the endpoint would be if there were nothing in the claim.
         margin: what counts as no difference, if anything does.
         ratio: whether the estimate is the logarithm of a ratio.
         seeds: how many.
@@ -58,6 +64,7 @@ class Finding:
     claim: str
     endpoint: str
     estimate: Interval
+    null: float = 0.0
     margin: float | None = None
     ratio: bool = False
     seeds: int
@@ -78,15 +85,18 @@ def alignment(aligned: Mapping[str, Sequence[Mapping[str, Any]]]) -> Finding:
     low, high = _wilson(pooled, sum(counts))
     error = math.sqrt(max(pooled * (1 - pooled), 1 / sum(counts)) / sum(counts))
     estimate = Interval(
-        value=pooled - 0.5,
-        low=low - 0.5,
-        high=high - 0.5,
+        value=pooled,
+        low=low,
+        high=high,
         error=error,
-        p=max(math.erfc(abs(pooled - 0.5) / (error * math.sqrt(2))), 1e-12),
+        p=max(math.erfc(abs(pooled - HALF) / (error * math.sqrt(2))), 1e-12),
     )
-    beside = [Shown(measure="share of responses with an inner product of at least 0", value=pooled, low=low, high=high)]
+    beside = []
     for moment, found in moments.items():
         beside.append(Shown(measure=f"share, {moment}", value=_mean(one["share_nonnegative"] for one in found)))
+        for group in found[0]["by_group"]:
+            share = _mean(one["by_group"][group]["share_nonnegative"] for one in found)
+            beside.append(Shown(measure=f"share in {group} alone, {moment}", value=share))
         beside.append(
             Shown(
                 measure=f"cosine of a response's two gradients, {moment}",
@@ -96,16 +106,17 @@ def alignment(aligned: Mapping[str, Sequence[Mapping[str, Any]]]) -> Finding:
                 note="from the lowest to the highest end of the seeds' intervals",
             )
         )
-        for objective in found[0]["gain"]:
+        for objective in GAINS:
             values = [gain for one in found if (gain := one["gain"].get(objective)) is not None]
             if values:
                 beside.append(Shown(measure=f"gain of {objective} on held-out prompts, {moment}", value=_mean(values)))
     return Finding(
         name="alignment",
         claim="The gradients of log P(y) and of log P(y|x) point the same way.",
-        endpoint="Share of responses whose two gradients have an inner product of at least 0, over one half; at the "
-        "base, at the handoff and at the end.",
+        endpoint="Share of responses whose two gradients have an inner product of at least 0, at the base, at the "
+        "handoff and at the end; one half, if they had nothing to do with each other.",
         estimate=estimate,
+        null=HALF,
         seeds=len(next(iter(moments.values()))),
         beside=beside,
     )
@@ -143,7 +154,7 @@ def nsr_beats_psr(curves: Curves, iterations: int) -> Finding:
 def sample_efficiency(curves: Curves) -> Finding:
     """Claim 3: DSRL reaches more than GRPO with the same samples."""
     k, last = curves["grpo"][0].k, curves["grpo"][0].done[-1]
-    areas = {arm: np.stack([curve.area for curve in own]) for arm, own in curves.items() if own[0].done[-1] == last}
+    areas = {arm: np.stack([curve.area for curve in curves[arm]]) for arm in COMPARED}
     grpo = areas["grpo"]
     level = OF_BEST * float(np.max(np.mean([curve.accuracy.mean(1) for curve in curves["grpo"]], axis=0)))
     beside = []
@@ -151,11 +162,10 @@ def sample_efficiency(curves: Curves) -> Finding:
         beside.append(_accuracy(f"area under the curve, {arm}", area))
         beside.append(_accuracy(f"avg@{k} at the end, {arm}", _stacked(curves[arm], last)))
         beside.append(_samples_to(arm, curves[arm], level))
-    for arm in ("dsrl", "dsrl_carried", "grpo_entropy"):
-        if arm in areas:
-            beside.append(_accuracy(f"area, {arm} less grpo", areas[arm] - grpo))
-            ends = _stacked(curves[arm], last) - _stacked(curves["grpo"], last)
-            beside.append(_accuracy(f"avg@{k} at the end, {arm} less grpo", ends))
+    for arm in COMPARED[1:]:
+        beside.append(_accuracy(f"area, {arm} less grpo", areas[arm] - grpo))
+        ends = _stacked(curves[arm], last) - _stacked(curves["grpo"], last)
+        beside.append(_accuracy(f"avg@{k} at the end, {arm} less grpo", ends))
     needed = {arm: [curve.samples_to(level) for curve in curves[arm]] for arm in ("grpo", "dsrl")}
     if all(value for values in needed.values() for value in values):
         grpos, dsrls = (np.array(needed[arm], dtype=np.float64)[:, None] for arm in ("grpo", "dsrl"))

@@ -58,7 +58,7 @@ def judge(studies: Sequence[Study]) -> list[Judged]:
         adjusted = holm({finding.name: finding.estimate.p for finding in study.findings})
         for finding in study.findings:
             p = adjusted[finding.name]
-            word = UNDECIDED if finding.rare else verdict(finding.estimate, p, margin=finding.margin)
+            word = UNDECIDED if finding.rare else verdict(finding.estimate, p, null=finding.null, margin=finding.margin)
             needed = (
                 seeds_to_decide(finding.estimate, finding.seeds, margin=finding.margin) if word == UNDECIDED else None
             )

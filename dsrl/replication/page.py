@@ -28,7 +28,8 @@ svg { width: 100%; max-width: 46rem; height: auto; font-size: 12px; } svg text {
 svg .grid { stroke: var(--line); } svg .axis { stroke: var(--quiet); stroke-dasharray: 3 3; }
 .verdict { font-weight: 600; } .reproduced { color: var(--good); } .contradicted { color: var(--bad); }
 .quiet { color: var(--quiet); } table { border-collapse: collapse; } .wide { overflow-x: auto; }
-td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; white-space: normal; }
+td, th { border-bottom: 1px solid var(--line); }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 """
 
@@ -38,8 +39,9 @@ def claims_page(results: Mapping[str, Any], studies: Sequence[Study], judged: Se
     parts = [
         '<h1>Four claims of "From P(y|x) to P(y)", measured</h1>',
         _command(results),
-        '<p class="quiet">Estimates are above 0, or ratios above 1, where the claim holds. Intervals are 95%, by '
-        "bootstrap over seeds and then questions; p is adjusted for the claims of a world (Holm).</p>",
+        '<p class="quiet">Where a claim holds, its share is above one half, its difference above 0, its ratio above '
+        "1. Intervals are 95%, by bootstrap over seeds and then questions; p is adjusted for the claims of a world "
+        "(Holm).</p>",
     ]
     for study in studies:
         own = [one for one in judged if one.world == study.world]

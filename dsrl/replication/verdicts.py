@@ -28,18 +28,19 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: found[name] for name in p_values}
 
 
-def verdict(estimate: Interval, adjusted_p: float, *, margin: float | None = None) -> str:
-    """Judge a claim that an estimate is above the null value, 0.
+def verdict(estimate: Interval, adjusted_p: float, *, null: float = 0.0, margin: float | None = None) -> str:
+    """Judge a claim that an estimate is above the null value.
 
     Args:
         estimate: with its unadjusted interval.
         adjusted_p: by `holm`.
+        null: the estimate if there were nothing in the claim.
         margin: what counts as no difference; None where there is no such thing. Equivalent is an estimate whose 90%
             interval lies within it (two one-sided tests).
     """
     if adjusted_p <= LEVEL:
-        return REPRODUCED if estimate.value > 0 else CONTRADICTED
-    if margin is not None and abs(estimate.value) + NINETY * estimate.error < margin:
+        return REPRODUCED if estimate.value > null else CONTRADICTED
+    if margin is not None and abs(estimate.value - null) + NINETY * estimate.error < margin:
         return EQUIVALENT
     return UNDECIDED
 

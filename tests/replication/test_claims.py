@@ -53,6 +53,7 @@ ALIGNED = {
             "cosine_mean": 0.5,
             "cosine_interval": [0.4, 0.6],
             "gain": {"nsr_prerl": 0.1},
+            "by_group": {"mlp": {"share_nonnegative": 0.75, "cosine_mean": 0.2}},
         }
     ]
     * SEEDS
@@ -110,8 +111,9 @@ def test_four_times_the_thoughts_at_the_handoff():
 
 def test_alignment_pools_the_samples_of_all_moments():
     found = alignment(ALIGNED)
-    assert found.estimate.value == pytest.approx((1 + 1 + 0.9) / 3 - 0.5)
-    assert found.estimate.low > 0.4
+    assert found.estimate.value == pytest.approx((1 + 1 + 0.9) / 3)
+    assert found.estimate.low > 0.9 and found.null == 0.5
+    assert shown(found)["share in mlp alone, base"].value == pytest.approx(0.75)
     assert shown(found)["share, end"].value == pytest.approx(0.9)
 
 
