@@ -131,7 +131,7 @@ def test_the_wheel_holds_the_configs_and_the_console_script(tmp_path):
         assert {"dsrl/configs/train.yaml", "dsrl/configs/callbacks/none.yaml", "dsrl/py.typed"} <= {*wheel.namelist()}
         scripts = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
         commands = wheel.read(scripts).decode()
-    for name in ("train", "evaluate", "export", "plan", "report"):
+    for name in ("train", "evaluate", "align", "export", "plan", "report", "claims"):
         assert f"dsrl-{name} = dsrl.{name}:main" in commands
 
 

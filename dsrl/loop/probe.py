@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dsrl.config.schema import TrainerConfig
 from dsrl.errors import ConfigError
-from dsrl.loop.experience import Experience
-from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.objectives import Objective
-from dsrl.parallel.sharding import drop_gradients
 from dsrl.types import Metrics
+
+if TYPE_CHECKING:
+    from dsrl.loop.experience import Experience
+    from dsrl.loop.scorer import Scorer
 
 AfterStep = Callable[[], Metrics]
 """What is called once the optimizer has stepped, and returns what the steps did."""
@@ -72,6 +74,8 @@ def run_probe(probe: Probe, subject: Subject, clock: Stopwatch) -> tuple[Metrics
         What was measured, and what is to be called after the update.
     """
     from lightning.pytorch.utilities.seed import isolate_rng  # seconds, which the command line's help does not need
+
+    from dsrl.parallel.sharding import drop_gradients
 
     @contextmanager
     def unseen() -> Iterator[None]:

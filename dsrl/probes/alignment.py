@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,14 +16,13 @@ from dsrl.loop.probe import AfterStep, Probe, Subject
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.parallel.collectives import all_max, gather
 from dsrl.probes.by_prompt import Sums, estimated, everywhere, metrics_of
-from dsrl.probes.directions import directions_of
-from dsrl.probes.gradients import measure_gradients
 from dsrl.probes.groups import GROUPINGS, Grouping
-from dsrl.probes.logits import TokenPairs, compare_tokens, token_sums
-from dsrl.probes.samples import SampleProducts, measure_samples, sample_sums
-from dsrl.probes.step import score_responses, step_sums
 from dsrl.registry import register
 from dsrl.types import Metric, Metrics
+
+if TYPE_CHECKING:
+    from dsrl.probes.logits import TokenPairs
+    from dsrl.probes.samples import SampleProducts
 
 LEVELS = (0, 1, 2, 3)
 PREFIX = "probe/alignment/"
@@ -108,6 +108,11 @@ class Alignment(Probe):
 
     def observe(self, subject: Subject) -> Observed:
         """Measure levels 0 to 2 of this rank's responses. A collective."""
+        from dsrl.probes.directions import directions_of  # seconds, which the command line's help does not need
+        from dsrl.probes.gradients import measure_gradients
+        from dsrl.probes.logits import compare_tokens, token_sums
+        from dsrl.probes.samples import measure_samples, sample_sums
+
         batch, found = subject.experience.batch, Observed()
         clock = Stopwatch()
         if 0 in self.levels:
@@ -129,6 +134,8 @@ class Alignment(Probe):
         """Measure level 3. A collective, and so is what it returns."""
         if 3 not in self.levels:
             return dict
+        from dsrl.probes.step import score_responses, step_sums
+
         rows, batch = self.chosen(subject), subject.experience.batch
         before = score_responses(subject, rows)
 

@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from dsrl.errors import ConfigError, nearest
-from dsrl.parallel.sharding import unwrapped
 
 GROUPINGS = ("kinds", "blocks")
 """`kinds`: embeddings, attention, mlp, norms, head, other; `blocks`: attention, mlp and norms of each block apart."""
@@ -23,6 +22,8 @@ class Grouping:
         """Find the model's embeddings and its head. Raises ConfigError for an unknown grouping."""
         if by not in GROUPINGS:
             raise ConfigError(f"groups={by}: allowed are {', '.join(GROUPINGS)}.{nearest(by, GROUPINGS)}")
+        from dsrl.parallel.sharding import unwrapped
+
         self.by_block = by == "blocks"
         inner: Any = unwrapped(model)
         whose = {id(module): plain(name) for name, module in inner.named_modules()}

@@ -60,6 +60,7 @@ SCORED = {
     "rloo": {"conditional": MIXED_GROUPS},
     "reinforce_pp": {"conditional": EVERY},
     "w_reinforce": {"conditional": EVERY},
+    "entropy_bonus": {"conditional": EVERY},
     "mixed": {"conditional": MIXED_GROUPS, "marginal": WRONG_IN_MIXED},
 }
 WITH_KL = {

@@ -61,7 +61,9 @@ def test_two_phases_leave_a_complete_run_folder(fit, tmp_path):
         "iteration",
         "iterations_done",
         *(f"val/arithmetic/{m}" for m in ("avg@2", "pass@1", "pass@2", "questions")),
+        *(key for key in validations[0] if key.startswith("val/arithmetic/thoughts/reflection/")),
     }
+    assert "val/arithmetic/thoughts/reflection/per_answer" in validations[0]
     assert every[0] == validations[0]
     samples = lines(folder / "samples.jsonl")
     assert {"prompt", "response", "reward", "extracted_answer", "ground_truth"} <= set(samples[0])
@@ -182,7 +184,8 @@ def test_a_validation_file_may_have_a_dot_in_its_name(fit, tmp_path):
     files = (f"data.train={tmp_path}/train.jsonl", f"data.val={tmp_path}/held.out.jsonl")
     small = ("prompts_per_iteration=1", "iterations=1", "validation.k=2")
     module = fit("data=parquet", *files, *small)
-    assert set(module.validated) == {f"val/held.out/{metric}" for metric in ("avg@2", "pass@1", "pass@2", "questions")}
+    known = {key for key in module.validated if "/thoughts/" not in key}
+    assert known == {f"val/held.out/{metric}" for metric in ("avg@2", "pass@1", "pass@2", "questions")}
 
 
 def test_mixed_scores_both_spaces(fit):
