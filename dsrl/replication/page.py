@@ -28,8 +28,8 @@ svg { width: 100%; max-width: 46rem; height: auto; font-size: 12px; } svg text {
 svg .grid { stroke: var(--line); } svg .axis { stroke: var(--quiet); stroke-dasharray: 3 3; }
 .verdict { font-weight: 600; } .reproduced { color: var(--good); } .contradicted { color: var(--bad); }
 .quiet { color: var(--quiet); } table { border-collapse: collapse; } .wide { overflow-x: auto; }
-td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; white-space: normal; }
-td, th { border-bottom: 1px solid var(--line); }
+td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; }
+td, th { border-bottom: 1px solid var(--line); white-space: normal; overflow-wrap: normal; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 """
 
@@ -142,11 +142,10 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _command(results: Mapping[str, Any]) -> str:
-    minutes = results["seconds"] / 60
-    return (
-        f"<p><code>{escape(results['command'])}</code> <span class='quiet'>dsrl {escape(results['version'])}, "
-        f"{minutes:.0f} minutes in the last call</span></p>"
-    )
+    minutes = round(results["seconds"] / 60)
+    took = f", {minutes} minutes in the last call" if minutes else ""  # where most was done before, that says nothing
+    version = escape(results["version"])
+    return f"<p><code>{escape(results['command'])}</code> <span class='quiet'>dsrl {version}{took}</span></p>"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
