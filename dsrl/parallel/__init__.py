@@ -1,6 +1,7 @@
 """How the ranks of a run share the model and the work, and how they end together.
 
 collectives.py                             values of all ranks: sums, largest, rows in order
+plain_names.py                             names of parameters without FSDP1's wrappers
 sharding.py                                full tensors, norms and copies of weights that ranks hold parts of
 strategy.py                                what every strategy adds to Lightning's: placing models, checkpoints
 data_parallel.py, fsdp.py, fsdp1.py        the strategies: one process, DDP, FSDP2, FSDP1

@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP1
 from torch.distributed.tensor import DTensor
 
 from dsrl.parallel.collectives import all_sum, mean_over_ranks, own_rank, world_size
+from dsrl.parallel.plain_names import plain_name
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -92,7 +93,7 @@ def gradient_parts(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             part = gradient.flatten()
         else:
             part = mean_over_ranks(gradient).flatten()[rank::ranks]
-        yield name.replace("_fsdp_wrapped_module.", ""), part
+        yield plain_name(name), part
 
 
 @torch.no_grad()
@@ -163,7 +164,7 @@ def _units(model: nn.Module) -> Iterator[tuple[str, FSDP1]]:
     """Yield FSDP1's units, outermost first, with the prefix of their parameters' names."""
     for name, module in model.named_modules():
         if isinstance(module, FSDP1):
-            prefix = name.replace("_fsdp_wrapped_module.", "").removesuffix("_fsdp_wrapped_module")
+            prefix = plain_name(name)
             yield (f"{prefix}." if prefix else ""), module
 
 

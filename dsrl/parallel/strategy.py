@@ -32,6 +32,7 @@ from dsrl.models.loading import load_model
 from dsrl.models.sharded_loading import blocks
 from dsrl.parallel.launcher import Launcher
 from dsrl.parallel.network import point_gloo_to
+from dsrl.parallel.plain_names import plain_name
 from dsrl.storage.checkpoint_files import read_checkpoint, write_file, write_folder
 from dsrl.storage.safetensors_files import read_tensors, tensors_in
 
@@ -193,7 +194,7 @@ class LoopStrategy(Strategy):
         module = self.lightning_module
         assert module is not None
         own = [*module.named_parameters(), *module.named_buffers()]
-        names = {name.replace("_fsdp_wrapped_module.", "") for name, _ in own}
+        names = {plain_name(name) for name, _ in own}
         return {name: value for name, value in weights.items() if name in names}
 
 

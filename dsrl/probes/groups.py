@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from dsrl.errors import ConfigError, nearest
+from dsrl.parallel.plain_names import plain_name
 
 GROUPINGS = ("kinds", "blocks")
 """`kinds`: embeddings, attention, mlp, norms, head, other; `blocks`: attention, mlp and norms of each block apart."""
@@ -26,7 +27,7 @@ class Grouping:
 
         self.by_block = by == "blocks"
         inner: Any = unwrapped(model)
-        whose = {id(module): plain(name) for name, module in inner.named_modules()}
+        whose = {id(module): plain_name(name) for name, module in inner.named_modules()}
         self.embeddings = whose.get(id(inner.get_input_embeddings()), "")
         self.head = whose.get(id(inner.get_output_embeddings()), "")
 
@@ -47,8 +48,3 @@ class Grouping:
         if self.by_block and place:
             return f"block{place[1]}.{kind}"
         return kind
-
-
-def plain(name: str) -> str:
-    """Take a parameter's name without the wrappers of FSDP1."""
-    return name.replace("_fsdp_wrapped_module.", "").removesuffix("._fsdp_wrapped_module")

@@ -17,6 +17,7 @@ from dsrl.data import PromptEncoder
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.models.policy import Policy
 from dsrl.parallel.fsdp import mixed_precision, shard
+from dsrl.parallel.plain_names import plain_name
 from dsrl.parallel.sharding import compute_dtype, drop_gradients, full_parameters, reshard
 from dsrl.samplers.hf import HFSampler
 
@@ -112,3 +113,12 @@ def test_adapters_are_merged_before_they_are_cast() -> None:
     merged = dict(policy.named_tensors())
     cast = dict(policy.named_tensors(torch.bfloat16))
     assert all(torch.equal(cast[name], merged[name].bfloat16()) for name in merged)
+
+
+def test_names_are_those_of_the_unwrapped_model():
+    assert (
+        plain_name("_fsdp_wrapped_module.model.layers.0._fsdp_wrapped_module.mlp.weight") == "model.layers.0.mlp.weight"
+    )
+    assert plain_name("model.layers.0._fsdp_wrapped_module") == "model.layers.0"
+    assert plain_name("_fsdp_wrapped_module") == plain_name("") == ""
+    assert plain_name("model.norm.weight") == "model.norm.weight"
