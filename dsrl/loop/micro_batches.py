@@ -6,7 +6,7 @@ response may be scored by any rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -97,6 +97,32 @@ class MicroBatch:
     packed: bool = False
     home: list[tuple[int, list[int]]] = field(default_factory=list)
     idle: bool = False
+
+
+def in_micro_batches(
+    view: SpaceView, rows: Tensor, layout: RowLayout, compute: Callable[[MicroBatch], Tensor], result: Tensor
+) -> Tensor:
+    """Compute something of each token of some responses, wherever these are dealt out to, and bring it home.
+
+    A collective.
+
+    Args:
+        view: N responses of this rank in a space.
+        rows: [N] bool, which of them.
+        layout: how they become rows and micro-batches.
+        compute: from n responses to [n, T', K], where T' is the longest of them.
+        result: [N, T, K] on the CPU, what stands where nothing is computed.
+
+    Returns:
+        The result, in the dtype of what was computed, unless that was nothing.
+    """
+    micro_batches, _ = cut(view, rows, layout)
+    found = [compute(batch).cpu() for batch in micro_batches]
+    for numbers, values in send_home(micro_batches, found):
+        width = min(result.shape[1], values.shape[1])  # longer responses of other ranks may have been beside
+        result = result.to(values.dtype)
+        result[numbers, :width] = values[:, :width]
+    return result
 
 
 @dataclass(kw_only=True, slots=True)

@@ -18,9 +18,9 @@ from dsrl.loop.collector import RolloutBatch
 from dsrl.loop.experience import Experience, SpaceView, compute_advantages, contexts_in, space_key, space_name
 from dsrl.loop.logged import LoggedTokens, TokenPull, add_pulls, logged_rows
 from dsrl.loop.metrics import add_metrics
-from dsrl.loop.micro_batches import MicroBatch, RowLayout, cut, send_home
+from dsrl.loop.micro_batches import MicroBatch, RowLayout, in_micro_batches
 from dsrl.loop.mismatch import Correction, correction_of, mismatch_metrics
-from dsrl.loop.token_choice import choose_tokens, rows_to_score, token_metrics
+from dsrl.loop.token_choice import choose_in_views, token_metrics
 from dsrl.models.head import TokenScores
 from dsrl.models.policy import Policy
 from dsrl.objectives import KL, KLPenalty, Objective
@@ -131,26 +131,12 @@ class Scorer:
 
         The policy that sampled scores what they keep, in the spaces that they ask for; nothing where none does.
         """
-        choosing = [
-            (view, term, part)
-            for view in views.values()
-            for term in view.terms
-            if (part := term.objective.chosen_tokens) is not None
-        ]
-        parts = [(term, part) for _, term, part in choosing]
-        scores: dict[str, Tensor] = {}
-        for space in dict.fromkeys(space for _, part in parts for space in part.spaces):
-            rows = rows_to_score(parts, space)
-            entropy = any(part.needs_entropy and space in part.spaces for _, part in parts)
+
+        def score(space: str, rows: Tensor, parts: int) -> Tensor:
             view = views.get(space_key(space)) or self.view(space, batch)
-            scores[space] = self._frozen_scores(self.policy, view, rows, parts=2 if entropy else 1)
-        for view, term, part in choosing:
-            kept = view.mask & term.kept[:, None]
-            tokens = choose_tokens(part, kept, {space: scores[space] for space in part.spaces})
-            if view.counted is None:
-                view.counted = torch.full_like(view.tokens, -1)  # every bit: all tokens count for the other terms
-            view.counted = view.counted & ~((~tokens).long() << term.index)
-        return {term.index for term, _ in parts}
+            return self._frozen_scores(self.policy, view, rows, parts=parts)
+
+        return choose_in_views(views.values(), score)
 
     def view(self, space: Any, batch: RolloutBatch) -> SpaceView:
         """Put the responses into a space, with no terms yet. `space` is the spec of a registered one. A collective:
@@ -245,17 +231,11 @@ class Scorer:
         """Score some rows [N] bool without gradient: log-probabilities, and with 2 `parts` entropies, [N, T, parts],
         0 elsewhere; on the CPU.
         """
-        result = torch.zeros(*view.mask.shape, parts)
-        micro_batches, _ = cut(view, rows, self.layout)
-        found = []
-        for batch in micro_batches:
-            computed = self.score_tokens(batch, policy, entropy=parts > 1)
-            found.append(torch.stack(computed[:parts], -1).cpu())
-        for numbers, scores in send_home(micro_batches, found):
-            width = min(result.shape[1], scores.shape[1])  # longer responses of other ranks may have been beside
-            result = result.to(scores.dtype)
-            result[numbers, :width] = scores[:, :width]
-        return result
+
+        def scores(batch: MicroBatch) -> Tensor:
+            return torch.stack(self.score_tokens(batch, policy, entropy=parts > 1)[:parts], -1)
+
+        return in_micro_batches(view, rows, self.layout, scores, torch.zeros(*view.mask.shape, parts))
 
     def apply_kl_penalty(self, batch: RolloutBatch, kl: KL) -> tuple[Tensor, Metrics]:
         """Take the k1 penalty, summed over each response's tokens, from the rewards [B, G]. `kl/mean` is a token's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -32,6 +32,34 @@ def choose_tokens(part: TokenWeight, kept: Tensor, scores: Mapping[str, Tensor])
     chosen = torch.zeros_like(kept)
     chosen[kept] = part.counts(logprobs, entropies)[first : first + size]
     return chosen
+
+
+def choose_in_views(views: Iterable[SpaceView], score: Callable[[str, Tensor, int], Tensor]) -> set[int]:
+    """Set the `counted` of views with a term whose objective chooses tokens, and return the indices of those terms.
+
+    Args:
+        views: of an experience.
+        score: gives the scores [N, T, parts] of some rows [N] bool in a space, from (space, rows, parts): 1 part is
+            log-probabilities, 2 are these and entropies.
+    """
+    choosing = [
+        (view, term, part)
+        for view in views
+        for term in view.terms
+        if (part := term.objective.chosen_tokens) is not None
+    ]
+    parts = [(term, part) for _, term, part in choosing]
+    scores: dict[str, Tensor] = {}
+    for space in dict.fromkeys(space for _, part in parts for space in part.spaces):
+        entropy = any(part.needs_entropy and space in part.spaces for _, part in parts)
+        scores[space] = score(space, rows_to_score(parts, space), 2 if entropy else 1)
+    for view, term, part in choosing:
+        kept = view.mask & term.kept[:, None]
+        tokens = choose_tokens(part, kept, {space: scores[space] for space in part.spaces})
+        if view.counted is None:
+            view.counted = torch.full_like(view.tokens, -1)  # every bit: all tokens count for the other terms
+        view.counted = view.counted & ~((~tokens).long() << term.index)
+    return {term.index for term, _ in parts}
 
 
 def rows_to_score(parts: Sequence[tuple[Term, TokenWeight]], space: str) -> Tensor:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dsrl.loop.micro_batches import MicroBatch, cut, send_home
+from dsrl.loop.micro_batches import MicroBatch, in_micro_batches
 from dsrl.loop.probe import Subject
 from dsrl.models.head import CHUNK_BYTES
 from dsrl.models.rows import lay_out
@@ -58,13 +58,9 @@ def compare_tokens(subject: Subject) -> TokenPairs:
     view = scorer.view("conditional", batch)
     every = torch.ones(len(view.contexts), dtype=torch.bool)
     layout = replace(scorer.layout, tokens=max(1, scorer.micro_batch_tokens // 2))  # each is there twice
-    micro_batches, _ = cut(view, every, layout)
-    found = [_compare(subject, micro_batch).cpu() for micro_batch in micro_batches]
-    result = torch.zeros(*view.mask.shape, len(TokenPairs._fields), dtype=torch.float64)
-    for numbers, values in send_home(micro_batches, found):
-        width = min(result.shape[1], values.shape[1])
-        result[numbers, :width] = values[:, :width].double()
-    return TokenPairs(*result.unbind(-1))
+    nothing = torch.zeros(*view.mask.shape, len(TokenPairs._fields))
+    found = in_micro_batches(view, every, layout, partial(_compare, subject), nothing)
+    return TokenPairs(*found.double().unbind(-1))
 
 
 def _compare(subject: Subject, micro_batch: MicroBatch) -> Tensor:

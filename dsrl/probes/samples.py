@@ -119,8 +119,8 @@ def sample_sums(products: SampleProducts, rewards: Tensor) -> Sums:
     right = (rewards > CORRECT_THRESHOLD).flatten()
     ratio = (products.total("alone") / products.total("given").clamp_min(1e-300)).sqrt()
     found = {"sample/norm_ratio": sums_of(spread(ratio), measured, prompts)}
+    cosines = products.cosines()
     for label, rows in (("", measured), ("/right", measured & right), ("/wrong", measured & ~right)):
-        cosines = products.cosines()
         found[f"sample/cosine{label}"] = sums_of(spread(cosines), rows, prompts)
         found[f"sample/nonnegative{label}"] = sums_of(spread((cosines >= 0).double()), rows, prompts)
     for group in products.inner:
