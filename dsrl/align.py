@@ -13,14 +13,13 @@ micro_batch_tokens, accelerator; `--cfg job` prints all, with --resolve referenc
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
 from collections.abc import Sequence
-from typing import NoReturn
 
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from dsrl.errors import ConfigError, DSRLError, print_error
+from dsrl.errors import DSRLError, print_error
+from dsrl.runs.arguments import parse_arguments
 from dsrl.runs.terminal import terminal
 
 
@@ -36,12 +35,7 @@ def main() -> None:
 
 def run(arguments: Sequence[str], console: Console) -> None:
     """Do what the arguments ask for. Raises DSRLError."""
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("--cfg", choices=["job"])
-    parser.add_argument("--resolve", action="store_true")
-    given = parser.parse_intermixed_args(arguments)
+    given = parse_arguments(arguments)
     if given.help:
         print(__doc__)
         return
@@ -54,14 +48,6 @@ def run(arguments: Sequence[str], console: Console) -> None:
     from dsrl.evaluation.alignment import align
 
     align(config, console)
-
-
-class _Parser(ArgumentParser):
-    """An argument parser whose errors are shown like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise ConfigError."""
-        raise ConfigError(f"{message}; there are --help, --cfg job and --resolve")
 
 
 if __name__ == "__main__":

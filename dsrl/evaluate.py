@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
 
 from dsrl.errors import ConfigError, DSRLError, print_error
+from dsrl.runs.arguments import parse_arguments
 from dsrl.runs.terminal import terminal
 from dsrl.storage.atomic import atomic
 
@@ -46,12 +46,7 @@ def main() -> None:
 
 def run(arguments: Sequence[str], console: Console) -> None:
     """Do what the arguments ask for. Raises DSRLError, and KeyboardInterrupt with the command that goes on after it."""
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("--cfg", choices=["job"])
-    parser.add_argument("--resolve", action="store_true")
-    given = parser.parse_intermixed_args(arguments)
+    given = parse_arguments(arguments)
     if given.help:
         print(__doc__)
     elif given.cfg:
@@ -135,14 +130,6 @@ def _show_comparison(first: Path, second: Path, target: Path | None, console: Co
         written = {"first": str(first), "second": str(second), "results": comparison_values(found)}
         with atomic(target / "comparison.json") as partial:
             partial.write_text(json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-class _Parser(ArgumentParser):
-    """An argument parser whose errors are shown like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise ConfigError."""
-        raise ConfigError(f"{message}; there are --help, --cfg job and --resolve")
 
 
 class _CallableModule(ModuleType):

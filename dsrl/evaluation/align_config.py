@@ -12,42 +12,30 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from dsrl.config.build import attempt, built_fields, without_value
-from dsrl.config.checks import ACCELERATORS, model_problems, not_allowed, not_finite, sampling_problems
+from dsrl.config.checks import sampling_problems
 from dsrl.config.compose import compose_tree, composing
 from dsrl.config.explain import options
-from dsrl.config.schema import ModelConfig, SamplingConfig
-from dsrl.config.settled import Settled
-from dsrl.data.source import DataSource
 from dsrl.errors import ConfigError
+from dsrl.evaluation.config import ModelConfigured, common_problems
 from dsrl.evaluation.evaluated_model import spelled_for_evaluation
 from dsrl.evaluation.schema import AlignSchema
 from dsrl.objectives import Objective
 from dsrl.probes.alignment import Alignment
 from dsrl.registry import build
-from dsrl.samplers import Sampler
 
 
 @dataclass(kw_only=True)
-class AlignConfig(Settled):
+class AlignConfig(ModelConfigured):
     """What a measurement needs. `dsrl.evaluation.schema.AlignSchema` says what its fields mean; they cannot be set."""
 
-    model: ModelConfig
-    data: DataSource
-    sampler: Sampler
-    verifier: Any
     objective: Objective
-    sampling: SamplingConfig
-    checkpoint: str | None
     limit: int
     batches: int
     k: int
     micro_batch_tokens: int
-    accelerator: str
-    seed: int
     out: str | None
     json: bool
     probe: Alignment
-    resolved: dict[str, Any]
 
     @classmethod
     def of(cls, overrides: Sequence[str] = ()) -> AlignConfig:
@@ -65,11 +53,6 @@ class AlignConfig(Settled):
         if wrong := [*_problems(config)]:
             raise ConfigError("\n".join(dict.fromkeys(wrong)))
         return config
-
-    @property
-    def label(self) -> str:
-        """The model that is measured: its name, or the checkpoint."""
-        return self.checkpoint or self.model.name
 
 
 def compose_align(overrides: Sequence[str] = ()) -> DictConfig:
@@ -91,12 +74,8 @@ def _probe(resolved: dict[str, Any]) -> Alignment:
 
 
 def _problems(config: AlignConfig) -> Iterator[str]:
-    yield from not_finite(config.resolved)
-    yield from model_problems(config.model)
+    yield from common_problems(config)
     yield from sampling_problems("sampling", config.sampling, config.sampler)
-    yield from not_allowed([("accelerator", config.accelerator, ACCELERATORS)])
-    if config.checkpoint is not None and not Path(config.checkpoint).expanduser().exists():
-        yield f"checkpoint={config.checkpoint}: no such checkpoint"
     for key in ("limit", "batches", "micro_batch_tokens"):
         if getattr(config, key) < 1:
             yield f"{key}={getattr(config, key)}: must be at least 1"
@@ -108,6 +87,4 @@ def _problems(config: AlignConfig) -> Iterator[str]:
         yield f"seed={config.seed}: must be in [0, 2**32)"
     if config.out is not None and Path(config.out).expanduser().is_dir():
         yield f"out={config.out}: is a folder; give a file"
-    for part in (config.data, config.sampler, config.verifier):
-        yield from getattr(part, "check", list)()
     yield from config.data.check_training()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from dsrl.evaluation.loaded_model import load_policy
 from dsrl.loop.collector import Collector
 from dsrl.loop.probe import Subject
 from dsrl.loop.scorer import Scorer
+from dsrl.loop.stopwatch import Stopwatch
 from dsrl.models.policy import Policy
 from dsrl.planning.architecture import architecture_of
 from dsrl.runs.terminal import progress_bar, terminal
@@ -94,23 +93,16 @@ def _measured(
     try:
         for number, prompts in enumerate(batches):
             params = SamplingParams.of(config.sampling, encoder, config.k, seed=config.seed, iteration=number)
-            seconds: dict[str, float] = {}
+            clock = Stopwatch()
             bar.update(task, status="sampling")
-            with _timed(seconds, "sample"), torch.no_grad():
+            with clock("sample"), torch.no_grad():
                 batch = collector.collect(prompts, params)
-            with _timed(seconds, "measure"):
+            with clock("measure"):
                 bar.update(task, status="measuring")
                 experience = scorer.score(batch, config.objective)
                 subject = Subject(experience=experience, objective=config.objective, scorer=scorer)
                 observed = config.probe.observe(subject)
-            yield BatchFound(batch=batch, observed=observed, seconds=seconds | observed.seconds)
+            yield BatchFound(batch=batch, observed=observed, seconds=clock.seconds | observed.seconds)
             bar.update(task, advance=1)
     finally:
         bar.stop()
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[what] = time.perf_counter() - start

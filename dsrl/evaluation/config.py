@@ -39,28 +39,42 @@ from dsrl.thoughts import Thoughts
 
 
 @dataclass(kw_only=True)
-class EvaluationConfig(Settled):
-    """What an evaluation needs. `dsrl.evaluation.schema` says what its fields mean; they cannot be set.
+class ModelConfigured(Settled):
+    """What an evaluation of a model needs, and a measurement of it, too.
 
-    `resolved` is the configuration as plain values, what config.yaml holds.
+    `resolved` is the configuration as plain values.
     """
 
     model: ModelConfig
     data: DataSource
     sampler: Sampler
     verifier: Any
-    thoughts: Thoughts
     sampling: SamplingConfig
     checkpoint: str | None
+    accelerator: str
+    seed: int
+    resolved: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The model: its name, or the checkpoint."""
+        return self.checkpoint or self.model.name
+
+
+@dataclass(kw_only=True)
+class EvaluationConfig(ModelConfigured):
+    """What an evaluation needs. `dsrl.evaluation.schema` says what its fields mean; they cannot be set.
+
+    `resolved` is the configuration as plain values, what config.yaml holds.
+    """
+
+    thoughts: Thoughts
     k: int | None
     limit: int | None
     questions_per_batch: int | None
-    accelerator: str
     devices: int
-    seed: int
     run_dir: Path
     resume: str | None
-    resolved: dict[str, Any]
 
     @classmethod
     def of(cls, overrides: Sequence[str] = ()) -> EvaluationConfig:
@@ -104,11 +118,6 @@ class EvaluationConfig(Settled):
         assert isinstance(composed, DictConfig)
         return cls._of(composed)
 
-    @property
-    def label(self) -> str:
-        """The model that is evaluated: its name, or the checkpoint."""
-        return self.checkpoint or self.model.name
-
     @classmethod
     def _of(cls, composed: DictConfig) -> EvaluationConfig:
         if unset := [*without_value(composed)]:
@@ -149,13 +158,22 @@ def _saved(folder: Path) -> DictConfig:
     return merged
 
 
-def _problems(config: EvaluationConfig) -> Iterator[str]:
+def common_problems(config: ModelConfigured) -> Iterator[str]:
+    """Find what is wrong with the model and the parts of an evaluation, or of a measurement."""
     yield from not_finite(config.resolved)
     yield from model_problems(config.model)
-    yield from sampling_problems("sampling", config.sampling, config.sampler, greedy=True)
     yield from not_allowed([("accelerator", config.accelerator, ACCELERATORS)])
     if config.checkpoint is not None and not Path(config.checkpoint).expanduser().exists():
         yield f"checkpoint={config.checkpoint}: no such checkpoint"
+    if not config.sampler.on_policy:
+        yield "sampler=replay: responses of the model itself are needed; choose a sampler that draws them"
+    for part in (config.data, config.sampler, config.verifier):
+        yield from getattr(part, "check", list)()
+
+
+def _problems(config: EvaluationConfig) -> Iterator[str]:
+    yield from common_problems(config)
+    yield from sampling_problems("sampling", config.sampling, config.sampler, greedy=True)
     for key in ("k", "limit", "questions_per_batch", "devices"):
         value = getattr(config, key)
         if value is not None and value < 1:
@@ -163,10 +181,6 @@ def _problems(config: EvaluationConfig) -> Iterator[str]:
     yield from _device_problems(config)
     if config.seed < 0:
         yield f"seed={config.seed}: must be at least 0"
-    if not config.sampler.on_policy:
-        yield "sampler=replay: an evaluation needs responses of the model itself; choose a sampler that draws them"
-    for part in (config.data, config.sampler, config.verifier):
-        yield from getattr(part, "check", list)()
     if problem := folder_problem(config.resolved["run_dir"]):
         yield problem
     elif config.resume is None and (config.run_dir / "config.yaml").exists():

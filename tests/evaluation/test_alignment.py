@@ -65,6 +65,7 @@ def test_tables_are_printed():
         (["sampling.temperature=0"], "training samples need a temperature above 0"),
         (["model=nowhere/at/all"], "model=nowhere/at/all: no such run"),
         (["objective=mine"], "objective=mine: no such objective"),
+        (["sampler=replay", "sampler.run=runs/x"], "responses of the model itself are needed"),
         (["data=questions", "data.train=nowhere.jsonl"], "no such file"),
     ],
 )
