@@ -69,4 +69,4 @@ def _other_than_recorded(config: RunConfig, sampler: ReplaySampler) -> Iterator[
 
 def _of_training(value: Any) -> Any:
     """A value of the configuration without what concerns validations alone."""
-    return {key: part for key, part in value.items() if "val" not in key} if isinstance(value, dict) else value
+    return {key: part for key, part in value.items() if not key.startswith("val")} if isinstance(value, dict) else value

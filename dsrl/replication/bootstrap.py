@@ -10,14 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from dsrl.bootstrap import CONFIDENCE, Array
 
 RESAMPLES = 10_000
 """R."""
-CONFIDENCE = 0.95
-"""Of the intervals."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

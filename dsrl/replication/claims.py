@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from dsrl.replication.bootstrap import Array, Interval, log_ratio, over_seeds_and_questions
+from dsrl.bootstrap import Array
+from dsrl.evaluation.statistics import RARE
+from dsrl.replication.bootstrap import Interval, log_ratio, over_seeds_and_questions
 from dsrl.replication.measured import Curve
 from dsrl.replication.verdicts import MARGIN
 from dsrl.reports.intervals import share_half_width
@@ -25,8 +27,6 @@ HALF = 0.5
 """The share of pairs of directions that agree, if they have nothing to do with each other."""
 GAINS = ("grpo", "nsr", "psr", "prerl", "nsr_prerl", "psr_prerl")
 MOMENTS = ("base", "handoff", "end")
-FEWEST_THOUGHTS = 20
-"""Thoughts on each side of a ratio, below which it is too rare to be judged."""
 OF_BEST = 0.95
 """Of the best accuracy of grpo: the level that samples are counted to."""
 
@@ -212,7 +212,7 @@ def thoughts(curves: Curves, kind: str = "reflection") -> Finding:
             tokens = _at(own, None, dones), _at(against, None, at)
             beside.append(_ratio(f"{other} an answer, {label}", [counts[0]], [counts[1]]))
             beside.append(_ratio(f"{other} a token, {label}", [counts[0], tokens[1]], [counts[1], tokens[0]]))
-    rare = min(after.sum(), before.sum()) < FEWEST_THOUGHTS
+    rare = min(after.sum(), before.sum()) < RARE
     return Finding(
         name="thoughts",
         claim="Suppressing wrong answers in P(y) multiplies reflection (the paper: 6.54 times, transition 14.89).",
@@ -251,7 +251,7 @@ def _accuracy(measure: str, values: Array) -> Shown:
 
 def _ratio(measure: str, above: list[Array], below: list[Array]) -> Shown:
     """A ratio with its interval; none where either count of thoughts is too small."""
-    if min(above[0].sum(), below[0].sum()) < FEWEST_THOUGHTS:
+    if min(above[0].sum(), below[0].sum()) < RARE:
         return Shown(measure=measure, value=None, note="too rare")
     found = log_ratio(above, below)
     return Shown(

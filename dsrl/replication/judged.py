@@ -12,6 +12,9 @@ from dsrl.replication.claims import Finding
 from dsrl.replication.study import Study
 from dsrl.replication.verdicts import UNDECIDED, holm, seeds_to_decide, verdict
 
+LARGEST = 700.0
+"""Of a logarithm: there is no float for the exponential of more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
@@ -24,24 +27,31 @@ class Judged:
     seeds_needed: int | None
     """Of an undecided claim: about how many seeds would decide; None where that cannot be said."""
 
+    @property
+    def shown(self) -> tuple[float | None, float | None, float | None]:
+        """The estimate and the ends of its interval; a ratio is a ratio and not its logarithm. What is not finite is
+        None.
+        """
+        ratio, found = self.finding.ratio, self.finding.estimate
+        value, low, high = (
+            math.exp(number) if ratio and number < LARGEST else number
+            for number in (found.value, found.low, found.high)
+        )
+        return _finite(value), _finite(low), _finite(high)
+
     def as_json(self, command: str) -> dict[str, Any]:
-        """Give plain values; a ratio is a ratio and not its logarithm. What is not finite is None."""
+        """Give plain values, as `shown`."""
         finding = self.finding
-        interval = finding.estimate
-
-        def plain(value: float) -> float | None:
-            shown = math.exp(value) if finding.ratio and value < 700 else value
-            return shown if math.isfinite(shown) else None
-
+        value, low, high = self.shown
         return {
             "name": finding.name,
             "world": self.world,
             "claim": finding.claim,
             "endpoint": finding.endpoint,
             "verdict": self.verdict,
-            "estimate": plain(interval.value),
-            "interval": [plain(interval.low), plain(interval.high)],
-            "p": interval.p,
+            "estimate": value,
+            "interval": [low, high],
+            "p": finding.estimate.p,
             "p_adjusted": self.adjusted_p,
             "seeds": finding.seeds,
             "seeds_needed": self.seeds_needed,
@@ -64,3 +74,7 @@ def judge(studies: Sequence[Study]) -> list[Judged]:
             )
             found.append(Judged(world=study.world, finding=finding, adjusted_p=p, verdict=word, seeds_needed=needed))
     return found
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dsrl.bootstrap import Array
 from dsrl.errors import DSRLError
-from dsrl.runs.lines import read_lines
-
-Array = NDArray[np.float64]
+from dsrl.reports.curves import phases_of
+from dsrl.runs.lines import Line, read_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class Curve:
     k: int
     responses: int
     phases: tuple[int, ...]
-    metrics: Sequence[Mapping[str, Any]]
+    metrics: Sequence[Line]
 
     def at(self, done: int) -> int:
         """Find the validation after that many iterations. Raises DSRLError where there was none."""
@@ -95,7 +94,6 @@ def read_curve(folder: Path) -> Curve:
     name = lines[0]["set"]
     own = sorted((line for line in lines if line["set"] == name), key=lambda line: line["iterations_done"])
     metrics = [line for line in read_lines(folder / "metrics.jsonl") if "reward/mean" in line]
-    began = [line["iteration"] for before, line in zip(metrics, metrics[1:], strict=False) if _new(before, line)]
     return Curve(
         done=tuple(line["iterations_done"] for line in own),
         accuracy=np.array([line["reward"] for line in own], dtype=np.float64),
@@ -105,13 +103,9 @@ def read_curve(folder: Path) -> Curve:
         },
         k=own[0]["k"],
         responses=_responses(folder),
-        phases=tuple(began),
+        phases=tuple(span.first for span in phases_of(metrics)[1:]),
         metrics=metrics,
     )
-
-
-def _new(before: Mapping[str, Any], line: Mapping[str, Any]) -> bool:
-    return bool(before["phase"] != line["phase"])
 
 
 def _responses(folder: Path) -> int:

@@ -98,14 +98,13 @@ def _finding(one: Judged) -> str:
 
 
 def _verdict_row(one: Judged) -> tuple[str, ...]:
-    found = one.as_json("")
-    low, high = found["interval"]
-    note = "; too rare to judge" if found["too_rare"] else ""
+    value, low, high = one.shown
+    note = "; too rare to judge" if one.finding.rare else ""
     if one.seeds_needed:
         note += f"; about {one.seeds_needed} seeds would decide"
     return (
         escape(one.finding.claim),
-        _number(found["estimate"], 3),
+        _number(value, 3),
         f"{_number(low, 3)} to {_number(high, 3)}",
         f"{one.adjusted_p:.2g}",
         f'<span class="verdict {one.verdict}">{one.verdict}</span>{note}',

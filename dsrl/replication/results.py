@@ -66,14 +66,13 @@ def verdict_table(judged: Sequence[Judged]) -> Table:
     for title in ("world", "claim", "estimate", "95% interval", "p, adjusted", "verdict"):
         table.add_column(title)
     for one in judged:
-        row = one.as_json("")
-        low, high = row["interval"]
+        value, low, high = one.shown
         needed = f", about {one.seeds_needed} seeds would decide" if one.seeds_needed else ""
-        rare = ", too rare" if row["too_rare"] else ""
+        rare = ", too rare" if one.finding.rare else ""
         table.add_row(
             one.world,
             one.finding.name,
-            _number(row["estimate"]) + (" times" if one.finding.ratio else ""),
+            _number(value) + (" times" if one.finding.ratio else ""),
             f"{_number(low)} to {_number(high)}",
             f"{one.adjusted_p:.2g}",
             f"{one.verdict}{rare}{needed}",

@@ -118,7 +118,7 @@ def settings_of(arguments: Sequence[str]) -> Settings:
     if reserved := [key for key in given if key in RESERVED]:
         raise ConfigError(f"{reserved[0]}: {RESERVED[reserved[0]]}")
     words = tuple(f"{key}={value}" for key, value in given.items())
-    if any(key.partition(".")[0] in ("model", "data") for key in given if key in ("model", "data", "model.name")):
+    if given.keys() & {"model", "data", "model.name"}:
         own["worlds"] = ("given",)
     defaults = tuple(word for word in own.pop("words", ()) if word.partition("=")[0] not in given)
     if own["worlds"] == ("given",):

@@ -12,6 +12,7 @@ from torch import Tensor
 from dsrl.loop.collector import RolloutBatch
 from dsrl.loop.experience import Experience
 from dsrl.loop.logged import logged_rows, token_texts
+from dsrl.thoughts import totals_of
 from dsrl.types import CORRECT_THRESHOLD
 
 if TYPE_CHECKING:
@@ -49,15 +50,17 @@ def answered_questions(batch: RolloutBatch) -> Iterator[dict[str, Any]]:
     """Say of each question of a validation how its k responses were: their mean reward, how many are right, their
     tokens, and their thoughts by class.
     """
-    k, lengths = batch.params.responses_per_prompt, batch.rollouts.lengths.view(len(batch.rewards), -1)
+    k, lengths = batch.params.responses_per_prompt, batch.rollouts.lengths.tolist()
     for number, (prompt, rewards) in enumerate(zip(batch.rollouts.prompts, batch.rewards, strict=True)):
-        spans = batch.thoughts[number * k : (number + 1) * k]
+        own, right = slice(number * k, (number + 1) * k), (rewards > CORRECT_THRESHOLD).tolist()
         yield {
             "question": prompt.row,
             "reward": float(rewards.double().mean()),
-            "right": int((rewards > CORRECT_THRESHOLD).sum()),
-            "tokens": int(lengths[number].sum()),
-            "thoughts": {name: sum(len(own[name]) // 2 for own in spans) for name in (spans[0] if spans else ())},
+            "right": sum(right),
+            "tokens": sum(lengths[own]),
+            "thoughts": {
+                name: totals.thoughts for name, totals in totals_of(batch.thoughts[own], right, lengths[own]).items()
+            },
         }
 
 

@@ -107,11 +107,6 @@ class ReplaySampler(Sampler):
 
         Raises DSRLError where they are not there, or were drawn in another way.
         """
-        if not prompts:
-            empty = torch.zeros(0, 0)
-            return Rollouts(
-                prompts=[], tokens=empty.long(), mask=empty.bool(), logprobs=empty, texts=[], finish_reasons=[]
-            )
         paths = self.files.get(params.iteration)
         if paths is None:
             raise DSRLError(f"sampler.run={self.run}: the rollouts of iteration {params.iteration} are not recorded")

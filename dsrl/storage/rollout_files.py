@@ -156,7 +156,7 @@ def read_rollouts(paths: Sequence[Path], prompt_numbers: Sequence[int]) -> Rollo
         DSRLError: a file cannot be read, or a group is not there or not whole.
     """
     groups: dict[int, list[dict[str, Any]]] = {number: [] for number in prompt_numbers}
-    for path in paths:
+    for path in paths if groups else ():
         for row in _rows_of(path, prompt_numbers):
             groups[row["prompt_number"]].append(row)
     sizes = {len(group) for group in groups.values()}
@@ -172,13 +172,13 @@ def read_rollouts(paths: Sequence[Path], prompt_numbers: Sequence[int]) -> Rollo
         components={name: torch.tensor([part.get(name, math.nan) for part in parts]).view(shape) for name in names},
         extracted_answers=[row["extracted_answer"] for row in rows],
     )
-    tokens = _padded([torch.tensor(row["tokens"], dtype=torch.long) for row in rows])
+    tokens = _padded([row["tokens"] for row in rows], torch.long)
     lengths = torch.tensor([len(row["tokens"]) for row in rows], dtype=torch.long)
     return Rollouts(
         prompts=[_prompt(group[0]) for group in groups.values()],
         tokens=tokens,
         mask=torch.arange(tokens.shape[1]) < lengths[:, None],
-        logprobs=_padded([torch.tensor(row["logprobs"], dtype=torch.float32) for row in rows]),
+        logprobs=_padded([row["logprobs"] for row in rows], torch.float32),
         texts=[row["response"] for row in rows],
         finish_reasons=[row["finish_reason"] for row in rows],
         rewards=rewards,
@@ -213,8 +213,9 @@ def _prompt(row: Mapping[str, Any]) -> Prompt:
     )
 
 
-def _padded(rows: list[Tensor]) -> Tensor:
-    return pad_sequence(rows, batch_first=True) if rows else torch.zeros(0, 0, dtype=torch.long)
+def _padded(rows: list[list[Any]], dtype: torch.dtype) -> Tensor:
+    tensors = [torch.tensor(row, dtype=dtype) for row in rows]
+    return pad_sequence(tensors, batch_first=True) if tensors else torch.zeros(0, 0, dtype=dtype)
 
 
 def _json(value: Any) -> str | None:

@@ -112,6 +112,9 @@ def test_a_rank_without_prompts_writes_a_file_without_rows(folder):
     write_rollouts(record_path(folder, 12, 1), HEAD, nothing, Rewards(values=torch.zeros(0, 0)), empty)
     assert len(recorded_files(folder)[12]) == 2
     assert read_rollouts(recorded_files(folder)[12], [1]).texts == ["2", "222"]
+    none = read_rollouts(recorded_files(folder)[12], [])  # as on a rank without prompts
+    assert (none.prompts, none.texts, none.rewards.values.shape) == ([], [], (0, 0))
+    assert none.tokens.dtype == torch.long and none.logprobs.dtype == torch.float32 and none.mask.shape == (0, 0)
 
 
 def test_iterations_are_listed_in_order_and_foreign_files_left_alone(folder):
