@@ -16,6 +16,9 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `b
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 
+expect = sync_api.expect  # waits where a browser tells a page later, as when a <details> opens
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
@@ -58,16 +61,16 @@ def filters(page: Any) -> Any:
 def test_a_place_on_a_curve_leads_to_the_samples_of_that_iteration(opened, tmp_path):
     page = opened(run_folder(tmp_path / "run"))
     assert page.title() == "run · dsrl report"
-    assert "python train.py objective=nsr_prerl" in page.locator("#run").text_content()
+    expect(page.locator("#run")).to_contain_text("python train.py objective=nsr_prerl")
     plot, titles = page.locator("#curves svg").first, page.locator("#samples .group h3")
     plot.focus()
     for _ in range(3):
         plot.press("ArrowLeft")  # from the right: the validation after 6 iterations, then 5, then 4
-    assert "iteration 4: reward/mean 0.5" in page.locator("#curves .readout").first.text_content()
+    expect(page.locator("#curves .readout").first).to_contain_text("iteration 4: reward/mean 0.5")
     plot.press("Enter")
-    assert titles.all_text_contents() == ["iteration 4 · phase 2 · 1 of 2 right"]
+    expect(titles).to_have_text(["iteration 4 · phase 2 · 1 of 2 right"])
     plot.click(position={"x": 53, "y": 100})
-    assert titles.all_text_contents() == ["iteration 0 · phase 1 · 1 of 2 right"]
+    expect(titles).to_have_text(["iteration 0 · phase 1 · 1 of 2 right"])
 
 
 def test_samples_lead_to_their_iteration_on_the_curves(opened, tmp_path):
@@ -75,7 +78,7 @@ def test_samples_lead_to_their_iteration_on_the_curves(opened, tmp_path):
     group = page.locator("#samples .group").nth(2)
     assert group.locator("h3").text_content().startswith("iteration 2 ")
     group.get_by_role("button", name="On the curves").click()
-    assert "iteration 2: reward/mean 0.3" in page.locator("#curves .readout").first.text_content()
+    expect(page.locator("#curves .readout").first).to_contain_text("iteration 2: reward/mean 0.3")
 
 
 def told_of(folder: Path) -> Path:
@@ -91,15 +94,15 @@ def test_charts_show_handoffs_with_their_reason_and_warnings_with_what_to_do(ope
     page = opened(told_of(run_folder(tmp_path / "run")))
     chart = page.locator("#curves .chart").first
     begun, told = "handoff to grpo, since monitor reward warned in iteration 2", "warning, reward: reward: figure"
-    assert chart.locator(".handoff title").text_content() == begun
-    assert chart.locator(".alarm title").text_content() == f"{told} Why ␛[31m it matters. What to do."
+    expect(chart.locator(".handoff title")).to_have_text(begun)
+    expect(chart.locator(".alarm title")).to_have_text(f"{told} Why ␛[31m it matters. What to do.")
     chart.locator("svg").focus()
     for _ in range(3):
         chart.locator("svg").press("ArrowRight")
-    assert told in chart.locator(".readout").text_content()
+    expect(chart.locator(".readout")).to_contain_text(told)
     chart.locator("svg").press("ArrowRight")
-    assert begun in chart.locator(".readout").text_content()
-    assert "Warning, reward, iteration 2: reward: figure" in page.locator("#run .notes").text_content()
+    expect(chart.locator(".readout")).to_contain_text(begun)
+    expect(page.locator("#run .notes")).to_contain_text("Warning, reward, iteration 2: reward: figure")
 
 
 def test_warnings_of_several_runs_are_marked_with_the_runs_name(opened, tmp_path):
@@ -111,15 +114,15 @@ def test_warnings_of_several_runs_are_marked_with_the_runs_name(opened, tmp_path
 def test_filters_leave_what_fits_and_are_cleared(opened, tmp_path):
     page = opened(run_folder(tmp_path / "run"))
     status = page.locator("#samples [role=status]")
-    assert status.text_content() == "12 of 12 responses, 6 groups"
+    expect(status).to_have_text("12 of 12 responses, 6 groups")
     filters(page).get_by_label("Reward").select_option("wrong")
-    assert status.text_content() == "6 of 12 responses, 6 groups"
+    expect(status).to_have_text("6 of 12 responses, 6 groups")
     filters(page).get_by_label("Phase").select_option("2")
-    assert status.text_content() == "3 of 12 responses, 3 groups"
+    expect(status).to_have_text("3 of 12 responses, 3 groups")
     filters(page).get_by_label("Text").fill("no such text")
-    assert status.text_content() == "0 of 12 responses, 0 groups"
+    expect(status).to_have_text("0 of 12 responses, 0 groups")
     page.get_by_role("button", name="Clear filters").click()
-    assert status.text_content() == "12 of 12 responses, 6 groups"
+    expect(status).to_have_text("12 of 12 responses, 6 groups")
     page.get_by_role("button", name="This question through the iterations").first.click()
     titles = page.locator("#samples .group h3").all_text_contents()
     assert [title.split(" · ")[0] for title in titles] == ["iteration 0", "iteration 2", "iteration 4"]
@@ -129,10 +132,10 @@ def test_tokens_show_what_the_question_adds(opened, tmp_path):
     page = opened(run_folder(tmp_path / "run"))
     card = page.locator("#samples .response").first
     card.get_by_role("button", name="Tokens").click()
-    assert card.locator(".tokens .token").all_text_contents() == list("1+2=?3")
+    expect(card.locator(".tokens .token")).to_have_text(list("1+2=?3"))
     card.locator(".tokens").focus()
     card.locator(".tokens").press("ArrowRight")
-    assert "log P(y|x) − log P(y) 1.5" in card.locator(".token-view .readout").text_content()
+    expect(card.locator(".token-view .readout")).to_contain_text("log P(y|x) − log P(y) 1.5")
     card.get_by_label("Colour").select_option("logprobs_marginal")
     assert "ts4" in card.locator(".tokens .token").first.get_attribute("class")
 
@@ -160,19 +163,19 @@ def test_several_runs_are_compared(opened, tmp_path):
     assert heads == ["nsr_prerl → grpo (3)", "grpo (1)"]
     assert page.locator("#curves .chart").first.locator(".legend li").count() == 2
     filters(page).get_by_label("Run").select_option("3")
-    assert page.locator("#samples [role=status]").text_content() == "12 of 48 responses, 6 groups"
+    expect(page.locator("#samples [role=status]")).to_have_text("12 of 48 responses, 6 groups")
 
 
 def test_evaluations_show_the_questions_that_changed_sides_with_responses_of_both(opened, tmp_path):
     before, after = {"a": [0.0, 0.0], "b": [1.0, 1.0]}, {"a": [1.0, 1.0], "b": [1.0, 1.0]}
     page = opened(evaluation_folder(tmp_path / "before", before), evaluation_folder(tmp_path / "after", after))
     section = page.locator("#evaluations")
-    assert section.locator("h3").all_text_contents() == ["after less before"]
+    expect(section.locator("h3")).to_have_text(["after less before"])
     first = section.locator("tbody tr").first.locator("th, td").all_text_contents()
     assert first[:4] == ["math: avg", "0.5", "1", "+0.5"]
     gained = section.locator("details").first
     gained.locator("summary").click()
-    assert gained.locator("h4").all_text_contents() == ["before: 0 of 2 right · after: 2 of 2 right"]
+    expect(gained.locator("h4")).to_have_text(["before: 0 of 2 right · after: 2 of 2 right"])
     sides = [side.locator(".text").all_text_contents() for side in gained.locator(".sides > div").all()]
     assert sides[0] == ["before answers a wrongly, 0", "before answers a wrongly, 1"]
     assert sides[1] == ["after answers a rightly, 0", "after answers a rightly, 1"]
@@ -257,10 +260,10 @@ def test_thoughts_are_marked_and_filtered_by_class(opened, tmp_path):
     write_lines(folder / "samples.jsonl", lines)
     page = opened(folder)
     marks = page.locator("article.response mark")
-    assert marks.all_text_contents() == ["wait", "plain", "wait", "else"]
+    expect(marks).to_have_text(["wait", "plain", "wait", "else"])
     assert [mark.get_attribute("title") for mark in marks.all()] == ["reflection", "rest", "reflection", "rest"]
     chosen = filters(page).get_by_label("Thoughts")
     chosen.select_option(label="with rest")
-    assert marks.all_text_contents() == ["plain", "wait", "else"]
+    expect(marks).to_have_text(["plain", "wait", "else"])
     chosen.select_option(label="without reflection")
-    assert marks.all_text_contents() == ["plain"]
+    expect(marks).to_have_text(["plain"])
