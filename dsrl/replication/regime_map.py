@@ -4,56 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from dsrl.config.compose import compose
 from dsrl.replication.arms import ARMS
 from dsrl.replication.bootstrap import Interval, over_seeds_and_questions
-from dsrl.replication.jobs import run_jobs
+from dsrl.replication.jobs import Job, run_jobs
 from dsrl.replication.measured import read_curve
+from dsrl.replication.places import PLACES, Place
 from dsrl.replication.settings import Settings
 from dsrl.replication.study import run_job
+from dsrl.worlds.card import training_words
+from dsrl.worlds.world_file import load_world
 
 ARMS_OF_MAP = ("grpo", "dsrl")
 MARGINAL = "marginal/logprob"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """A cell before it is measured.
-
-    Args:
-        axis: what is varied.
-        value: how, in a word; "-" of the center.
-        words: of `python train.py`, for both arms.
-        of_dsrl: further words, for dsrl alone.
-        rate: learning rate; None: that of the settings.
-        world: where it is.
-    """
-
-    axis: str
-    value: str
-    words: tuple[str, ...] = ()
-    of_dsrl: tuple[str, ...] = ()
-    rate: float | None = None
-    world: str = "arithmetic"
-
-
-PLACES = (
-    Place(axis="defaults", value="-"),
-    Place(axis="warm-up, iterations", value="2", of_dsrl=("phase2.start=2",)),
-    Place(axis="warm-up, iterations", value="10", of_dsrl=("phase2.start=10",)),
-    Place(axis="learning rate", value="3e-5", rate=3e-5),
-    Place(axis="learning rate", value="3e-4", rate=3e-4),
-    Place(axis="negative", value="every wrong answer", of_dsrl=("objective.advantage=signed",)),
-    Place(axis="responses to a prompt", value="4", words=("responses_per_prompt=4", "prompts_per_iteration=64")),
-    Place(axis="responses to a prompt", value="16", words=("responses_per_prompt=16", "prompts_per_iteration=16")),
-    Place(axis="digits of a number", value="3", words=("data.digits=3",)),
-    Place(axis="what retries are worth", value="all (world retry)", world="retry"),
-)
-"""The cells, one axis at a time around the defaults. Those that vary G keep the number of responses of an iteration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +43,7 @@ class Cell:
     @property
     def title(self) -> str:
         """Its axis and value."""
-        return self.place.axis if self.place.value == "-" else f"{self.place.axis}: {self.place.value}"
+        return self.place.title
 
     @property
     def leader(self) -> str:
@@ -90,6 +59,7 @@ class Cell:
             "value": self.place.value,
             "world": self.place.world,
             "words": [*self.place.words, *self.place.of_dsrl],
+            "pretrained": [*self.place.pretrained],
             "base": self.base,
             "area": dict(self.areas),
             "end": dict(self.ends),
@@ -102,38 +72,62 @@ class Cell:
 
 
 def measure_map(settings: Settings, console: Console, places: Sequence[Place] = PLACES) -> list[Cell]:
-    """Run both arms in every cell, on every seed. Raises DSRLError where a run has failed."""
-    arms = {arm.name: arm for arm in ARMS}
-    jobs, folders = {}, {}
-    for number, place in enumerate(places):
-        for name in ARMS_OF_MAP:
-            # Cells that vary the warm-up alone have the grpo of the defaults.
-            same = name == "grpo" and not place.words and place.rate is None and place.world == "arithmetic"
-            base = settings.out / f"cell{0 if same else number}"
-            for seed in settings.seeds:
-                folder = base / name / f"seed{seed}"
-                folders[number, name, seed] = folder
-                own = place.words if name == "grpo" else (*place.words, *place.of_dsrl)
-                jobs[folder] = run_job(
-                    settings,
-                    place.world,
-                    arms[name],
-                    folder,
-                    seed,
-                    {name: place.rate or settings.learning_rates[0]},
-                    own,
-                )
+    """Make the models that places ask for, and run both arms in every cell, on every seed.
+
+    Raises ConfigError before the first run where one's command line is wrong; DSRLError where a run has failed. The
+    same call goes on.
+    """
+    models = {place.pretrained: pretrain_job(settings, place) for place in places if place.pretrained}
+    run_jobs(list(models.values()), at_once=settings.jobs, console=console, title="map: models")
+    folders = {
+        place: {arm: [_folder(settings, place, arm, seed) for seed in settings.seeds] for arm in ARMS_OF_MAP}
+        for place in places
+    }
+    jobs = {
+        _folder(settings, place, arm, seed): map_job(settings, place, arm, seed)
+        for place in places
+        for arm in ARMS_OF_MAP
+        for seed in settings.seeds
+    }
+    for words in {job.words for folder, job in jobs.items() if folder.name == f"seed{settings.seeds[0]}"}:
+        compose(words)
     run_jobs(list(jobs.values()), at_once=settings.jobs, console=console, title="map: runs")
-    return [
-        _cell(
-            place,
-            {name: [folders[number, name, seed] for seed in settings.seeds] for name in ARMS_OF_MAP},
-        )
-        for number, place in enumerate(places)
-    ]
+    return [_cell(place, folders[place]) for place in places]
 
 
-def _cell(place: Place, folders: Mapping[str, Sequence[Any]]) -> Cell:
+def pretrain_job(settings: Settings, place: Place) -> Job:
+    """Make the job that pre-trains the model of a place; its card is written last."""
+    folder = _model_folder(settings, place)
+    return Job(
+        name=f"model of {place.title}",
+        module="dsrl.worlds.pretrain",
+        words=(place.world, str(folder), *place.pretrained),
+        log=settings.out / "logs" / f"model-{place.folder}.log",
+        done=(folder / "README.md").exists,
+    )
+
+
+def map_job(settings: Settings, place: Place, arm: str, seed: int) -> Job:
+    """Make the job of a run. Raises ConfigError where the model of the place has not been made."""
+    words = place.words if arm == "grpo" else (*place.words, *place.of_dsrl)
+    if place.pretrained:
+        model = _model_folder(settings, place)
+        words = (*training_words(str(model), load_world(model), place.world), *words)
+    rates = {arm: place.rate or settings.learning_rates[0]}
+    made = next(one for one in ARMS if one.name == arm)
+    return run_job(settings, place.world, made, _folder(settings, place, arm, seed), seed, rates, words)
+
+
+def _model_folder(settings: Settings, place: Place) -> Path:
+    return settings.out / "models" / place.folder
+
+
+def _folder(settings: Settings, place: Place, arm: str, seed: int) -> Path:
+    own = PLACES[0] if arm == "grpo" and place.has_grpo_of_defaults else place
+    return settings.out / own.folder / arm / f"seed{seed}"
+
+
+def _cell(place: Place, folders: Mapping[str, Sequence[Path]]) -> Cell:
     curves = {name: [read_curve(folder) for folder in own] for name, own in folders.items()}
     areas = {name: np.stack([curve.area for curve in own]) for name, own in curves.items()}
     scored = [[row[MARGINAL] for row in curve.metrics if row.get(MARGINAL) is not None] for curve in curves["dsrl"]]

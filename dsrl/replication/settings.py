@@ -72,11 +72,13 @@ MODES: Mapping[str, Mapping[str, Any]] = {
     },
     "full": {
         "worlds": ("arithmetic", "retry"),
-        "iterations": 40,
-        "learning_rates": (5e-5, 1e-4, 3e-4),
+        "iterations": 30,
+        "learning_rates": (3e-5, 1e-4, 3e-4, 1e-3),
+        "bonuses": (0.003, 0.01, 0.03, 0.1),
         "tuning_seeds": (100, 101),
         "seeds": (0, 1, 2, 3, 4),
-        "align_samples": 256,
+        "align_samples": 128,
+        "words": ("prompts_per_iteration=32", "data.val_size=128"),
     },
     "map": {
         "worlds": ("arithmetic",),
@@ -120,9 +122,11 @@ def settings_of(arguments: Sequence[str]) -> Settings:
     words = tuple(f"{key}={value}" for key, value in given.items())
     if given.keys() & {"model", "data", "model.name"}:
         own["worlds"] = ("given",)
+        if mode == "map":
+            raise ConfigError("map varies the embedded worlds: model= and data= are for quick and full")
     defaults = tuple(word for word in own.pop("words", ()) if word.partition("=")[0] not in given)
     if own["worlds"] == ("given",):
-        defaults = tuple(word for word in defaults if not word.startswith("data."))
+        defaults = ()  # which are sizes for the embedded worlds
     made = Settings(mode=mode, out=out, words=(*defaults, *words), **own)
     return _checked(replace(made, short_iterations=min(made.short_iterations, made.iterations)))
 

@@ -50,12 +50,16 @@ Measured on {problems:,} held-out problems (`python -m dsrl.worlds.admission`): 
 
 def training_command(model: str, world: World, name: str) -> str:
     """Write the command that trains a model of a world on the world's questions; `model` is its name or its folder."""
+    return " ".join(["python train.py", *training_words(model, world, name)])
+
+
+def training_words(model: str, world: World, name: str) -> list[str]:
+    """List the words of `python train.py` that choose a model of a world, and the world's questions."""
     if model in EMBEDDED:
-        return f"python train.py model={model}"
+        return [f"model={model}"]
     asked = {field.name for field in dataclasses.fields(config_schema("data", name))} & vars(world).keys()
-    words = [f"model.name={model}", f"model.max_new_tokens={world.max_new_tokens}"]
-    words += [f"data.{key}={value}" for key, value in vars(world).items() if key in asked]
-    return " ".join([f"python train.py model={TRAINED_AS[name]}", *words])
+    words = [f"model={TRAINED_AS[name]}", f"model.name={model}", f"model.max_new_tokens={world.max_new_tokens}"]
+    return [*words, *(f"data.{key}={value}" for key, value in vars(world).items() if key in asked)]
 
 
 def write_card(

@@ -191,6 +191,7 @@ def test_a_run_is_read_question_by_question(tmp_path):
         (["iterations=12"], "iterations=12: must be a multiple of validate_every=5"),
         (["jobs=0"], "jobs=0: must be a whole number, at least 1"),
         (["tuning_seeds=[]"], "needed to choose among several"),
+        (["map", "model=smollm2"], "map varies the embedded worlds"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, message):
