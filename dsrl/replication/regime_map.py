@@ -77,8 +77,8 @@ def measure_map(settings: Settings, console: Console, places: Sequence[Place] = 
     Raises ConfigError before the first run where one's command line is wrong; DSRLError where a run has failed. The
     same call goes on.
     """
-    models = {place.pretrained: pretrain_job(settings, place) for place in places if place.pretrained}
-    run_jobs(list(models.values()), at_once=settings.jobs, console=console, title="map: models")
+    models = [pretrain_job(settings, place) for place in places if place.pretrained]
+    run_jobs(models, at_once=settings.jobs, console=console, title="map: models")
     folders = {
         place: {arm: [_folder(settings, place, arm, seed) for seed in settings.seeds] for arm in ARMS_OF_MAP}
         for place in places
