@@ -85,10 +85,10 @@ PLACES = (
     ),
     Place(
         axis="known share",
-        value="one step in two restated (world retry)",
+        value="no text without a question (world retry)",
         world="retry",
         rate=RETRY_RATE,
-        pretrained=("--restated", "0.5"),
+        pretrained=("--no-question", "0"),
     ),
 )
 """The cells. Those that vary the responses to a prompt keep the number of responses of an iteration."""

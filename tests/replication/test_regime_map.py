@@ -30,7 +30,7 @@ def made_model(settings, place):
     words = pretrain_job(settings, place).words
     given = parser().parse_args(words)
     shutil.copytree(EMBEDDED["retry"], given.out)
-    save_world(RetryWorld(guesses=given.guesses, repeat_rate=given.repeat_rate, restated=given.restated), given.out)
+    save_world(RetryWorld(guesses=given.guesses, repeat_rate=given.repeat_rate), given.out)
 
 
 def test_every_cell_is_a_command_line_that_trains_from_its_own_model(settings):
