@@ -12,7 +12,8 @@
                                                                        same questions
 
 Other keys: k, limit, sampler, verifier, sampling.*, seed, run_dir, questions_per_batch, accelerator; `--cfg job` prints
-all, with --resolve references as their values.
+all, with --resolve references as their values. `--cfg prompt` prints the first prompt of each set, as the model reads
+it.
 """
 
 from __future__ import annotations
@@ -46,9 +47,14 @@ def main() -> None:
 
 def run(arguments: Sequence[str], console: Console) -> None:
     """Do what the arguments ask for. Raises DSRLError, and KeyboardInterrupt with the command that goes on after it."""
-    given = parse_arguments(arguments)
+    given = parse_arguments(arguments, shows=("job", "prompt"))
     if given.help:
         print(__doc__)
+    elif given.cfg == "prompt":
+        from dsrl.evaluation.config import EvaluationConfig
+        from dsrl.evaluation.evaluation import first_prompts
+
+        print(first_prompts(EvaluationConfig.of(given.overrides)))
     elif given.cfg:
         from dsrl.evaluation.config import compose_evaluation  # heavy imports only for what runs
 

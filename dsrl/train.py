@@ -15,7 +15,7 @@ from omegaconf import DictConfig, read_write
 
 from dsrl.config.build import build_run_config
 from dsrl.config.command_line import search_path
-from dsrl.config.compose import check_command_line
+from dsrl.config.compose import check_command_line, compose
 from dsrl.config.help import help_text
 from dsrl.config.store import config_dir
 from dsrl.errors import ConfigError, DSRLError, print_error
@@ -35,6 +35,9 @@ def main() -> None:
         if given.help:
             print(help_text(overrides))
             sys.exit(0)
+        if given.cfg == "prompt":
+            _show_prompts(overrides)
+            sys.exit(0)
     except DSRLError as error:
         sys.exit(print_error(error))
     sys.argv[1:] = [*_for_hydra(given), *overrides]
@@ -49,7 +52,7 @@ def _arguments() -> Namespace:
     parser = ArgumentParser(
         add_help=False,
         allow_abbrev=False,
-        usage="%(prog)s [KEY=VALUE ...] [--multirun | --cfg job [--resolve] | --help]",
+        usage="%(prog)s [KEY=VALUE ...] [--multirun | --cfg job [--resolve] | --cfg prompt | --help]",
     )
     parser.add_argument("overrides", nargs="*")
     for name, short in SWITCHES.items():
@@ -77,6 +80,13 @@ def _checked(given: Namespace) -> list[str]:
     return check_command_line(
         [*given.overrides, *more], multirun=given.multirun, check=_check_start if runs else lambda composed: None
     )
+
+
+def _show_prompts(overrides: list[str]) -> None:
+    config = compose(overrides)
+    from dsrl.runs.first_prompts import first_prompts  # heavy imports only for what runs
+
+    print(first_prompts(config))
 
 
 def _check_start(composed: DictConfig) -> None:

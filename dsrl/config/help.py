@@ -26,6 +26,8 @@ dsrl: reinforcement learning of language models in two spaces, P(y|x) and P(y)
 
   python train.py objective=NAME [+phase2=NAME] [phase2.start=N] [KEY=VALUE ...]
   python train.py -m objective=grpo,nsr_prerl        a sweep: one run each
+  python train.py [KEY=VALUE ...] --cfg job          the configuration that would run
+  python train.py [KEY=VALUE ...] --cfg prompt       the first prompt, as the model would read it
 """
 
 

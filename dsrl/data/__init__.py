@@ -7,10 +7,12 @@ of the question.
     arithmetic.py, retry.py    `arithmetic`, `retry`: questions of the embedded worlds (dsrl.worlds), by world_source.py
     questions.py               `questions`: files, data sets, benchmarks.py and other sources, alone or mixed
     reasoning_gym.py           `reasoning_gym`: procedural tasks, drawn by the program reasoning_gym_entries.py
-    files.py, hub.py, rows.py  records of a file or a Hugging Face data set, and how they become rows
+    record_set.py              an entry that holds records: files.py, delimited.py (.csv, .tsv), hub.py
+    rows.py                    how records become rows: chats.py, last_turn.py, beside_text.py, columns.py
     mixture.py                 which row comes when
     curriculum.py              which rows are passed over
     encoding.py, prompts.py    from questions to token ids and prompts
+    askable.py                 looks at all prompts before anything is sampled; first_prompt.py shows one
     iteration_batches.py       the prompts of each iteration, and others in their place (datamodule.py: for Lightning)
 """
 

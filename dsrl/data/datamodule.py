@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dsrl.config.schema import CurriculumConfig
+from dsrl.data.askable import askable
 from dsrl.data.curriculum import Curriculum
 from dsrl.data.encoding import PromptEncoder
 from dsrl.data.iteration_batches import IterationBatches, OneIteration
@@ -59,15 +60,17 @@ class PromptData(L.LightningDataModule):
         self._train: Mixture | None = None
         self._fingerprint = ""  # of all rows that were read to train on
         self._val: dict[str, Sequence[Row]] = {}
+        self._looked_at = False
 
     @classmethod
-    def of(cls, config: RunConfig) -> PromptData:
+    def of(cls, config: RunConfig, encoder: PromptEncoder | None = None) -> PromptData:
         """Make the data module of a configuration."""
         return cls(
             config.data,
             prompts_per_iteration=config.prompts_per_iteration,
             seed=config.seed,
             curriculum=config.curriculum,
+            encoder=encoder,
         )
 
     @property
@@ -101,13 +104,26 @@ class PromptData(L.LightningDataModule):
         return list(self._val)
 
     def setup(self, stage: str) -> None:
-        """Read the rows, once. Raises ConfigError for files that cannot be used."""
+        """Read the rows, once, and look at their prompts as soon as the encoder is known.
+
+        Raises ConfigError for files that cannot be used, and for prompts that the chat template refuses.
+        """
         if stage == "fit" and self._train is None:
             self._train = Mixture.of(self.source.train_rows())
             if not self._train:
                 raise ConfigError("data.train holds no rows")
             self._fingerprint = fingerprint(self._train)
         self._val = self._val or dict(self.source.val_sets())
+        if not self._looked_at and (self._encoder is not None or self.trainer is not None):
+            self._look_at_prompts()
+
+    def first_rows(self) -> dict[str, Row]:
+        """Find the row that training asks first, and the first of each validation set, by the keys they come from."""
+        firsts = {f"data.val {name}": rows[0] for name, rows in self._val.items() if rows}
+        if self._train is None:
+            return firsts
+        first = self._train.at(0, self.seed if self.source.shuffle else None)
+        return {"data.train": self._train[first], **firsts}
 
     def train_dataloader(self) -> PromptLoader:
         """Load one batch each time it is iterated: this rank's prompts of the epoch that is set on its sampler."""
@@ -139,6 +155,17 @@ class PromptData(L.LightningDataModule):
             )
         if self.curriculum.active:
             self.curriculum.load_state_dict(state_dict)
+
+    def _look_at_prompts(self) -> None:
+        """Leave out what cannot be asked, before anything is sampled."""
+        broken = getattr(self.source, "broken_rows", "refuse")
+        says, encoder = self._shard()[0] == 0, self.encoder
+        if self._train is not None:
+            self._train = askable(self._train, encoder, label="data.train", broken=broken, says=says)
+        for name, rows in self._val.items():
+            if rows:
+                self._val[name] = askable(Mixture.of(rows), encoder, label=f"data.val {name}", broken=broken, says=says)
+        self._looked_at = True
 
     def _warn_of_common(self, rows: Mixture) -> None:
         """Warn of rows that ask what validation asks, too: it may be meant, but then the accuracy is not held out."""

@@ -1,4 +1,4 @@
-"""Text to token ids: chat template, truncation, and the start token of the marginal space."""
+"""Text to token ids: chat template, what the tokenizer adds, truncation, the start token of the marginal space."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from dsrl.data.last_turn import ends_with_assistant
 from dsrl.data.source import DataSource, Messages
 from dsrl.errors import ConfigError
 from dsrl.models.loading import load_tokenizer
@@ -24,9 +25,13 @@ class PromptEncoder:
     start_token: the context of the marginal space, a token or its id; None chooses (see `start_token_id`).
     chat: whether questions go through the tokenizer's chat template, where it has one. chat_options: what the template
     is given beside the messages; models that think read `enable_thinking`.
-    system_prompt: put before questions that carry no system message; needs a chat template.
+    system_prompt: put before questions that carry no system message; needs a chat template that shows it.
     template: text around a question, in which `{question}` stands for it; for models without a chat.
     max_tokens: longer prompts lose their beginning.
+
+    A chat whose last turn is the assistant's is left open there: the model goes on with that turn. What the tokenizer
+    appends to every text, such as EOS, is left out: a prompt is not the end of a text. What it puts before every text,
+    such as BOS, stands there once, also where the text begins with it.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -46,6 +51,8 @@ class PromptEncoder:
         if self.system_prompt and not self.templated:
             why = "model.chat is false" if self.tokenizer.chat_template else "the tokenizer has no chat template"
             raise ConfigError(f"data.system_prompt={self.system_prompt!r:.60}: it needs a chat template, and {why}")
+        if self.system_prompt:
+            self._check_system_prompt(self.system_prompt)
 
     @property
     def templated(self) -> bool:
@@ -106,18 +113,41 @@ class PromptEncoder:
 
     def read(self, question: str | Messages) -> tuple[str, tuple[int, ...], bool]:
         """Render a question: its text, its token ids (at most `max_tokens`, at least 1), and whether any were cut."""
+        text = self.render(question)
+        ids = self._ids(text)
+        if not self.templated and self._adds:
+            opening, _ = self.added_to(text)
+            ids = ids if ids[: len(opening)] == opening else opening + ids
+        kept = tuple(int(token) for token in ids[-self.max_tokens :]) or (self.start_token_id,)
+        return text, kept, len(ids) > self.max_tokens
+
+    def render(self, question: str | Messages) -> str:
+        """Write a question as the text that is encoded. Raises ConfigError where the chat template refuses it."""
         if self.templated:
             messages = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
             if self.system_prompt and all(message["role"] != "system" for message in messages):
                 messages.insert(0, {"role": "system", "content": self.system_prompt})
-            text = self._render(messages)
-            ids = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids  # silent about length
-        else:
-            text = question if isinstance(question, str) else "\n".join(message["content"] for message in question)
-            text = text if self.template is None else self.template.replace("{question}", text)
-            ids = self.tokenizer(text, verbose=False).input_ids
-        kept = tuple(int(token) for token in ids[-self.max_tokens :]) or (self.start_token_id,)
-        return text, kept, len(ids) > self.max_tokens
+            return self._render(messages)
+        if isinstance(question, str):
+            asked, begun = question, ""
+        else:  # what the assistant has begun stands at the end, also where a template stands around the rest
+            contents = [message["content"] for message in question]
+            begun = contents.pop() if self.template is not None and ends_with_assistant(question) else ""
+            asked = "\n".join(contents)
+        return asked if self.template is None else self.template.replace("{question}", asked) + begun
+
+    @cached_property
+    def opening_text(self) -> str:
+        """The token that opens the chat template, as text; empty where it opens with plain text, or there is none."""
+        opening = self._opening_id()
+        return "" if opening is None else str(self.tokenizer.convert_ids_to_tokens(opening))
+
+    def added_to(self, text: str) -> tuple[list[int], list[int]]:
+        """Find the token ids that the tokenizer adds before a text, and after it, where it is asked for all of them."""
+        bare, full = self._ids(text), list(self.tokenizer(text, verbose=False).input_ids)
+        starts = range(len(full) - len(bare) + 1)
+        start = next((start for start in starts if full[start : start + len(bare)] == bare), len(full))
+        return full[:start], full[start + len(bare) :]
 
     def decode(self, responses: Sequence[Sequence[int]]) -> list[str]:
         """Decode responses to texts without special tokens."""
@@ -127,19 +157,58 @@ class PromptEncoder:
         """Look up the id of one token of the vocabulary, such as a stop token. Raises ConfigError for anything else."""
         return self._known(token)
 
+    @cached_property
+    def _adds(self) -> bool:
+        """Whether the tokenizer adds anything to texts."""
+        return len(self.tokenizer("", verbose=False).input_ids) > len(self._ids(""))
+
+    def _ids(self, text: str) -> list[int]:
+        """Encode a text with nothing added; silent about its length, which is dealt with here."""
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+
+    def _check_system_prompt(self, system_prompt: str) -> None:
+        label = f"data.system_prompt={system_prompt!r:.60}"
+        asked = {"role": "user", "content": "x"}
+        try:
+            text = self._render([{"role": "system", "content": system_prompt}, asked])
+        except ConfigError as error:
+            raise ConfigError(
+                f"{label}: the model's chat template takes no system message ({error}); leave it out, or write it into "
+                f"the questions"
+            ) from error
+        if system_prompt.strip() not in text:
+            raise ConfigError(
+                f"{label}: the model's chat template leaves out system messages; leave it out, or write it into the "
+                f"questions"
+            )
+
     def _opening_id(self) -> int | None:
         """Find the token that opens the chat template; None where there is no template, or it opens with plain text."""
         if not self.tokenizer.chat_template:
             return None
-        text = self._render([{"role": "user", "content": "x"}])
-        (first, *_) = self.tokenizer(text, add_special_tokens=False).input_ids or [None]
+        asked = {"role": "user", "content": "x"}
+        try:
+            text = self._render([asked])
+        except ConfigError:  # some templates want a system message
+            text = self._render([{"role": "system", "content": "x"}, asked])
+        first = next(iter(self._ids(text)), None)
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         return first if first in special else None
 
     def _render(self, messages: Messages) -> str:
-        rendered: Any = self.tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=False, add_generation_prompt=True, **self.chat_options
-        )
+        continued = ends_with_assistant(messages)
+        try:
+            rendered: Any = self.tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                tokenize=False,
+                add_generation_prompt=not continued,
+                continue_final_message=continued,
+                **self.chat_options,
+            )
+        except Exception as error:  # templates are programs, and may fail in any way
+            reason = " ".join(str(error).split()) or type(error).__name__
+            to_do = "; data.last_turn=drop asks without the last turn, by the assistant" if continued else ""
+            raise ConfigError(f"the model's chat template refuses it: {reason:.300}{to_do}") from error
         return str(rendered)
 
     def _known(self, token: str | int) -> int:

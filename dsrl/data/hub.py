@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from dsrl.errors import ConfigError, nearest
 SAVED = ("dataset_dict.json", "dataset_info.json")
 """Files that `save_to_disk` writes."""
 
-DOWNLOADED = (".parquet", ".jsonl", ".csv")
+DOWNLOADED = (".parquet", ".jsonl", ".csv", ".tsv")
 """Endings of files in a copy of a data set's repository; folders of models hold .json, too."""
 
 
@@ -70,5 +71,22 @@ def hub_records(
         found, label = found[chosen], f"{label}, split {chosen}"
     elif split is not None:
         raise ConfigError(f"data set {label} was saved without splits; leave out split={split}")
-    records = map(found.features.decode_example, table_records(found.with_format("arrow").iter(batch_size=1000)))
+    features = _with_media_closed(found.features)
+    records = map(features.decode_example, table_records(found.with_format("arrow").iter(batch_size=1000)))
     yield from ((f"{label}, row {number}", record) for number, record in enumerate(records))
+
+
+def _with_media_closed(features: Any) -> Any:
+    """Leave images, sound and the like as they are stored: they are not asked, and need packages to be opened."""
+    import datasets
+
+    def close(feature: Any) -> None:
+        parts = feature.values() if isinstance(feature, dict) else feature if isinstance(feature, list) else ()
+        for part in (*parts, *([feature.feature] if hasattr(feature, "feature") else [])):
+            close(part)
+        if hasattr(feature, "decode") and not isinstance(feature, datasets.features.features.Json):
+            feature.decode = False
+
+    closed = copy.deepcopy(features)
+    close(closed)
+    return datasets.Features(closed)

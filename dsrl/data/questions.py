@@ -2,7 +2,7 @@
 
 `data.train` and `data.val` are each an entry or a list of entries. An entry is
 
-    train.parquet  rows.jsonl             a file (`dsrl.data.files`)
+    train.parquet  rows.jsonl  rows.csv   a file (`dsrl.data.files`)
     openai/gsm8k   saved_folder           a data set of the hub, or a folder that `save_to_disk` wrote (`dsrl.data.hub`)
     aime24         math500                a benchmark (`dsrl.data.benchmarks`)
     arithmetic     retry                  a registered data source (others: reasoning_gym, a plugin's)
@@ -17,114 +17,26 @@ or a mapping, with parameters beside `path` or `name`:
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dsrl.data.benchmarks import BENCHMARKS, PROMPT
-from dsrl.data.files import SUFFIXES, file_records
-from dsrl.data.hub import hub_records, is_dataset
+from dsrl.data.files import READABLE, SUFFIXES
+from dsrl.data.hub import is_dataset
+from dsrl.data.last_turn import LAST_TURNS
 from dsrl.data.mixture import Mixture
-from dsrl.data.rows import BROKEN_ROWS, Schema, fold_repeats, read_rows
+from dsrl.data.record_set import COLUMNS, RecordSet
+from dsrl.data.rows import BROKEN_ROWS, fold_repeats
 from dsrl.data.source import DataSource, Row
 from dsrl.errors import ConfigError, nearest
 from dsrl.registry import build, names, register
 
-COLUMNS = ("question", "answer", "answer_after")
-"""Parameters of an entry that say in which columns its records hold what; see `Schema`."""
-
 KEYS = ("path", "set", "split", "config", "revision", *COLUMNS)
 """Parameters of an entry, beside its weight."""
-
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-"""A data set on the hub: owner/name."""
-
-
-@dataclass(kw_only=True)
-class RecordSet:
-    """Read the records of an entry: of a file, a folder or a data set on the hub."""
-
-    path: str
-    """A file, a folder or a name on the hub."""
-    set: str = ""
-    """The name of the validation set, and the data source of rows that name none; by default the file's name."""
-    split: str | None = None
-    """The split of a data set."""
-    config: str | None = None
-    """The configuration of a data set on the hub."""
-    revision: str | None = None
-    """A branch, tag or commit of a data set on the hub."""
-    question: str | None = None
-    """Another column that holds the question; see `Schema`."""
-    answer: str | None = None
-    """Another column that holds the ground truth; see `Schema`."""
-    answer_after: str | None = None
-    """A mark after which the ground truth stands; see `Schema`."""
-    proposed: Mapping[str, str] = field(default_factory=dict)
-    """Parameters of a benchmark on the hub, which may not fit a copy of it."""
-    instruction: str | None = None
-    """The system message of a benchmark's questions, if they are text."""
-
-    def __post_init__(self) -> None:
-        """Name the set after its path."""
-        self.set = self.set or Path(self.path).stem
-
-    @property
-    def is_file(self) -> bool:
-        """Tell whether the path is that of a file, by its ending."""
-        return Path(self.path).suffix in SUFFIXES
-
-    def rows(self, default_split: str, broken: str) -> list[Row]:
-        """Read the rows, in order.
-
-        `default_split` is the split if none is given; `broken` is `skip` or `refuse` (see `read_rows`).
-        """
-        columns = {key: getattr(self, key) for key in COLUMNS if getattr(self, key) is not None}
-        proposed = {key: self.proposed[key] for key in COLUMNS if key in self.proposed and not columns}
-        schema = Schema(**columns, **proposed, or_default=bool(proposed))
-        if self.is_file:
-            records = file_records(Path(self.path).expanduser())
-        else:
-            records = hub_records(
-                self.path,
-                config=self.config or self.proposed.get("config"),
-                split=self.split,
-                default_split=self.proposed.get("split", default_split),
-                revision=self.revision,
-            )
-        rows = read_rows(records, name=self.set, origin=self.path, schema=schema, broken=broken)
-        return [_instructed(row, self.instruction) for row in rows] if self.instruction else rows
-
-    def problem(self) -> str | None:
-        """Say why the records certainly cannot be read, without reading them; None if they may be there."""
-        path = Path(self.path).expanduser()
-        if self.is_file:
-            if path.exists() and not path.is_file():
-                return "is not a file"
-            if not path.exists():
-                return f"no such file (relative paths start at {Path.cwd()})"
-            if given := [key for key in ("split", "config", "revision") if getattr(self, key) is not None]:
-                return f"a file has no {' or '.join(given)}"
-        elif path.is_file():
-            return f"expected one of {', '.join(SUFFIXES)}, or a folder"
-        elif path.is_dir():
-            if not is_dataset(path):
-                return (
-                    f"expected one of {', '.join(SUFFIXES)}, a folder that `save_to_disk` wrote, or a downloaded copy "
-                    "of a repository of the hub"
-                )
-        elif not HUB_NAME.fullmatch(self.path):
-            known = [*BENCHMARKS, *names("data")]
-            return (
-                f"no such file, folder, benchmark or data source ({', '.join(known)}); a data set of the hub is "
-                f"written owner/name.{nearest(self.path, known)}"
-            )
-        return None
 
 
 @register("data", "questions")
@@ -143,20 +55,32 @@ class Questions(DataSource):
     broken_rows: str = "skip"
     """What happens to rows without a question or a ground truth. `skip` leaves them out, with a warning; `refuse` ends
     the run at the first."""
+    question: str | None = None
+    """The column that holds the question, in entries without columns of their own; null: `prompt` or `question`."""
+    answer: str | None = None
+    """The column that holds the ground truth, in such entries; null: `reward_model.ground_truth` or `answer`."""
+    answer_after: str | None = None
+    """A mark, such as `####`, after which the ground truth stands, in such entries."""
+    last_turn: str = "auto"
+    """What happens to a last turn by the assistant. `continue`: the model goes on with it. `auto`: so, too, but a row
+    whose last turn gives the answer is a broken row. `drop`: it is left out. `refuse`: the row is a broken row."""
     benchmarks: str | None = None
-    """A folder with copies of the benchmarks, to use instead of the hub: NAME.parquet, NAME.jsonl or NAME.json, or a
-    data set in a folder NAME."""
+    """A folder with copies of the benchmarks, to use instead of the hub: NAME.parquet, NAME.jsonl, NAME.csv or another
+    file, or a data set in a folder NAME."""
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for an unknown `broken_rows`."""
-        if self.broken_rows not in BROKEN_ROWS:
-            raise ConfigError(f"data.broken_rows={self.broken_rows}: allowed are {', '.join(BROKEN_ROWS)}")
+        """Raises ConfigError for an unknown `broken_rows` or `last_turn`."""
+        for key, allowed in (("broken_rows", BROKEN_ROWS), ("last_turn", LAST_TURNS)):
+            if getattr(self, key) not in allowed:
+                raise ConfigError(f"data.{key}={getattr(self, key)}: allowed are {', '.join(allowed)}")
 
     def train_rows(self) -> Sequence[Row]:
         """Read all rows of the training entries, in order; a `Mixture` if the entries have weights."""
         entries = list(self._entries("train"))
         parts = [
-            entry.train_rows() if isinstance(entry, DataSource) else entry.rows("train", self.broken_rows)
+            entry.train_rows()
+            if isinstance(entry, DataSource)
+            else entry.rows("train", self.broken_rows, self.last_turn)
             for _, entry, _ in entries
         ]
         weights = [weight for _, _, weight in entries if weight is not None]
@@ -172,7 +96,8 @@ class Questions(DataSource):
             if isinstance(entry, DataSource):
                 found = dict(entry.val_sets())
             else:
-                found = {entry.set: fold_repeats(entry.rows("test", self.broken_rows), entry.path)}
+                rows = entry.rows("test", self.broken_rows, self.last_turn)
+                found = {entry.set: fold_repeats(rows, entry.path)}
             if twice := sorted(set(found) & set(sets)):
                 raise ConfigError(f"{label}: another entry of data.val brings a set of the name {twice[0]}")
             sets |= found
@@ -242,7 +167,9 @@ class Questions(DataSource):
         if name is None and "path" not in parameters:
             raise ConfigError("an entry needs a path or a name: {path: PATH} or {name: NAME}")
         if name is None:
-            return RecordSet(**parameters)
+            own = {key for key in COLUMNS if parameters.get(key) is not None}
+            columns = {} if own else {key: getattr(self, key) for key in COLUMNS}
+            return RecordSet(**{**parameters, **columns})
         del parameters["name"]
         if "path" not in parameters and self.benchmarks is not None:
             parameters["path"] = str(_benchmark_copy(Path(self.benchmarks).expanduser(), name))
@@ -262,17 +189,11 @@ def _benchmark_copy(folder: Path, name: str) -> Path:
     files = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
     found = next((path for path in files if path.is_file()), folder / name)
     if not found.is_file() and not is_dataset(found):
-        tried = ", ".join(path.name for path in files)
-        raise ConfigError(f"data.benchmarks={folder}: holds none of {tried}, nor a data set in a folder {name}")
+        raise ConfigError(
+            f"data.benchmarks={folder}: holds no file {name} that ends with {READABLE}, nor a data set in a folder "
+            f"{name}"
+        )
     return found
-
-
-def _instructed(row: Row, instruction: str) -> Row:
-    """Put the instruction before the question as a system message; a row whose question is a chat stays as it is."""
-    if not isinstance(row.question, str):
-        return row
-    chat = [{"role": "system", "content": instruction}, {"role": "user", "content": row.question}]
-    return dataclasses.replace(row, question=chat)
 
 
 def _weight_problems(weights: Sequence[Any]) -> list[str]:

@@ -11,8 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dsrl.data.beside_text import refuse_beside_text
+from dsrl.data.chats import Chat, parse_text, question_of
+from dsrl.data.columns import suggested_columns
+from dsrl.data.last_turn import end_question, ends_with_assistant
 from dsrl.data.source import Row
-from dsrl.errors import ConfigError
+from dsrl.errors import ConfigError, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -39,27 +43,38 @@ class Schema:
     """A mark, such as GSM8K's `####`: only what follows its last occurrence is the ground truth."""
     or_default: bool = False
     """Read by the default schema a record that lacks these columns or the mark, or that is one of verl's."""
+    last_turn: str = "auto"
+    """What happens to a last turn by the assistant; see `dsrl.data.last_turn`."""
 
-    def read(self, record: Any, where: str, default_source: str) -> Row:
+    def read(self, record: Any, where: str, default_source: str, read_as: Counter[str] | None = None) -> Row:
         """Turn a record into a row. Raises ConfigError with the place and the field if it cannot be used.
 
         Args:
-            record: a mapping of columns, or the ValueError of a line that is not JSON.
+            record: a mapping of columns, or the ValueError that says why a line is none.
             where: its place, for messages.
             default_source: the data source of a record that names none.
+            read_as: counts what was read as something else than it stands there as; see `question_of`.
         """
         if isinstance(record, ValueError):
-            raise ConfigError(f"{where}: not JSON: {record}")
+            raise ConfigError(f"{where}: {record}")
         if not isinstance(record, Mapping):
             raise ConfigError(f"{where}: expected an object with fields, found {type(record).__name__}")
         if self.or_default and not self._describes(record):
-            return Schema().read(record, where, default_source)
+            return Schema(last_turn=self.last_turn).read(record, where, default_source, read_as)
         used = {"reward_model", "data_source", self.answer or "answer"}
         used |= {self.question} if self.question else {"prompt", "question"}
-        truth = self._truth(record, where)
+        try:
+            question = self._question(record, Counter() if read_as is None else read_as)
+            truth = self._truth(record)
+            answer = self._answer(truth)
+            refuse_beside_text(record, question)
+            question = end_question(question, answer, self.last_turn)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
         row = Row(
-            question=self._question(record, where),
-            ground_truth=self._answer(truth, where),
+            place=where,
+            question=question,
+            ground_truth=answer,
             structured_ground_truth=truth if isinstance(truth, Mapping | list) else None,
             data_source=str(record.get("data_source") or default_source),
             extra={key: value for key, value in record.items() if key not in used},
@@ -74,40 +89,37 @@ class Schema:
         found = [record.get(column or "") for column in (self.question, self.answer)]
         return record.get("reward_model") is None and None not in found and (self.answer_after or "") in str(found[1])
 
-    def _question(self, record: Mapping[str, Any], where: str) -> str | list[dict[str, str]]:
+    def _question(self, record: Mapping[str, Any], read_as: Counter[str]) -> str | Chat:
         if self.question is None:
-            question: Any = record.get("question") if record.get("prompt") is None else record["prompt"]
-            column, needed = "prompt", "prompt (text or chat messages) or question (text)"
+            column = "question" if record.get("prompt") is None and record.get("question") is not None else "prompt"
+            value, needed = record.get(column), "prompt (text or chat messages) or question (text)"
         else:
-            question = _column(record, self.question, where)
-            column, needed = self.question, f"{self.question} (text or chat messages)"
-        if isinstance(question, list):
-            if not question or not all(map(_is_message, question)):
-                raise ConfigError(f"{where}: {column} must be messages with role and content, found {question!s:.200}")
-            return [{"role": message["role"], "content": message["content"]} for message in question]
-        if not _is_text(question):
-            raise ConfigError(f"{where}: needs {needed}, found {question!r:.200}")
-        assert isinstance(question, str)
+            column, value = self.question, _column(record, self.question)
+            needed = f"{self.question} (text or chat messages)"
+        question = question_of(value, column, read_as)
+        if question is None:
+            raise ConfigError(f"needs {needed}, found {value!r:.200}")
         return question
 
-    def _truth(self, record: Mapping[str, Any], where: str) -> Any:
+    def _truth(self, record: Mapping[str, Any]) -> Any:
         """Take the ground truth as the record holds it."""
         if self.answer is not None:
-            return _column(record, self.answer, where)
+            return _column(record, self.answer)
         grading = record.get("reward_model")
+        grading = parse_text(grading) if isinstance(grading, str) else grading  # as in a .csv
         truth = grading.get("ground_truth") if isinstance(grading, Mapping) else None
         return record.get("answer") if truth is None else truth
 
-    def _answer(self, truth: Any, where: str) -> str:
+    def _answer(self, truth: Any) -> str:
         """Write the ground truth as text. Raises ConfigError where there is none."""
         column, needed = self.answer or "answer", self.answer or "reward_model.ground_truth or answer"
         if not _is_answer(truth):
-            raise ConfigError(f"{where}: needs {needed}, found {truth!r:.200}")
+            raise ConfigError(f"needs {needed}, found {truth!r:.200}")
         text = ground_truth_text(truth)
         if self.answer_after:
             _, mark, after = text.rpartition(self.answer_after)
             if not mark or not after.strip():
-                raise ConfigError(f"{where}: {column} needs an answer after {self.answer_after!r}, found {text!r:.200}")
+                raise ConfigError(f"{column} needs an answer after {self.answer_after!r}, found {text!r:.200}")
             text = after.strip()
         return text
 
@@ -135,21 +147,40 @@ def read_rows(records: Iterable[tuple[str, Any]], *, name: str, origin: str, sch
     Raises:
         ConfigError: no record can be used, or, with `refuse`, one cannot.
     """
-    rows, problems = [], []
+    rows: list[Row] = []
+    problems: list[str] = []
+    read_as: Counter[str] = Counter()
+    hint = ""
     for where, record in records:
+        said = Counter[str]()
         try:
-            rows.append(schema.read(record, where, name))
+            rows.append(schema.read(record, where, name, said))
         except ConfigError as error:
+            hint = hint or suggested_columns(record, schema.question, schema.answer)
             if broken == "refuse":
-                raise
+                raise ConfigError(f"{error}{'' if rows else hint}") from error
             problems.append(str(error))
+        else:
+            read_as.update(said.keys())
     if not rows:
-        raise ConfigError("\n".join([f"{origin} holds no usable rows", *problems[:3]]))
+        raise ConfigError("\n".join([f"{origin} holds no usable rows", *problems[:3]]) + hint)
+    say_skipped(problems, len(rows), origin)
+    if continued := sum(ends_with_assistant(row.question) for row in rows):
+        read_as[
+            "end with a turn by the assistant, which the model goes on with (verifiers see what comes after it; "
+            "data.last_turn=drop asks without that turn, refuse takes no such row)"
+        ] = continued
+    for what, count in read_as.items():
+        logger.warning("%s: %d of %d rows %s", origin, count, len(rows), what)
+    return rows
+
+
+def say_skipped(problems: Sequence[str], kept: int, origin: str) -> None:
+    """Warn of rows that were left out, with the first three reasons; `kept` is how many others there are."""
     if problems:
         shown = "".join(f"\n  {message}" for message in problems[:3]) + ("\n  ..." if len(problems) > 3 else "")
-        total = len(rows) + len(problems)
+        total = kept + len(problems)
         logger.warning("%s: %d of %d rows skipped (data.broken_rows=skip):%s", origin, len(problems), total, shown)
-    return rows
 
 
 def fold_repeats(rows: Sequence[Row], origin: str) -> list[Row]:
@@ -172,9 +203,10 @@ def fold_repeats(rows: Sequence[Row], origin: str) -> list[Row]:
     return [dataclasses.replace(first[key], extra={**first[key].extra, "repeats": times[0]}) for key in counts]
 
 
-def _column(record: Mapping[str, Any], name: str, where: str) -> Any:
+def _column(record: Mapping[str, Any], name: str) -> Any:
     if name not in record:
-        raise ConfigError(f"{where}: no field '{name}'; it has {', '.join(map(str, record))}")
+        columns = [str(column) for column in record]
+        raise ConfigError(f"no field '{name}'; it has {', '.join(columns)}.{nearest(name, columns)}")
     return record[name]
 
 
@@ -194,11 +226,3 @@ def _written(value: Any) -> str:
     """Write a value, 5555.0 as 5555: that is what pandas makes of it if another row's number is missing."""
     integral = isinstance(value, float) and value.is_integer() and abs(value) < 1e16
     return str(int(value) if integral else value)
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, Mapping) and _is_text(value.get("role")) and _is_text(value.get("content"))
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())

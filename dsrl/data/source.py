@@ -28,6 +28,8 @@ class Row:
     """Where the row comes from, such as `openai/gsm8k`; `verifier=by_source` chooses by it."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Everything else that the record held."""
+    place: str = field(default="", compare=False)
+    """Where the record stands, such as `FILE, line 3`; for messages."""
 
     @property
     def question_text(self) -> str:

@@ -12,6 +12,7 @@ import transformers
 from rich.console import Console
 from rich.markup import escape
 
+from dsrl.data.askable import askable
 from dsrl.data.encoding import PromptEncoder
 from dsrl.data.iteration_batches import IterationBatches
 from dsrl.data.mixture import Mixture
@@ -51,13 +52,13 @@ def align(config: AlignConfig | Sequence[str], console: Console | None = None) -
     console = console or terminal()
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     config.sampler.check_architecture(architecture_of(config.model))
-    rows = Mixture.of(config.data.train_rows())
+    encoder = PromptEncoder.of(config.model, config.data)
+    broken = getattr(config.data, "broken_rows", "refuse")
+    rows = askable(Mixture.of(config.data.train_rows()), encoder, label="data.train", broken=broken)
     if len(rows) < config.limit:
         raise ConfigError(f"limit={config.limit}: data.train holds {len(rows)} questions; give at most as many")
     policy = load_policy(config.model, config.checkpoint, config.accelerator)
-    encoder = PromptEncoder.of(config.model, config.data).leaving_room(
-        policy.positions, config.sampling.max_new_tokens, config.sampler.max_length
-    )
+    encoder = encoder.leaving_room(policy.positions, config.sampling.max_new_tokens, config.sampler.max_length)
     size = config.limit // config.batches
     batches = IterationBatches(rows, encoder, batch=size, seed=config.seed, shuffle=config.data.shuffle)
     try:

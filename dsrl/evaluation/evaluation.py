@@ -11,7 +11,10 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.markup import escape
 
+from dsrl.data.askable import askable
 from dsrl.data.encoding import PromptEncoder
+from dsrl.data.first_prompt import shown_prompt
+from dsrl.data.mixture import Mixture
 from dsrl.data.source import Row
 from dsrl.errors import ConfigError
 from dsrl.evaluation.answering import Answerer, Line
@@ -21,6 +24,8 @@ from dsrl.evaluation.results import results_line, results_table, summarise, thou
 from dsrl.evaluation.samples import SampleFile, read_samples
 from dsrl.evaluation.statistics import questions_of
 from dsrl.evaluation.workers import answer_on_devices
+from dsrl.planning.architecture import architecture_of
+from dsrl.planning.plan import positions_of
 from dsrl.runs.terminal import progress_bar, terminal
 from dsrl.storage.atomic import atomic
 
@@ -45,16 +50,16 @@ def evaluate(config: EvaluationConfig | Sequence[str], console: Console | None =
         config = EvaluationConfig.of(config)
     console = console or terminal()
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    sets = {name: list(rows)[: config.limit] for name, rows in config.data.val_sets().items()}
-    if not sets:
-        raise ConfigError("data.val is not set: give what is to be evaluated, data.val=PATH or a benchmark's name")
+    encoder = _encoder(config)
+    sets = _sets(config, encoder)
     batches = batches_of(sets, config)
-    encoder = PromptEncoder.of(config.model, config.data)
     with SampleFile(config.run_dir / "samples.jsonl") as file:
         if config.resume is None and not file.empty:  # by another process, since the configuration was checked
             raise ConfigError(in_use(config.run_dir))
         done = file.keep(batch.asked(encoder) for batch in batches)
         _greet(config, sets, batches[:done], console)
+        name, rows = next(iter(sets.items()))
+        console.print(shown_prompt(f"first prompt of {name}", rows[0], encoder), soft_wrap=True, markup=False)
         if done < len(batches):
             _draw(config, encoder, batches, done, file, console)
     summary = summarise(questions_of(read_samples(config.run_dir)))
@@ -71,6 +76,34 @@ def evaluate(config: EvaluationConfig | Sequence[str], console: Console | None =
     console.print(results_line(label, summary["results"]), soft_wrap=True, markup=False)
     console.print(f"{config.run_dir}/results.json, samples.jsonl", style="dim", soft_wrap=True, markup=False)
     return results
+
+
+def first_prompts(config: EvaluationConfig) -> str:
+    """Write the first prompt of each set, whole, without the model. Raises ConfigError as `evaluate` does."""
+    encoder = _encoder(config)
+    return "\n".join(
+        shown_prompt(f"first prompt of {name}", rows[0], encoder, most=None)
+        for name, rows in _sets(config, encoder).items()
+    )
+
+
+def _encoder(config: EvaluationConfig) -> PromptEncoder:
+    """Make the encoder, whose prompts leave room for the longest response."""
+    positions = positions_of(architecture_of(config.model))
+    encoder = PromptEncoder.of(config.model, config.data)
+    return encoder.leaving_room(positions, config.sampling.max_new_tokens, config.sampler.max_length)
+
+
+def _sets(config: EvaluationConfig, encoder: PromptEncoder) -> dict[str, list[Row]]:
+    """Read the questions of each set that can be asked, at most `limit`."""
+    broken = getattr(config.data, "broken_rows", "refuse")
+    sets = {
+        name: askable(Mixture.of(rows), encoder, label=f"data.val {name}", broken=broken)[: config.limit]
+        for name, rows in config.data.val_sets().items()
+    }
+    if not sets:
+        raise ConfigError("data.val is not set: give what is to be evaluated, data.val=PATH or a benchmark's name")
+    return sets
 
 
 def _kept(config: EvaluationConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command line of `dsrl.evaluate` and of `dsrl.align`: overrides, --help, --cfg job and --resolve."""
+"""The command line of `dsrl.evaluate` and of `dsrl.align`: overrides, --help, --cfg and --resolve."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import NoReturn
 from dsrl.errors import ConfigError
 
 
-def parse_arguments(arguments: Sequence[str]) -> Namespace:
-    """Read a command line: `overrides`, `help`, `cfg` and `resolve`. Raises ConfigError."""
+def parse_arguments(arguments: Sequence[str], shows: Sequence[str] = ("job",)) -> Namespace:
+    """Read a command line: `overrides`, `help`, `cfg` (one of `shows`) and `resolve`. Raises ConfigError."""
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("--cfg", choices=["job"])
+    parser.add_argument("--cfg", choices=list(shows))
     parser.add_argument("--resolve", action="store_true")
     return parser.parse_intermixed_args(arguments)
 

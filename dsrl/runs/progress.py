@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import TaskID
 from rich.text import Text
 
+from dsrl.data.first_prompt import shown_prompt
 from dsrl.devices import described_precision, precision_of
 from dsrl.loop.module import DSRLModule
 from dsrl.parallel.sharding import parameter_count
@@ -58,6 +59,8 @@ class Progress(L.Callback):
                 f"{_start_of(module)}run folder: {escape(str(self.folder))}",
                 soft_wrap=True,
             )
+            shown = shown_prompt("first prompt", module.data.first_rows()["data.train"], module.encoder)
+            self.console.print(shown, soft_wrap=True, markup=False)
             self.bar.start()
             self.task = self.bar.add_task("validation", total=module.config.iterations, status="")
 

@@ -1,7 +1,7 @@
 """Text to token ids: chat templates, truncation, and which token starts the marginal space."""
 
 import pytest
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from dsrl.config.schema import ModelConfig
@@ -273,3 +273,156 @@ def test_a_prompt_longer_than_the_tokenizer_is_made_for_brings_no_warning_of_its
     tokenizer._eventual_warn_about_too_long_sequence = lambda ids, most, verbose: warned.append(verbose)
     PromptEncoder(tokenizer=tokenizer, chat=chat).read("What is 1+1?")
     assert warned and not any(warned)
+
+
+# What a tokenizer adds to texts.
+
+BOS, EOS, OTHER = "<|im_start|>", "<|endoftext|>", "<|im_end|>"
+
+
+def adding(single, template=None):
+    """A tokenizer whose post-processor adds special tokens around each text `$A`."""
+    tokenizer = tokenizer_of(template, bos_token=BOS, eos_token=EOS)
+    known = [(token, tokenizer.convert_tokens_to_ids(token)) for token in SPECIAL]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=known)
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("single", "question", "read"),
+    [
+        ("$A", "1+1=", "1+1="),
+        (f"{BOS} $A", "1+1=", f"{BOS}1+1="),
+        (f"$A {EOS}", "1+1=", "1+1="),
+        (f"{BOS} $A {EOS}", "1+1=", f"{BOS}1+1="),
+        (f"$A {OTHER}", "1+1=", "1+1="),  # an end that is not called EOS
+        (f"{BOS} $A {OTHER} {EOS}", "1+1=", f"{BOS}1+1="),
+        (f"{EOS} $A {EOS}", "1+1=", f"{EOS}1+1="),  # one token at both ends
+        (f"{BOS} {OTHER} $A {EOS}", "1+1=", f"{BOS}{OTHER}1+1="),
+        (f"$A {EOS}", f"1+1={EOS}", f"1+1={EOS}"),  # what the row itself holds stays
+        (f"{BOS} $A {EOS}", f"a{EOS}b", f"{BOS}a{EOS}b"),
+        (f"{BOS} $A", f"{BOS}1+1=", f"{BOS}1+1="),  # and comes once
+        (f"{BOS} $A {EOS}", f"{BOS}1+1={EOS}", f"{BOS}1+1={EOS}"),
+        (f"{BOS} $A {EOS}", BOS, BOS),
+        (f"{BOS} $A {EOS}", EOS, f"{BOS}{EOS}"),
+        (f"{BOS} $A {EOS}", "", BOS),
+        (f"$A {EOS}", "", BOS),  # the start token
+    ],
+)
+def test_a_prompt_opens_as_every_text_does_and_does_not_end_as_one(single, question, read):
+    encoder = encoder_of(adding(single))
+    assert text_of(encoder, encoder.encode(question)) == read
+
+
+def test_what_the_tokenizer_adds_stays_out_of_chats():
+    """The template alone says where a turn, and the chat, begin and end; EOS ends the assistant's turns on purpose."""
+    template = (
+        "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}"
+        "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    chat = [{"role": role, "content": text} for role, text in (("user", "1"), ("assistant", "2"), ("user", "3"))]
+    encoder = encoder_of(adding(f"{BOS} $A {EOS}", template))
+    for question, expected in (
+        ("1", f"{BOS}[user]1[assistant]"),
+        (chat, f"{BOS}[user]1[assistant]2{EOS}[user]3[assistant]"),
+        (chat[:2], f"{BOS}[user]1[assistant]2"),
+    ):
+        assert encoder.read(question)[0] == expected
+        ids = encoder.encode(question)
+        assert [ids.count(encoder.token_id(token)) for token in (BOS, EOS)] == [
+            expected.count(token) for token in (BOS, EOS)
+        ]
+
+
+def test_what_a_tokenizer_adds_is_found_for_each_text():
+    encoder = encoder_of(adding(f"{BOS} $A {OTHER} {EOS}"))
+    ids = {token: encoder.token_id(token) for token in SPECIAL}
+    for text in ("1+1=", "", BOS, f"{OTHER}{EOS}"):
+        assert encoder.added_to(text) == ([ids[BOS]], [ids[OTHER], ids[EOS]]) or text in (BOS, "")
+    assert encoder_of(qwen(None)).added_to("1+1=") == ([], [])
+
+
+def test_a_prompt_is_cut_after_the_end_was_left_out():
+    encoder = encoder_of(adding(f"{BOS} $A {EOS}"), max_tokens=3)
+    text, ids, cut = encoder.read("1+1=")
+    assert (text_of(encoder, ids), cut) == ("+1=", True)
+
+
+# The assistant's turn.
+
+
+def chat_of(*turns):
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+@pytest.mark.parametrize(
+    ("template", "turns", "read"),
+    [
+        (
+            CHATML,
+            [("user", "1+1="), ("assistant", "It is")],
+            "<|im_start|>user\n1+1=<|im_end|>\n<|im_start|>assistant\nIt is",
+        ),
+        (CHATML, [("assistant", "#")], "<|im_start|>assistant\n#"),
+        (
+            CHATML,
+            [("user", "1"), ("assistant", "2"), ("user", "3"), ("assistant", "2")],
+            "<|im_start|>user\n1<|im_end|>\n<|im_start|>assistant\n2<|im_end|>\n<|im_start|>user\n3<|im_end|>\n"
+            "<|im_start|>assistant\n2",
+        ),
+        (PLAIN, [("user", "1"), ("assistant", "2")], "user: 1\nassistant: 2"),
+        (
+            FAMILIES["Llama-3"][2],
+            [("user", "1"), ("assistant", "So")],
+            "{bos}<|start_header_id|>user<|end_header_id|>\n\n1<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nSo",
+        ),
+        (CHATML, [("user", "1"), ("assistant", "a ")], "<|im_start|>user\n1<|im_end|>\n<|im_start|>assistant\na "),
+        (None, [("user", "1"), ("assistant", "2")], "1\n2"),
+    ],
+)
+def test_the_model_goes_on_with_a_last_turn_by_the_assistant(template, turns, read):
+    text, ids, _ = encoder_of(tokenizer_of(template, bos_token=BOS, eos_token=EOS)).read(chat_of(*turns))
+    assert text == read.replace("{bos}", BOS)
+    assert len(ids) > 0
+
+
+def test_what_the_assistant_has_begun_stands_after_a_template_around_the_question():
+    encoder = encoder_of(qwen(None), template="Q: {question}\nA:")
+    assert encoder.render(chat_of(("user", "1+1="), ("assistant", " It is"))) == "Q: 1+1=\nA: It is"
+
+
+def test_a_template_that_cannot_be_left_open_refuses_the_turn():
+    """It takes other words for the assistant's."""
+    encoder = encoder_of(qwen("{% for m in messages %}{{ 'x' if m.role == 'assistant' else m.content }}{% endfor %}"))
+    with pytest.raises(
+        ConfigError, match=r"chat template refuses it: .*data\.last_turn=drop asks without the last turn"
+    ):
+        encoder.read(chat_of(("user", "1"), ("assistant", "2")))
+
+
+# Templates that refuse.
+
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system messages') }}{% endif %}" + CHATML
+LEAVES_OUT = "{% for m in messages if m.role != 'system' %}<|im_start|>{{ m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        (NO_SYSTEM, r"takes no system message \(the model's chat template refuses it: no system messages\)"),
+        (LEAVES_OUT, "leaves out system messages"),
+        ("{{ messages[1].missing.missing }}", "takes no system message .*no attribute 'missing'"),
+    ],
+)
+def test_a_system_prompt_that_the_template_does_not_take_is_refused_by_its_key(template, why):
+    with pytest.raises(ConfigError, match=rf"data\.system_prompt='Be brief\.': the model's chat template {why}"):
+        encoder_of(qwen(template), system_prompt="Be brief.")
+    assert encoder_of(qwen(template)).system_prompt is None
+
+
+def test_the_start_token_of_a_template_that_wants_a_system_message():
+    wants = "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
+    assert start_of(qwen(wants)) == "<|im_start|>"
+    with pytest.raises(ConfigError, match="chat template refuses it: never"):
+        start_of(qwen("{{ raise_exception('never') }}"))

@@ -6,6 +6,7 @@ import datasets
 import pytest
 from records import GOOD, VERL, jsonl, parquet, rows_of, source
 
+from dsrl.data.files import READABLE
 from dsrl.errors import ConfigError
 
 
@@ -22,12 +23,12 @@ def test_what_can_be_seen_before_anything_is_loaded(tmp_path):
     assert source(val=good).check() == []  # as in an evaluation
     (problem,) = source().check_training()
     assert problem == "data.train is not set: give a file, a folder or a hub name, data.train=PATH"
-    missing, other = str(tmp_path / "none.jsonl"), tmp_path / "some.csv"
+    missing, other = str(tmp_path / "none.jsonl"), tmp_path / "some.txt"
     other.touch()
     problems = source(train=[good, missing], val=str(other)).check()
     assert len(problems) == 2
     assert problems[0].startswith(f"data.train={missing}: no such file")
-    assert problems[1] == f"data.val={other}: expected one of .parquet, .jsonl, .json, or a folder"
+    assert problems[1] == f"data.val={other}: expected one of {READABLE}, or a folder"
     assert source(train=good, max_prompt_tokens=0).check() == ["data.max_prompt_tokens must be at least 1, not 0"]
     with pytest.raises(ConfigError, match="data.broken_rows=ignore: allowed are skip, refuse"):
         source(train=good, broken_rows="ignore")
@@ -106,9 +107,7 @@ def test_a_benchmark_from_a_file_of_ones_own(tmp_path):
     named = source(val={"name": "aime24", "path": str(tmp_path / "amc23.jsonl")})
     assert [row.data_source for row in named.val_sets()["aime24"]] == ["aime24"]
     (problem,) = source(val="aime24", benchmarks=str(tmp_path)).check()
-    assert problem.endswith(
-        "holds none of aime24.parquet, aime24.jsonl, aime24.json, nor a data set in a folder aime24"
-    )
+    assert problem.endswith(f"holds no file aime24 that ends with {READABLE}, nor a data set in a folder aime24")
 
 
 @pytest.mark.parametrize(

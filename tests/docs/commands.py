@@ -148,7 +148,7 @@ def _check_train(words: list[str]) -> None:
     folders = [search_path(flag.partition("=")[2]) for flag in flags if flag.startswith("--config-dir=")]
     unknown = {flag.partition("=")[0] for flag in flags} - {"-m", "--cfg", "--resolve", "--help", "--config-dir"}
     assert not unknown, unknown
-    overrides = [word for word in words if word not in (*flags, "job", "...")]
+    overrides = [word for word in words if word not in (*flags, "job", "prompt", "...")]
     _stand_in_files(overrides)
     composes_alone = {"--cfg", "--help"} & {*flags}
     overrides = [word for word in overrides if not word.startswith("resume=")]
@@ -163,7 +163,7 @@ def _check_evaluate(words: list[str], composes: Callable[[list[str]], object]) -
     if _compares(words) or any(word.startswith(("model=runs/", "resume=")) for word in words):
         assert all(re.match(r"[\w.]+=.", word) for word in words), words  # of a run that is not there
         return
-    overrides = [word for word in words if word not in ("--cfg", "job", "...")]
+    overrides = [word for word in words if word not in ("--cfg", "job", "prompt", "...")]
     _stand_in_files(overrides)
     composes(overrides)
 
