@@ -18,12 +18,13 @@ from dsrl.config.command_line import search_path
 from dsrl.config.compose import check_command_line, compose
 from dsrl.config.help import help_text
 from dsrl.config.store import config_dir
-from dsrl.errors import ConfigError, DSRLError, print_error
+from dsrl.errors import ConfigError, DSRLError, nearest, print_error
 from dsrl.runs.start import check_run_dir
 
 SWITCHES = {"--help": "-h", "--multirun": "-m", "--resolve": None, "--hydra-help": None, "--shell-completion": "-sc"}
 WITH_VALUE = {"--cfg": "-c", "--package": "-p", "--config-dir": "-cd"}
 REFUSED = {"--config-name": "-cn", "--config-path": "-cp"}
+SHOWN = ("job", "prompt", "hydra", "all")
 MODES = ("help", "hydra_help", "cfg", "info", "shell_completion", "multirun")
 
 
@@ -68,6 +69,8 @@ def _checked(given: Namespace) -> list[str]:
     for name in REFUSED:
         if value := getattr(given, _field(name)):
             raise ConfigError(f"{name}={value}: write an experiment instead: --config-dir FOLDER experiment=NAME")
+    if given.cfg not in (None, *SHOWN):
+        raise ConfigError(f"--cfg={given.cfg}: allowed are {', '.join(SHOWN)}.{nearest(given.cfg, SHOWN)}")
     modes = [f"--{mode.replace('_', '-')}" for mode in MODES if getattr(given, mode)]
     if len(modes) > 1:
         raise ConfigError(f"{' and '.join(modes)}: choose one")

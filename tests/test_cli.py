@@ -37,6 +37,8 @@ def test_a_bad_name_ends_with_one_message():
         (["--help", "optimiser.lr=1"], "error: unknown key 'optimiser.lr'."),
         (["-m", "objective=grpo,grp"], "error: objective=grp: no such objective; there are "),
         (["--cfg", "job", "-m"], "error: --cfg and --multirun: choose one"),
+        (["--cfg", "prompts"], "error: --cfg=prompts: allowed are job, prompt, hydra, all. Did you mean 'prompt'?"),
+        (["--cfg", "prompt", "data=questions"], "error: data.train is not set: give a file"),
         (["--resolve"], "error: --resolve goes with --cfg or --help"),
         (["--config-dir", "/nope"], "error: --config-dir=/nope: no such folder"),
         (["--config-name", "x"], "error: --config-name=x: write an experiment instead: --config-dir FOLDER"),
@@ -105,6 +107,21 @@ def test_cfg_job_prints_and_loads_nothing(tmp_path, monkeypatch, capsys):
     printed = OmegaConf.create(capsys.readouterr().out)
     assert (printed.optimizer.lr, printed.objective.surrogate.clip_high) == (1e-6, 4e-4)
     assert OmegaConf.is_missing(printed.model, "name")  # only the form is checked
+    assert not (tmp_path / "run").exists()
+
+
+def test_cfg_prompt_shows_the_first_prompts_and_runs_nothing(tmp_path, monkeypatch, capsys):
+    (tmp_path / "sums.csv").write_text("question,answer\n1234+4321=,5555\n")
+    (tmp_path / "held.csv").write_text("question,answer\n11+22=,33\n7+8=,15\n")
+    line = ["data=questions", f"data.train={tmp_path}/sums.csv", f"data.val={tmp_path}/held.csv", "--cfg", "prompt"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *line, f"run_dir={tmp_path}/run", "data.max_prompt_tokens=8"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == (
+        "first prompt of data.train (8 tokens, without its beginning):\n  | 34+4321=\n"
+        "first prompt of data.val held (7 tokens):\n  | <bos>11+22=\n"
+    )
     assert not (tmp_path / "run").exists()
 
 

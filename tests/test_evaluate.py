@@ -233,4 +233,6 @@ def test_help_and_configuration(capsys):
     assert "\nk: 3\n" in capsys.readouterr().out
     run(["k=4", "--cfg=job", "--resolve"], Console())
     assert "\nk: 4\n" in capsys.readouterr().out
+    run(["data.val_size=3", "data=arithmetic", "--cfg", "prompt", "sampling.max_new_tokens=8"], Console())
+    assert re.fullmatch(r"first prompt of arithmetic \(\d+ tokens\):\n  \| <bos>\d+\+\d+=\n", capsys.readouterr().out)
     assert EvaluationConfig.of(["k=3"]).k == 3

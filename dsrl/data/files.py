@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,15 @@ from dsrl.errors import ConfigError
 if TYPE_CHECKING:
     import pyarrow
 
+logger = logging.getLogger(__name__)
+
 TEXT_FORMATS = (".jsonl", ".json", ".csv", ".tsv")
 COMPRESSED = (".gz", ".zst")
 SUFFIXES = (".parquet", *TEXT_FORMATS, *(f"{form}{packed}" for form in TEXT_FORMATS for packed in COMPRESSED))
 """How the names of files end that can be read."""
+
+WRAPPERS = ("data", "rows", "records", "examples", "instances", "items", "train", "validation", "test")
+"""Names under which a JSON object may hold a list of records."""
 
 READABLE = f".parquet, {', '.join(TEXT_FORMATS)} (these also with {' or '.join(COMPRESSED)})"
 """`SUFFIXES`, for messages."""
@@ -85,12 +91,19 @@ def _uncompressed(data: bytes, suffix: str) -> bytes:
 
 
 def _json_records(text: str, path: Path, *, whole: bool) -> Iterator[tuple[str, Any]]:
-    """Yield the records of JSON lines, or, where the text may be JSON as a `whole`, of a list or of one object."""
+    """Yield the records of JSON lines, or, where the text may be JSON as a `whole`, of a list or of one object.
+
+    An object that holds its records under a name such as `data` is that list.
+    """
     if whole:
         content = _json(text)
+        place = str(path)
+        if isinstance(content, dict) and len(lists := [key for key in WRAPPERS if _are_records(content.get(key))]) == 1:
+            logger.warning("%s: its records are those under '%s'", path, lists[0])
+            place, content = f"{path}, {lists[0]}", content[lists[0]]
         if isinstance(content, list | dict):
             records = content if isinstance(content, list) else [content]
-            yield from ((f"{path}, entry {number}", record) for number, record in enumerate(records))
+            yield from ((f"{place}, entry {number}", record) for number, record in enumerate(records))
             return
         if isinstance(_json(text.lstrip().partition("\n")[0]), ValueError):
             raise ConfigError(f"{path} is not JSON: neither a list of objects nor an object a line ({content})")
@@ -99,6 +112,10 @@ def _json_records(text: str, path: Path, *, whole: bool) -> Iterator[tuple[str, 
             record = _json(line)
             is_json = not isinstance(record, ValueError)
             yield f"{path}, line {number}", record if is_json else ValueError(f"not JSON: {record}")
+
+
+def _are_records(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(record, dict) for record in value)
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:

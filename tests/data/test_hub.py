@@ -1,6 +1,7 @@
 """Data sets of the hub, saved, downloaded, or not there."""
 
 import datasets
+import pyarrow
 import pytest
 from records import CHAT, GOOD, jsonl, parquet, rows_of, source
 
@@ -85,3 +86,19 @@ def test_columns_of_mixed_types_are_read_as_they_were_written(tmp_path):
     path = jsonl(folder / "train.jsonl", {"question": "q1", "answer": ["5", 6]}, {"question": CHAT, "answer": "2"})
     expected = [(row.question, row.ground_truth, row.structured_ground_truth) for row in rows_of(path)]
     assert [(row.question, row.ground_truth, row.structured_ground_truth) for row in rows_of(str(folder))] == expected
+
+
+def test_images_of_a_data_set_are_not_opened_and_its_rows_are_left_out(tmp_path, caplog):
+    """To open one takes Pillow, which need not be there; these bytes are no image."""
+    image = datasets.Image()
+    features = datasets.Features(
+        {"question": datasets.Value("string"), "answer": datasets.Value("string"), "images": datasets.List(image)}
+    )
+    stored = {"bytes": b"no image", "path": None}
+    records = [{"question": "1+1=", "answer": "2", "images": []}, {"question": "1?", "answer": "2", "images": [stored]}]
+    table = pyarrow.Table.from_pylist(records, schema=features.arrow_schema)
+    datasets.Dataset(table).save_to_disk(tmp_path / "seen")
+    assert isinstance(datasets.load_from_disk(tmp_path / "seen").features["images"].feature, datasets.Image)
+    (row,) = rows_of(str(tmp_path / "seen"))
+    assert row.question == "1+1="
+    assert "row 1: column 'images' holds what is not text, [{'bytes': b'no image', 'path': None}]" in caplog.text

@@ -144,6 +144,26 @@ def test_a_json_file_may_hold_a_list(tmp_path):
     assert len(rows_of(tmp_path / "d.json")) == 2
 
 
+@pytest.mark.parametrize(
+    ("content", "places"),
+    [
+        ({"data": [GOOD, GOOD]}, ["data, entry 0", "data, entry 1"]),
+        ({"version": 1, "rows": [GOOD]}, ["rows, entry 0"]),
+        ({"train": [GOOD], "info": [1]}, ["train, entry 0"]),
+        ([GOOD], ["entry 0"]),
+        ({**GOOD, "tags": []}, ["entry 0"]),
+    ],
+)
+def test_a_json_object_may_hold_its_records_under_a_name(content, places, tmp_path, caplog):
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with caplog.at_level(logging.WARNING):
+        found = [row.place for row in rows_of(tmp_path / "a.json")]
+    assert found == [f"{tmp_path}/a.json, {place}" for place in places]
+    named = places[0].partition(",")[0]
+    expected = [] if named.startswith("entry") else [f"{tmp_path}/a.json: its records are those under '{named}'"]
+    assert caplog.messages == expected
+
+
 # Rows that cannot be used.
 
 MESSAGES = r"prompt must be messages with role and content, found"

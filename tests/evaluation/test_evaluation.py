@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from rich.console import Console
 from dsrl.errors import ConfigError
 from dsrl.evaluation import EvaluationConfig, evaluate
 from dsrl.evaluation.samples import SampleFile, read_samples
+from dsrl.models.loading import EMBEDDED
 from dsrl.samplers.hf import HFSampler
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +47,20 @@ def test_all_samples_are_on_disk_and_the_numbers_are_theirs(evaluated):
     low, high = numbers["avg@3_ci95"]
     assert low < numbers["avg@3"] < high and numbers["avg@3_stderr"] > 0
     assert f"arithmetic: avg@3 {numbers['avg@3']:.3f} ±" in printed and results["sources"] == {}
+
+
+def test_an_end_that_the_tokenizer_appends_changes_nothing(evaluated, tmp_path, caplog):
+    """The same questions, draws and weights: a prompt that ends with EOS would have other answers."""
+    path = write(tmp_path / "sums.jsonl", {"question": "1234+4321=", "answer": "5555"})
+    plain, ending = (shutil.copytree(EMBEDDED["tiny"], tmp_path / name) for name in ("plain", "ending"))
+    tokenizer = json.loads((ending / "tokenizer.json").read_text())
+    tokenizer["post_processor"]["single"].append({"SpecialToken": {"id": "<eos>", "type_id": 0}})
+    tokenizer["post_processor"]["special_tokens"]["<eos>"] = {"id": "<eos>", "ids": [2], "tokens": ["<eos>"]}
+    (ending / "tokenizer.json").write_text(json.dumps(tokenizer))
+    asks = ("k=2", "sampling.max_new_tokens=8", f"data.val={path}", "verifier=exact")
+    folders = [evaluated(f"model={model}", *asks, folder=f"of_{model.name}")[0] for model in (plain, ending)]
+    assert read_samples(folders[0]) == read_samples(folders[1])
+    assert "data.val sums: the tokenizer ends every text with <eos>; prompts are asked without it" in caplog.text
 
 
 def test_killed_and_resumed(evaluated, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """What a person sees: why a phase began, and the summary."""
 
+import re
+
 from dsrl.runs.lines import read_lines
 
 
@@ -12,6 +14,7 @@ def test_a_run_says_why_a_phase_began_and_what_sampling_it_changes(fit, capsys):
     reason = f"response/length_mean is {length:.4g}, above 1"
     assert f"phase 2: grpo from iteration 1, lr 0.0001, sampling.temperature 1.0 → 0.8, since {reason}" in shown
     assert [line.get("handoff_reason") for line in iterations] == [None, reason, None, None]
+    assert re.search(r"first prompt \(\d+ tokens\): \| <bos>\d+\+\d+= ", shown)
     assert " left" in shown and "tok/s" in shown
     assert all(text in shown for text in ("best of phase 1, nsr_prerl", "handoff to grpo", "best of phase 2, grpo"))
 
