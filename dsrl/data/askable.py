@@ -11,6 +11,7 @@ from collections import Counter
 
 from dsrl.data.benchmarks import PROMPT
 from dsrl.data.encoding import PromptEncoder
+from dsrl.data.last_turn import ends_with_assistant
 from dsrl.data.mixture import Mixture
 from dsrl.data.rows import say_skipped
 from dsrl.data.source import Row
@@ -92,6 +93,9 @@ def _oddities(row: Row, text: str, encoder: PromptEncoder, opening: str) -> list
                 f"hold {opening}, which opens a chat, in their text: they seem to have gone through a chat template "
                 f"already (model.chat=false asks them as they stand)"
             )
+        eos = encoder.tokenizer.eos_token
+        if eos and text.rstrip().endswith(str(eos)) and not ends_with_assistant(messages):
+            odd.append(f"end with {eos}, which the model's chat template writes: it opens no turn for the answer")
         others = [message for message in messages if message["role"] != "assistant"]
         odd += [
             f"have a turn by {role!r} that the model's chat template leaves out or changes"

@@ -1,4 +1,4 @@
-"""Find the columns of a record that hold its question and its ground truth under other names than are read."""
+"""Find the columns of a record that hold its question and its ground truth under other names, or parts of them."""
 
 from __future__ import annotations
 
@@ -42,10 +42,30 @@ def suggested_columns(record: Any, question: str | None, answer: str | None) -> 
     found = {key: name for key, usual in lacking if (name := _first(record, usual))}
     if not lacking:
         return ""
+    if found.get("question") == "instruction" and "input" in record:
+        return "\n  its questions stand in two columns, 'instruction' and 'input': write them into one, 'question'"
     if len(found) == len(lacking):
         return f"\n  did you mean {' '.join(_set(key, name) for key, name in found.items())}?"
     needed = " ".join(_set(key, found.get(key, "COLUMN")) for key, _ in lacking)
     return f"\n  its columns are {', '.join(map(str, record))}; say which by {needed}"
+
+
+BESIDE = ("choices", "options", "context", "passage", "article", "input")
+"""Columns whose content belongs to what a question asks, unless it stands there, too."""
+
+
+def columns_beside(record: Mapping[str, Any], column: str, text: str) -> list[str]:
+    """Find columns with a part of what is asked that the text of the question, of another column, does not hold."""
+    beside = []
+    for name in BESIDE:
+        value = record.get(name)
+        parts = [*value.values()] if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
+        while parts and isinstance(parts[0], list):  # {"label": ["A", "B"], "text": ["one", "two"]}
+            parts = [part for inner in parts for part in (inner if isinstance(inner, list) else [inner])]
+        texts = [str(part).strip() for part in parts if part is not None]
+        if name != column and any(part and part not in text for part in texts):
+            beside.append(name)
+    return beside
 
 
 def _holds(record: Mapping[str, Any], names: Sequence[str]) -> bool:

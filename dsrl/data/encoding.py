@@ -195,11 +195,28 @@ class PromptEncoder:
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         return first if first in special else None
 
+    @cached_property
+    def _in_parts(self) -> bool:
+        """Whether the chat template takes contents as lists of parts alone, as some templates of models that see do."""
+        found = []
+        for content in ("x7", [{"type": "text", "text": "x7"}]):
+            try:
+                found.append("x7" in self._apply([{"role": "user", "content": content}]))
+            except ConfigError:
+                found.append(False)
+        return found == [False, True]
+
     def _render(self, messages: Messages) -> str:
+        if not self._in_parts:
+            return self._apply([dict(message) for message in messages])
+        parts = [[{"type": "text", "text": message["content"]}] for message in messages]
+        return self._apply([{**message, "content": part} for message, part in zip(messages, parts, strict=True)])
+
+    def _apply(self, messages: list[dict[str, Any]]) -> str:
         continued = ends_with_assistant(messages)
         try:
             rendered: Any = self.tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
+                messages,
                 tokenize=False,
                 add_generation_prompt=not continued,
                 continue_final_message=continued,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dsrl.data.files import table_records
+from dsrl.data.files import suffix_of, table_records
 from dsrl.errors import ConfigError, nearest
 
 SAVED = ("dataset_dict.json", "dataset_info.json")
@@ -25,7 +25,7 @@ def is_saved(path: Path) -> bool:
 def is_dataset(path: Path) -> bool:
     """Tell whether this folder was written by `save_to_disk`, or is a copy of a repository of the hub."""
     files = [*path.glob("*"), *path.glob("*/*")]  # its files, or those of each configuration
-    return is_saved(path) or any(file.suffix in DOWNLOADED for file in files)
+    return is_saved(path) or any((suffix_of(file) or "").startswith(DOWNLOADED) for file in files)
 
 
 def hub_records(

@@ -13,7 +13,7 @@ from typing import Any
 
 from dsrl.data.beside_text import refuse_beside_text
 from dsrl.data.chats import Chat, parse_text, question_of
-from dsrl.data.columns import suggested_columns
+from dsrl.data.columns import columns_beside, suggested_columns
 from dsrl.data.last_turn import end_question, ends_with_assistant
 from dsrl.data.source import Row
 from dsrl.errors import ConfigError, nearest
@@ -99,6 +99,9 @@ class Schema:
         question = question_of(value, column, read_as)
         if question is None:
             raise ConfigError(f"needs {needed}, found {value!r:.200}")
+        text = question if isinstance(question, str) else "\n".join(message["content"] for message in question)
+        for beside in columns_beside(record, column, text):
+            read_as[f"have a column '{beside}' that their question, in '{column}', does not hold; it is not asked"] += 1
         return question
 
     def _truth(self, record: Mapping[str, Any]) -> Any:

@@ -114,6 +114,16 @@ ODD = [
         "have a turn by 'user' that the model's chat template leaves out or ch",
     ),
     ("{{ messages[0].content | trim }}", " one\n", None),
+    (
+        "{% for m in messages %}{{ m.content }}<eos>\n{% endfor %}",
+        "1+1=",
+        "end with <eos>, which the model's chat template w",
+    ),
+    (
+        "{% for m in messages %}{{ m.content }}<eos>\n{% endfor %}",
+        chat("user", "assistant"),
+        "1 of 2 rows end with <eos>",
+    ),
     (TURNS, "<bos>1+1=", None),  # which opens nothing there
     (None, chat("user", "assistant", "user"), "are chats of several turns, asked as plain text"),
     (None, chat("system", "user"), None),

@@ -16,7 +16,7 @@ SUGGESTED = [
     ({"prompt": "1+1=", "ground_truth": "2"}, "data.answer=ground_truth"),
     ({"question": "1+1=", "solution": "so 2", "final_answer": "2"}, "data.answer=final_answer"),
     ({"input": "1+1=", "output": "2"}, "data.question=input data.answer=output"),
-    ({"instruction": "Add.", "input": "1+1=", "output": "2"}, "data.question=instruction data.answer=output"),
+    ({"instruction": "1+1=", "output": "2"}, "data.question=instruction data.answer=output"),
     ({"query": "1+1=", "response": "2"}, "data.question=query data.answer=response"),
     ({"Question": "1+1=", "Answer": "2"}, "data.question=Question data.answer=Answer"),
     ({"PROBLEM": "1+1=", "Final Answer": "2"}, "data.question=PROBLEM 'data.answer=\"Final Answer\"'"),
@@ -85,3 +85,32 @@ def test_a_column_that_is_not_there(tmp_path):
 def test_messages_in_a_column_of_another_name(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", {"messages": CHAT, "answer": "2"}, {"messages": json.dumps(CHAT), "answer": "2"})
     assert [row.question for row in rows_of(path, question="messages")] == [CHAT, CHAT]
+
+
+def test_a_question_in_two_columns_is_no_suggestion(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", {"instruction": "Add.", "input": "1+1=", "output": "2"})
+    with pytest.raises(ConfigError, match=r"stand in two columns, 'instruction' and 'input': write them into one"):
+        rows_of(path)
+
+
+@pytest.mark.parametrize(
+    ("more", "question", "beside"),
+    [
+        ({"choices": ["one", "two"]}, "Which?", "choices"),
+        ({"options": {"A": "one", "B": "two"}}, "Which?", "options"),
+        ({"choices": {"label": ["A", "B"], "text": ["one", "two"]}}, "Which?", "choices"),
+        ({"choices": "A) one B) two"}, "Which?", "choices"),
+        ({"context": "It rains."}, "What does it do?", "context"),
+        ({"passage": "It rains."}, "What does it do?", "passage"),
+        ({"input": "1+1="}, "Add.", "input"),
+        ({"choices": ["one", "two"]}, "Which? A) one B) two", None),
+        ({"context": "It rains."}, "It rains. What does it do?", None),
+        ({"choices": [], "context": None, "input": ""}, "Which?", None),
+        ({"level": "hard", "subject": "algebra"}, "Which?", None),
+    ],
+)
+def test_parts_of_a_question_in_columns_of_their_own_are_counted(more, question, beside, tmp_path, caplog):
+    path = jsonl(tmp_path / "a.jsonl", {"question": question, "answer": "2", **more}, {"question": "1", "answer": "1"})
+    assert len(rows_of(path)) == 2
+    told = f"have a column '{beside}' that their question, in 'question', does not hold; it is not asked"
+    assert caplog.messages == ([f"{path}: 1 of 2 rows {told}"] if beside else [])

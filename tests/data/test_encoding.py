@@ -2,7 +2,7 @@
 
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import ByT5Tokenizer, CanineTokenizer, PreTrainedTokenizerFast
 
 from dsrl.config.schema import ModelConfig
 from dsrl.data import PromptEncoder
@@ -349,6 +349,19 @@ def test_a_prompt_is_cut_after_the_end_was_left_out():
     assert (text_of(encoder, ids), cut) == ("+1=", True)
 
 
+@pytest.mark.parametrize(
+    ("made", "opening", "bare"),
+    [
+        (ByT5Tokenizer, [], [byte + 3 for byte in b"1+1="]),  # ends every text with </s>
+        (CanineTokenizer, [0xE000], [ord(letter) for letter in "1+1="]),  # [CLS] text [SEP]
+    ],
+)
+def test_tokenizers_of_other_kinds_that_end_every_text(made, opening, bare):
+    encoder = encoder_of(made())
+    assert len(made()("1+1=").input_ids) == len(opening) + len(bare) + 1
+    assert encoder.encode("1+1=") == (*opening, *bare)
+
+
 # The assistant's turn.
 
 
@@ -399,6 +412,22 @@ def test_a_template_that_cannot_be_left_open_refuses_the_turn():
         ConfigError, match=r"chat template refuses it: .*data\.last_turn=drop asks without the last turn"
     ):
         encoder.read(chat_of(("user", "1"), ("assistant", "2")))
+
+
+PARTS = (  # as SmolVLM's: a text would be read letter by letter, and none of it written
+    "{% for m in messages %}<|im_start|>{{ m.role }}:{% for part in m.content %}{% if part.type == 'text' %}"
+    "{{ part.text }}{% endif %}{% endfor %}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", [PARTS, PARTS.replace("m.content", "m['content'][0:9]")])
+def test_a_template_that_takes_contents_in_parts_alone(template):
+    encoder = encoder_of(qwen(template), system_prompt="Be brief.")
+    system = "<|im_start|>system:Be brief.<|im_end|>"
+    assert encoder.render("1+1=") == f"{system}<|im_start|>user:1+1=<|im_end|><|im_start|>"
+    begun = chat_of(("user", "1"), ("assistant", "So"))
+    assert encoder.render(begun) == f"{system}<|im_start|>user:1<|im_end|><|im_start|>assistant:So"
+    assert encoder_of(qwen()).render("1") == ASKED.replace("1+1=", "1")
 
 
 # Templates that refuse.
