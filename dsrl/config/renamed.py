@@ -31,7 +31,8 @@ REPLACED = {
 def in_todays_words(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Rename the keys of a configuration of plain values that an earlier version wrote; others stay as they are.
 
-    What was counted as `model.reflection` is counted by `thoughts`, and all tokens count in objectives of parts.
+    What was counted as `model.reflection` is counted by `thoughts`, all tokens count in objectives of parts, and newer
+    keys of data have their default.
     """
     found: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in saved.items()}
     for old, new in RENAMED.items():
@@ -54,6 +55,9 @@ def in_todays_words(saved: Mapping[str, Any]) -> dict[str, Any]:
         objective = holder.get("objective")
         if isinstance(objective, Mapping) and "aggregate" in objective:  # of parts: all tokens counted
             holder["objective"] = {"token_weight": "all", **objective}
+    data = found.get("data")
+    if isinstance(data, dict) and data.get("name") in ("questions", "parquet"):
+        found["data"] = {"last_turn": "auto", **data}
     model = found.get("model")
     if isinstance(model, dict) and "reflection" in model:
         counted = {"name": "pattern", "classes": {"reflection": model.pop("reflection")}}

@@ -33,26 +33,27 @@ def askable(rows: Mixture, encoder: PromptEncoder, *, label: str, broken: str, s
     Raises:
         ConfigError: no row can be asked, or, with `refuse`, one cannot.
     """
-    refused: dict[int, str] = {}  # by the row's id, since a mixture is filtered row by row
+    refused: set[int] = set()  # ids, since a mixture is filtered row by row
+    problems: list[str] = []
     odd: Counter[str] = Counter()
     opening = _opening(encoder)
     for index, row in enumerate(rows):
         try:
             text = encoder.render(row.question)
         except ConfigError as error:
-            where = row.place or f"{label}, row {index}"
-            refused[id(row)] = f"{where}: {error}{_way_out(row, encoder)}"
+            refused.add(id(row))
+            problems.append(f"{row.place or f'{label}, row {index}'}: {error}{_way_out(row, encoder)}")
             if broken == "refuse":
-                raise ConfigError(refused[id(row)]) from error
+                raise ConfigError(problems[-1]) from error
             continue
         odd.update(_oddities(row, text, encoder, opening))
-    if len(refused) == len(rows):
-        raise ConfigError("\n".join([f"{label} holds no rows that can be asked", *[*refused.values()][:3]]))
+    if len(problems) == len(rows):
+        raise ConfigError("\n".join([f"{label} holds no rows that can be asked", *problems[:3]]))
     if says:
-        say_skipped([*refused.values()], len(rows) - len(refused), label)
+        say_skipped(problems, len(rows) - len(problems), label)
         for what, count in odd.items():
             logger.warning("%s: %d of %d rows %s", label, count, len(rows), what)
-        _, appended = ([], []) if encoder.templated else encoder.added_to(encoder.render(rows[0].question))
+        appended = [] if encoder.templated else encoder.split_ids(encoder.render(rows[0].question))[2]
         if appended:
             ends = encoder.tokenizer.decode(appended)
             logger.warning("%s: the tokenizer ends every text with %s; prompts are asked without it", label, ends)

@@ -58,14 +58,17 @@ def columns_beside(record: Mapping[str, Any], column: str, text: str) -> list[st
     """Find columns with a part of what is asked that the text of the question, of another column, does not hold."""
     beside = []
     for name in BESIDE:
-        value = record.get(name)
-        parts = [*value.values()] if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
-        while parts and isinstance(parts[0], list):  # {"label": ["A", "B"], "text": ["one", "two"]}
-            parts = [part for inner in parts for part in (inner if isinstance(inner, list) else [inner])]
-        texts = [str(part).strip() for part in parts if part is not None]
-        if name != column and any(part and part not in text for part in texts):
+        if name != column and any(part not in text for part in _texts(record.get(name))):
             beside.append(name)
     return beside
+
+
+def _texts(value: Any) -> list[str]:
+    """List the texts in a value, such as those of `{"label": ["A", "B"], "text": ["one", "two"]}`."""
+    if isinstance(value, Mapping | list):
+        parts = value.values() if isinstance(value, Mapping) else value
+        return [text for part in parts for text in _texts(part)]
+    return [text] if value is not None and (text := str(value).strip()) else []
 
 
 def _holds(record: Mapping[str, Any], names: Sequence[str]) -> bool:

@@ -114,9 +114,10 @@ class PromptEncoder:
     def read(self, question: str | Messages) -> tuple[str, tuple[int, ...], bool]:
         """Render a question: its text, its token ids (at most `max_tokens`, at least 1), and whether any were cut."""
         text = self.render(question)
-        ids = self._ids(text)
-        if not self.templated and self._adds:
-            opening, _ = self.added_to(text)
+        if self.templated or not self._adds:
+            ids = self._ids(text)
+        else:
+            opening, ids, _ = self.split_ids(text)
             ids = ids if ids[: len(opening)] == opening else opening + ids
         kept = tuple(int(token) for token in ids[-self.max_tokens :]) or (self.start_token_id,)
         return text, kept, len(ids) > self.max_tokens
@@ -142,12 +143,16 @@ class PromptEncoder:
         opening = self._opening_id()
         return "" if opening is None else str(self.tokenizer.convert_ids_to_tokens(opening))
 
-    def added_to(self, text: str) -> tuple[list[int], list[int]]:
-        """Find the token ids that the tokenizer adds before a text, and after it, where it is asked for all of them."""
-        bare, full = self._ids(text), list(self.tokenizer(text, verbose=False).input_ids)
-        starts = range(len(full) - len(bare) + 1)
-        start = next((start for start in starts if full[start : start + len(bare)] == bare), len(full))
-        return full[:start], full[start + len(bare) :]
+    def split_ids(self, text: str) -> tuple[list[int], list[int], list[int]]:
+        """Encode a text by itself: what the tokenizer adds before it, its own token ids, and what is added after it.
+
+        Where these cannot be told apart, all are taken for the text's own.
+        """
+        own, full = self._ids(text), list(self.tokenizer(text, verbose=False).input_ids)
+        for start in range(len(full) - len(own) + 1):
+            if full[start : start + len(own)] == own:
+                return full[:start], own, full[start + len(own) :]
+        return [], full, []
 
     def decode(self, responses: Sequence[Sequence[int]]) -> list[str]:
         """Decode responses to texts without special tokens."""

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from dsrl.data.askable import askable
 from dsrl.data.encoding import PromptEncoder
+from dsrl.data.first_prompt import shown_prompt
 from dsrl.data.iteration_batches import IterationBatches
 from dsrl.data.mixture import Mixture
 from dsrl.errors import ConfigError
@@ -63,6 +64,9 @@ def align(config: AlignConfig | Sequence[str], console: Console | None = None) -
     batches = IterationBatches(rows, encoder, batch=size, seed=config.seed, shuffle=config.data.shuffle)
     try:
         config.sampler.setup(policy, encoder)
+        if console.is_terminal and not config.json:
+            first = rows[rows.at(0, config.seed if config.data.shuffle else None)]
+            console.print(shown_prompt("first prompt", first, encoder), soft_wrap=True, markup=False)
         found = list(_measured(config, policy, encoder, [batches[number] for number in range(config.batches)], console))
     finally:
         close_all([config.sampler, config.verifier])

@@ -76,3 +76,10 @@ def test_a_file_of_an_earlier_version(text, message, tmp_path):
     with pytest.raises(ConfigError) as refused:
         compose([search_path(str(tmp_path)), "experiment=mine"])
     assert str(refused.value).startswith(message)
+
+
+def test_a_key_of_data_that_is_newer_has_its_default():
+    data = {"name": "questions", "train": "a.jsonl"}
+    assert in_todays_words({"data": data}) == {"data": {**data, "last_turn": "auto"}}
+    assert in_todays_words({"data": {**data, "last_turn": "drop"}})["data"]["last_turn"] == "drop"
+    assert in_todays_words({"data": {"name": "arithmetic"}}) == {"data": {"name": "arithmetic"}}

@@ -335,12 +335,13 @@ def test_what_the_tokenizer_adds_stays_out_of_chats():
         ]
 
 
-def test_what_a_tokenizer_adds_is_found_for_each_text():
+def test_what_a_tokenizer_adds_is_told_apart_from_the_text():
     encoder = encoder_of(adding(f"{BOS} $A {OTHER} {EOS}"))
-    ids = {token: encoder.token_id(token) for token in SPECIAL}
-    for text in ("1+1=", "", BOS, f"{OTHER}{EOS}"):
-        assert encoder.added_to(text) == ([ids[BOS]], [ids[OTHER], ids[EOS]]) or text in (BOS, "")
-    assert encoder_of(qwen(None)).added_to("1+1=") == ([], [])
+    bos, eos, other = (encoder.token_id(token) for token in SPECIAL[1::-1] + SPECIAL[2:])
+    plus = encoder.token_id("+")
+    assert encoder.split_ids("+") == ([bos], [plus], [other, eos])
+    assert encoder.split_ids(f"{OTHER}{EOS}") == ([bos], [other, eos], [other, eos])
+    assert encoder_of(qwen(None)).split_ids("+") == ([], [plus], [])
 
 
 def test_a_prompt_is_cut_after_the_end_was_left_out():
