@@ -41,7 +41,7 @@ SMALL = [
 WORLD_COMMANDS = {module.__name__: module for module in (admission, pretrain)}
 LAUNCHERS = re.compile(r"^(torchrun|srun) .*?(?=train\.py)")
 ROWS = '{"question": "1+1=", "answer": "2"}\n{"question": "2+2=", "answer": "4"}\n'
-FILE = re.compile(r"[\w./-]+\.(?:jsonl|parquet)")
+FILE = re.compile(r"[\w./-]+\.(?:jsonl|csv|parquet)")
 
 
 @dataclass
