@@ -191,7 +191,7 @@ FILES = [
     ("data=parquet|data.train=/nope.jsonl", "data.train=/nope.jsonl: no such file"),
     (
         "data=parquet|data.train=/etc",
-        "data.train=/etc: expected one of .parquet, .jsonl, .json, a folder that `save_to_disk` wrote, or a",
+        "data.train=/etc: expected one of .parquet, .jsonl, .json, .csv, .tsv (these also with .gz",
     ),
     ("data=questions|data.train=aimee24", "no such file, folder, benchmark or data source", "Did you mean 'aime24'?"),
     ("data=questions|data.train={path: a/b, colums: x}", "data.train=a/b: an entry has no 'colums'; it has path, set,"),
