@@ -179,7 +179,7 @@ class Rollouts:
 
     tokens [N, T] long, padded on the right; mask [N, T] bool, true on response tokens (the end token included);
     logprobs [N, T] float, the sampler's own log P(token) at the sampling temperature, 0 on padding;
-    texts, N strings without special tokens; finish_reasons, N of "stop" or "length"; rewards, where the sampler knows
+    texts, N strings as they were written, without the tokens that end them; finish_reasons, N of "stop" or "length"; rewards, where the sampler knows
     them, as of a record: no verifier is asked then.
     """
 
