@@ -63,6 +63,7 @@ class Schema:
             structured_ground_truth=truth if isinstance(truth, Mapping | list) else None,
             data_source=str(record.get("data_source") or default_source),
             extra={key: value for key, value in record.items() if key not in used},
+            where=where,
         )
         asked = json.dumps(row.question, ensure_ascii=False)
         for part, text in (("question", asked), ("answer", row.ground_truth), ("data_source", row.data_source)):

@@ -28,6 +28,8 @@ class Row:
     """Where the row comes from, such as `openai/gsm8k`; `verifier=by_source` chooses by it."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Everything else that the record held."""
+    where: str = field(default="", compare=False)
+    """The record's place, such as `train.jsonl, line 3`, for messages."""
 
     @property
     def question_text(self) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dsrl.data.encoding import PromptEncoder
+from dsrl.data.ground_truth_check import check_ground_truths
 from dsrl.data.iteration_batches import IterationBatches
 from dsrl.data.mixture import Mixture
 from dsrl.errors import ConfigError
@@ -52,6 +53,7 @@ def align(config: AlignConfig | Sequence[str], console: Console | None = None) -
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     config.sampler.check_architecture(architecture_of(config.model))
     rows = Mixture.of(config.data.train_rows())
+    check_ground_truths(config.verifier, rows, "data.train")
     if len(rows) < config.limit:
         raise ConfigError(f"limit={config.limit}: data.train holds {len(rows)} questions; give at most as many")
     policy = load_policy(config.model, config.checkpoint, config.accelerator)

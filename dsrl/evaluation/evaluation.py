@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dsrl.data.encoding import PromptEncoder
+from dsrl.data.ground_truth_check import check_ground_truths
 from dsrl.data.source import Row
 from dsrl.errors import ConfigError
 from dsrl.evaluation.answering import Answerer, Line
@@ -48,6 +49,8 @@ def evaluate(config: EvaluationConfig | Sequence[str], console: Console | None =
     sets = {name: list(rows)[: config.limit] for name, rows in config.data.val_sets().items()}
     if not sets:
         raise ConfigError("data.val is not set: give what is to be evaluated, data.val=PATH or a benchmark's name")
+    for name, rows in sets.items():
+        check_ground_truths(config.verifier, rows, f"data.val, {name}")
     batches = batches_of(sets, config)
     encoder = PromptEncoder.of(config.model, config.data)
     with SampleFile(config.run_dir / "samples.jsonl") as file:
@@ -119,8 +122,9 @@ def _draw(
                     partial.write_text(OmegaConf.to_yaml(OmegaConf.create(_kept(config))))
             file.append(early.pop(written))
             written += 1
-        right, samples = right + sum(line["reward"] for line in lines), samples + len(lines)
-        bar.update(task, advance=len(batch.rows), status=f"{batch.set}  reward {right / samples:.3f}")
+        rewards = [line["reward"] for line in lines if line["reward"] is not None]
+        right, samples = right + sum(rewards), samples + len(rewards)
+        bar.update(task, advance=len(batch.rows), status=f"{batch.set}  reward {right / max(1, samples):.3f}")
 
     if config.devices > 1:
         with bar:
