@@ -82,11 +82,14 @@ def _center(rewards: Tensor) -> Tensor:
     first = rewards[..., :1]
     some = first.where(~first.isnan(), rewards.nanmedian(-1, keepdim=True).values)
     shifted = rewards - some
-    return shifted - shifted.nansum(-1, keepdim=True) / _count(rewards).clamp(min=1)
+    missing = shifted.isnan().any()
+    return shifted - (shifted.nanmean(-1, keepdim=True) if missing else shifted.mean(-1, keepdim=True))
 
 
 def _std(rewards: Tensor) -> Tensor:
-    """The standard deviation over the last dimension, with n - 1; 0 for one reward or none."""
+    """The standard deviation over the last dimension, with n - 1; 0 for one reward among several responses, or none."""
+    if not rewards.isnan().any():
+        return rewards.std(-1, keepdim=True)
     squares = _center(rewards).square().nansum(-1, keepdim=True)
     return (squares / (_count(rewards) - 1).clamp(min=1)).sqrt()
 
