@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from dsrl.data.encoding import PromptEncoder
 
 CORRECT_THRESHOLD = 0.5
-"""A response with a greater reward counts as correct."""
+"""A response with a greater reward counts as correct, and one with any other as wrong. One without a reward, which is
+NaN, is neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ class Rewards:
     """What N = B * G responses are worth, as a verifier finds it.
 
     Args:
-        values: [B, G] float32, on the CPU.
+        values: [B, G] float32, on the CPU; NaN where the verifier does not apply, and the response has no reward.
         components: what they are made of by name, each [B, G]; NaN where one is not applicable.
         extracted_answers: N texts, what the verifier takes for the answer in each response; None where it extracts no
             answers.
@@ -179,8 +180,8 @@ class Rollouts:
 
     tokens [N, T] long, padded on the right; mask [N, T] bool, true on response tokens (the end token included);
     logprobs [N, T] float, the sampler's own log P(token) at the sampling temperature, 0 on padding;
-    texts, N strings without special tokens; finish_reasons, N of "stop" or "length"; rewards, where the sampler knows
-    them, as of a record: no verifier is asked then.
+    texts, N strings as they were written, without the tokens that end them; finish_reasons, N of "stop" or "length";
+    rewards, where the sampler knows them, as of a record: no verifier is asked then.
     """
 
     prompts: list[Prompt]

@@ -38,12 +38,18 @@ class Curriculum:
         return over
 
     def update(self, prompts: Sequence[Prompt], rewards: Tensor) -> None:
-        """Remember the rewards [B, G] of this rank's prompts. A collective: every rank calls it."""
+        """Remember the rewards [B, G] of this rank's prompts. A collective: every rank calls it.
+
+        Responses without a reward, which is NaN, say nothing, and a question whose responses all have none stays as it
+        was.
+        """
         if not self.active:
             return
-        right = (rewards > CORRECT_THRESHOLD).tolist()
+        right, wrong = (rewards > CORRECT_THRESHOLD).any(-1), (rewards <= CORRECT_THRESHOLD).any(-1)
         own = [
-            (prompt.position, prompt.row, all(group), any(group)) for prompt, group in zip(prompts, right, strict=True)
+            (prompt.position, prompt.row, some and not others, some)
+            for prompt, some, others in zip(prompts, right.tolist(), wrong.tolist(), strict=True)
+            if some or others
         ]
         for _, row, every, some in sorted(found for share in gather(own) for found in share):
             if every == some:

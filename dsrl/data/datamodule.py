@@ -16,6 +16,7 @@ from dsrl.config.schema import CurriculumConfig
 from dsrl.data.askable import askable
 from dsrl.data.curriculum import Curriculum
 from dsrl.data.encoding import PromptEncoder
+from dsrl.data.ground_truth_check import check_ground_truths
 from dsrl.data.iteration_batches import IterationBatches, OneIteration
 from dsrl.data.mixture import Mixture
 from dsrl.data.source import DataSource, Row
@@ -24,6 +25,7 @@ from dsrl.types import Prompt
 
 if TYPE_CHECKING:
     from dsrl.config.run_config import RunConfig
+    from dsrl.verifiers.verifier import SupportsScore
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class PromptData(L.LightningDataModule):
         seed: of the order of the rows.
         curriculum: which questions are asked less often; None asks all alike.
         encoder: makes prompts of questions; None takes that of the module which the trainer runs.
+        verifier: what scores the answers; rows whose ground truth it cannot compare are refused when they are read.
     """
 
     def __init__(
@@ -52,11 +55,12 @@ class PromptData(L.LightningDataModule):
         seed: int,
         curriculum: CurriculumConfig | None = None,
         encoder: PromptEncoder | None = None,
+        verifier: SupportsScore | None = None,
     ) -> None:
         super().__init__()
         self.curriculum = Curriculum(curriculum or CurriculumConfig())
         self.source, self.prompts_per_iteration, self.seed = source, prompts_per_iteration, seed
-        self._encoder = encoder
+        self._encoder, self._verifier = encoder, verifier
         self._train: Mixture | None = None
         self._fingerprint = ""  # of all rows that were read to train on
         self._val: dict[str, Sequence[Row]] = {}
@@ -71,6 +75,7 @@ class PromptData(L.LightningDataModule):
             seed=config.seed,
             curriculum=config.curriculum,
             encoder=encoder,
+            verifier=config.verifier,
         )
 
     @property
@@ -106,14 +111,19 @@ class PromptData(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read the rows, once, and look at their prompts as soon as the encoder is known.
 
-        Raises ConfigError for files that cannot be used, and for prompts that the chat template refuses.
+        Raises ConfigError for files that cannot be used, for rows that the verifier cannot score, and for prompts that
+        the chat template refuses.
         """
         if stage == "fit" and self._train is None:
             self._train = Mixture.of(self.source.train_rows())
             if not self._train:
                 raise ConfigError("data.train holds no rows")
+            self._check(self._train, "data.train")
             self._fingerprint = fingerprint(self._train)
-        self._val = self._val or dict(self.source.val_sets())
+        if not self._val:
+            self._val = dict(self.source.val_sets())
+            for name, rows in self._val.items():
+                self._check(rows, f"data.val, {name}")
         if not self._looked_at and (self._encoder is not None or self.trainer is not None):
             self._look_at_prompts()
 
@@ -166,6 +176,9 @@ class PromptData(L.LightningDataModule):
             if rows:
                 self._val[name] = askable(Mixture.of(rows), encoder, label=f"data.val {name}", broken=broken, says=says)
         self._looked_at = True
+    def _check(self, rows: Sequence[Row], label: str) -> None:
+        if self._verifier is not None:
+            check_ground_truths(self._verifier, rows, label, log=self._shard()[0] == 0)
 
     def _warn_of_common(self, rows: Mixture) -> None:
         """Warn of rows that ask what validation asks, too: it may be meant, but then the accuracy is not held out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -154,9 +154,15 @@ class PromptEncoder:
                 return full[:start], own, full[start + len(own) :]
         return [], full, []
 
-    def decode(self, responses: Sequence[Sequence[int]]) -> list[str]:
-        """Decode responses to texts without special tokens."""
-        return [str(self.tokenizer.decode(list(ids), skip_special_tokens=True)) for ids in responses]
+    def decode(self, responses: Sequence[Sequence[int]], ends: Collection[int] = ()) -> list[str]:
+        """Decode responses to texts as they were written: tags that are special tokens, such as `<think>`, stay.
+
+        What frames a sequence is left out wherever it stands: BOS, EOS and padding of the tokenizer, and `ends`, the
+        other tokens that end a response.
+        """
+        tokenizer = self.tokenizer
+        frame = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, *ends}
+        return [str(tokenizer.decode([token for token in ids if token not in frame])) for ids in responses]
 
     def token_id(self, token: str) -> int:
         """Look up the id of one token of the vocabulary, such as a stop token. Raises ConfigError for anything else."""

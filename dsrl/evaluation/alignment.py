@@ -15,6 +15,7 @@ from rich.markup import escape
 from dsrl.data.askable import askable
 from dsrl.data.encoding import PromptEncoder
 from dsrl.data.first_prompt import shown_prompt
+from dsrl.data.ground_truth_check import check_ground_truths
 from dsrl.data.iteration_batches import IterationBatches
 from dsrl.data.mixture import Mixture
 from dsrl.errors import ConfigError
@@ -56,6 +57,7 @@ def align(config: AlignConfig | Sequence[str], console: Console | None = None) -
     encoder = PromptEncoder.of(config.model, config.data)
     broken = getattr(config.data, "broken_rows", "refuse")
     rows = askable(Mixture.of(config.data.train_rows()), encoder, label="data.train", broken=broken)
+    check_ground_truths(config.verifier, rows, "data.train")
     if len(rows) < config.limit:
         raise ConfigError(f"limit={config.limit}: data.train holds {len(rows)} questions; give at most as many")
     policy = load_policy(config.model, config.checkpoint, config.accelerator)

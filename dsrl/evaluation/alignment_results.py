@@ -51,7 +51,7 @@ def summarise(found: Sequence[BatchFound]) -> dict[str, Any]:
         "questions": len(rewards),
         "responses": rewards.numel(),
         "tokens": int(sum(int(one.batch.rollouts.lengths.sum()) for one in found)),
-        "accuracy": float((rewards > CORRECT_THRESHOLD).double().mean()),
+        "accuracy": float((rewards[~rewards.isnan()] > CORRECT_THRESHOLD).double().mean()),
         **_of_samples(found, estimates, sums),
         **_of_directions([one.observed.directions for one in found]),
         "logits": _of_logits(found, estimates, sums),

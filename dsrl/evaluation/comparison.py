@@ -97,7 +97,7 @@ def compare_pairs(pairs: Sequence[Pair], unpaired: int = 0, *, thoughts: bool = 
 def main_metrics(found: Comparison) -> list[str]:
     """Choose the metrics that a table shows: avg, pass@j for the largest j, maj, length, truncated."""
     passes = [key for key in found.difference if key.startswith("pass@")]
-    return [key for key in ("avg", passes[-1], "maj", "length", "truncated") if key in found.difference]
+    return [key for key in ("avg", *passes[-1:], "maj", "length", "truncated") if key in found.difference]
 
 
 def thoughts_of(folder: Path) -> Any:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from dsrl.data.askable import askable
 from dsrl.data.encoding import PromptEncoder
 from dsrl.data.first_prompt import shown_prompt
+from dsrl.data.ground_truth_check import check_ground_truths
 from dsrl.data.mixture import Mixture
 from dsrl.data.source import Row
 from dsrl.errors import ConfigError
@@ -52,6 +53,8 @@ def evaluate(config: EvaluationConfig | Sequence[str], console: Console | None =
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     encoder = _encoder(config)
     sets = _sets(config, encoder)
+    for name, rows in sets.items():
+        check_ground_truths(config.verifier, rows, f"data.val, {name}")
     batches = batches_of(sets, config)
     with SampleFile(config.run_dir / "samples.jsonl") as file:
         if config.resume is None and not file.empty:  # by another process, since the configuration was checked
@@ -152,8 +155,9 @@ def _draw(
                     partial.write_text(OmegaConf.to_yaml(OmegaConf.create(_kept(config))))
             file.append(early.pop(written))
             written += 1
-        right, samples = right + sum(line["reward"] for line in lines), samples + len(lines)
-        bar.update(task, advance=len(batch.rows), status=f"{batch.set}  reward {right / samples:.3f}")
+        rewards = [line["reward"] for line in lines if line["reward"] is not None]
+        right, samples = right + sum(rewards), samples + len(rewards)
+        bar.update(task, advance=len(batch.rows), status=f"{batch.set}  reward {right / max(1, samples):.3f}")
 
     if config.devices > 1:
         with bar:

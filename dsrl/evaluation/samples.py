@@ -17,7 +17,7 @@ ASKED = {"set": str, "question": int, "sample": int, "prompt": str, "ground_trut
 
 GIVEN: dict[str, type | tuple[type, ...]] = {
     "extracted_answer": (str, NoneType),
-    "reward": float,
+    "reward": (float, NoneType),
     "components": dict,
     "length": int,
     "finish_reason": str,

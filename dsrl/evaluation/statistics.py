@@ -35,27 +35,32 @@ class SampledQuestion:
     @property
     def right(self) -> int:
         """How many of its samples are right: those with a reward above 0.5."""
-        return sum(sample["reward"] > CORRECT_THRESHOLD for sample in self.samples)
+        return sum(sample["reward"] > CORRECT_THRESHOLD for sample in self.judged)
+
+    @property
+    def judged(self) -> list[Mapping[str, Any]]:
+        """Its samples that have a reward: where the verifier does not apply there is none."""
+        return [sample for sample in self.samples if sample["reward"] is not None]
 
     def metrics(self) -> dict[str, float]:
         """Compute avg, pass@j for j = 1 to K, maj, length (in tokens), truncated, and `reward/NAME`.
 
         `reward/NAME` is the mean of a component of the reward, over the samples that have it. There is no maj where the
-        verifier extracts no answers.
+        verifier extracts no answers. avg, pass@j and maj are of the samples that have a reward, and K is their number.
         """
-        rewards = [float(sample["reward"]) for sample in self.samples]
-        answers = [sample["extracted_answer"] for sample in self.samples]
+        rewards = [float(sample["reward"]) for sample in self.judged]
+        answers = [sample["extracted_answer"] for sample in self.judged]
         right, count = self.right, len(rewards)
         components: dict[str, list[float]] = {}
         for sample in self.samples:
             for name, value in sample["components"].items():
                 components.setdefault(name, []).append(value)
         return {
-            "avg": sum(rewards) / count,
+            **({"avg": sum(rewards) / count} if count else {}),
             **{f"pass@{j}": pass_at(j, count, right) for j in range(1, count + 1)},
             **({} if answers == [None] * count else {"maj": majority([answer or "" for answer in answers], rewards)}),
-            "length": sum(sample["length"] for sample in self.samples) / count,
-            "truncated": sum(sample["finish_reason"] == "length" for sample in self.samples) / count,
+            "length": sum(sample["length"] for sample in self.samples) / len(self.samples),
+            "truncated": sum(sample["finish_reason"] == "length" for sample in self.samples) / len(self.samples),
             **{f"reward/{name}": sum(values) / len(values) for name, values in components.items()},
         }
 
@@ -64,8 +69,8 @@ class SampledQuestion:
         spans = [sample["thoughts"] for sample in self.samples if isinstance(sample.get("thoughts"), dict)]
         if len(spans) < len(self.samples):
             return {}
-        right = [sample["reward"] > CORRECT_THRESHOLD for sample in self.samples]
-        return totals_of(spans, right, [sample["length"] for sample in self.samples])
+        rewards = [sample["reward"] for sample in self.samples]
+        return totals_of(spans, rewards, [sample["length"] for sample in self.samples])
 
 
 def questions_of(samples: Sequence[Mapping[str, Any]]) -> list[SampledQuestion]:

@@ -29,7 +29,7 @@ class RolloutBatch:
     Args:
         rollouts: N = B * G responses.
         params: how they were drawn.
-        rewards: [B, G] float32, on the CPU.
+        rewards: [B, G] float32, on the CPU; NaN where the verifier does not apply, and the response has none.
         components: what rewards are made of by name, each [B, G]; NaN where one is not applicable.
         extracted_answers: N texts, what the verifier takes for the answer in each response; None where it extracts no
             answers.
@@ -46,15 +46,18 @@ class RolloutBatch:
     metrics: Metrics = field(default_factory=dict)
 
     def record(self, row: int) -> dict[str, Any]:
-        """Describe response `row` in plain values, as `samples.jsonl` has it; components only where applicable."""
+        """Describe response `row` in plain values, as `samples.jsonl` has it; components only where applicable. A
+        reward of None is none.
+        """
         rollouts, prompt = self.rollouts, self.rollouts.prompt_of(row)
+        reward = float(self.rewards.reshape(-1)[row])
         parts = {name: float(values.reshape(-1)[row]) for name, values in self.components.items()}
         return {
             "prompt": prompt.text,
             "response": rollouts.texts[row],
             "extracted_answer": self.extracted_answers[row],
             "ground_truth": prompt.ground_truth,
-            "reward": float(self.rewards.reshape(-1)[row]),
+            "reward": None if math.isnan(reward) else reward,
             "components": {name: value for name, value in parts.items() if not math.isnan(value)},
             "length": int(rollouts.lengths[row]),
             "finish_reason": rollouts.finish_reasons[row],
@@ -108,8 +111,9 @@ class Collector:
     Args:
         sampler: draws the responses, from the policy's current weights.
         verifier: has `score(rollouts) -> [B, G]`.
-        dynamic_sampling: how often, at most, groups whose rewards are all equal are replaced by another prompt's (DAPO,
-            arXiv 2503.14476, section 3.2); only where `collect` is given a source of prompts.
+        dynamic_sampling: how often, at most, groups whose rewards are all equal, or that have fewer than two, are
+            replaced by another prompt's (DAPO, arXiv 2503.14476, section 3.2); only where `collect` is given a source
+            of prompts.
         thoughts: finds thoughts in the responses; None looks for none.
         clock: times `sample` and `verify`.
     """
@@ -178,7 +182,7 @@ class Collector:
         """The batch with such groups replaced as often as allowed, and what that cost."""
         replacements, sampled = 0, float(batch.rollouts.lengths.sum())
         for _ in range(self.dynamic_sampling):
-            groups = (batch.rewards == batch.rewards[:, :1]).all(-1).nonzero()[:, 0].tolist()
+            groups = without_signal(batch.rewards).nonzero()[:, 0].tolist()
             if not all_max(len(groups)):
                 break
             others = [source.replacement_for(batch.rollouts.prompts[group], batch.params.iteration) for group in groups]
@@ -193,6 +197,12 @@ class Collector:
             "dynamic_sampling/prompts": Metric.total(replacements),
             "tokens/sampled": Metric.total(sampled),
         }
+
+
+def without_signal(rewards: Tensor) -> Tensor:
+    """Find the groups whose rewards [B, G], of the responses that have one, are all equal, [B] bool."""
+    differences = (rewards[:, :, None] - rewards[:, None, :]).nan_to_num()
+    return ~(differences != 0).flatten(1).any(-1)
 
 
 def _component(batch: RolloutBatch, name: str) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dsrl.data.encoding import PromptEncoder
+from dsrl.errors import DSRLError
 from dsrl.loop.collector import RolloutBatch
 from dsrl.loop.logged import LoggedTokens
 from dsrl.loop.mismatch import Correction
@@ -191,17 +192,29 @@ class Experience:
 def compute_advantages(index: int, weight: float, objective: Objective, rollouts: Rollouts, rewards: Tensor) -> Term:
     """Compute the advantages of one term, and which responses it keeps. A collective.
 
+    A response without a reward, which is NaN, has the advantage 0, and no term keeps it, that of a KL neither: nothing
+    of it is in the update, nor in a denominator.
+
     Args:
         index: the term's place among those of the iteration.
         weight: what its loss is multiplied with.
         objective: sees the rewards of all ranks, in the order of their positions.
         rollouts: this rank's responses.
         rewards: [B, G] of this rank.
+
+    Raises:
+        DSRLError: the objective has no number for a response that has a reward.
     """
     everywhere, own = gather_rows(rewards, [prompt.position for prompt in rollouts.prompts])
-    advantages = objective.advantages(everywhere)
-    kept = objective.kept(everywhere, advantages)
-    scored = objective.scored(kept, advantages)
+    missing = everywhere.isnan()
+    advantages = objective.advantages(everywhere).masked_fill(missing, 0.0)
+    if advantages.isnan().any():
+        raise DSRLError(
+            f"{type(objective).__name__}: the advantages of responses with a reward are NaN; rewards are NaN where a "
+            "verifier does not apply, and means and deviations must leave these out, as Tensor.nanmean does"
+        )
+    kept = objective.kept(everywhere, advantages) & ~missing
+    scored = objective.scored(kept, advantages) & ~missing
     mine = [values[own].reshape(-1) for values in (advantages, kept, scored)]
     return Term(index=index, weight=weight, objective=objective, advantages=mine[0], kept=mine[1], scored=mine[2])
 

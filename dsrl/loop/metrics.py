@@ -43,18 +43,19 @@ def rollout_metrics(
 
     Args:
         rollouts: N = B * G responses.
-        rewards: [B, G].
+        rewards: [B, G], NaN where a response has none: the figures of rewards are then those of the others.
         components: what rewards are made of by name, each [B, G], NaN where it is not applicable.
         thoughts: those of each response by class; empty where none were looked for.
     """
-    prompts, reasons, correct = rollouts.prompts, rollouts.finish_reasons, rewards > CORRECT_THRESHOLD
+    prompts, reasons, judged = rollouts.prompts, rollouts.finish_reasons, ~rewards.isnan()
+    correct, wrong = rewards > CORRECT_THRESHOLD, rewards <= CORRECT_THRESHOLD
     responses, sampled = len(rollouts.texts), float(rollouts.lengths.sum())
     return {
-        "reward/mean": Metric.mean(rewards.double()),
-        "reward/std": Metric.std(rewards),
+        "reward/mean": Metric.mean(rewards.double(), judged),
+        "reward/std": Metric.std(rewards[judged]),
         **{f"reward/{name}": Metric.mean(values, ~values.isnan()) for name, values in components.items()},
-        "group/all_right": Metric.mean(correct.all(-1)),
-        "group/all_wrong": Metric.mean(~correct.any(-1)),
+        "group/all_right": Metric.mean(~wrong.any(-1), judged.any(-1)),
+        "group/all_wrong": Metric.mean(~correct.any(-1), judged.any(-1)),
         "group/length_correlation": length_correlation(rewards, rollouts.lengths),
         "response/length_mean": Metric(sampled, responses),
         "response/truncated": Metric(sum(reason == "length" for reason in reasons), responses),
@@ -66,9 +67,12 @@ def rollout_metrics(
 
 
 def length_correlation(rewards: Tensor, lengths: Tensor) -> Metric:
-    """Correlate rewards [B, G] and lengths [N] within each group, averaged over the groups in which both differ."""
-    rewards, lengths = rewards.double(), lengths.view_as(rewards).double()
-    rewards, lengths = (values - values.mean(-1, keepdim=True) for values in (rewards, lengths))
+    """Correlate rewards [B, G] and lengths [N] within each group, averaged over the groups in which both differ.
+
+    Responses without a reward, which is NaN, are left out.
+    """
+    rewards, lengths = rewards.double(), lengths.view_as(rewards).double().masked_fill(rewards.isnan(), math.nan)
+    rewards, lengths = ((values - values.nanmean(-1, keepdim=True)).nan_to_num() for values in (rewards, lengths))
     spread = rewards.norm(dim=-1) * lengths.norm(dim=-1)
     differ = spread > 1e-9
     return Metric.mean((rewards * lengths).sum(-1) / spread.where(differ, 1.0), differ)

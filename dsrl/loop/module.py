@@ -41,6 +41,9 @@ from dsrl.seeding import derive_seed
 from dsrl.types import Metric, Metrics, Prompt, SamplingParams
 from dsrl.verifiers.verifier import close_all
 
+OF_REWARDS = ("reward/mean", "reward/std", "group/all_right", "group/all_wrong")
+"""Metrics that every iteration has."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
@@ -172,11 +175,13 @@ class DSRLModule(L.LightningModule):
         """Reduce what the iteration found over all ranks, keep it for callbacks, and give it to the loggers."""
         optimizer: Any = self.optimizers()
         nothing = {"loss": 0.0, "grad_norm": 0.0}  # of an iteration without a step
+        unknown = dict.fromkeys(OF_REWARDS, math.nan)  # of one in which no response has a reward
         every_rank: Metrics = {"update/steps": Metric(0.0), **memory_metrics(self.scorer.device)}
         self.experience = experience
         reduced, times = reduce_metrics(add_metrics(found, every_rank)), self.clock.read()
         self.metrics = {
             **nothing,
+            **unknown,
             **reduced,
             "lr": optimizer.param_groups[0]["lr"],
             **times,

@@ -1,6 +1,10 @@
 """What a reward is worth: rewards [B, G] of all ranks to advantages [B, G].
 
 A group is the G responses of one prompt. Functions that compare within a group need G >= 2 and say so.
+
+A reward of NaN is none: means, deviations and numbers of responses are over the others, as if the response had not been
+drawn, and its own advantage is of no account (the loop leaves the response out of the update). One response alone has
+the advantage 0.
 """
 
 from __future__ import annotations
@@ -24,15 +28,15 @@ def group_center(rewards: Tensor) -> Tensor:
 def group_norm(rewards: Tensor) -> Tensor:
     """(r - mean) / (std + 1e-6) within the group, std with n - 1 (GRPO, arXiv 2402.03300, section 4.1.2)."""
     _need_group("group_norm", rewards)
-    return _center(rewards) / (rewards.std(-1, keepdim=True) + EPSILON)
+    return _center(rewards) / (_std(rewards) + EPSILON)
 
 
 @register("advantage", "rloo")
 def rloo(rewards: Tensor) -> Tensor:
     """r - mean of the *other* responses of its group: leave-one-out (arXiv 2402.14740, equation 6)."""
     _need_group("rloo", rewards)
-    size = rewards.shape[-1]
-    return _center(rewards) * size / (size - 1)
+    size = _count(rewards)
+    return _center(rewards) * size / (size - 1).clamp(min=1)
 
 
 @register("advantage", "batch_norm")
@@ -40,7 +44,8 @@ def batch_norm(rewards: Tensor) -> Tensor:
     """(r - mean) / (std + 1e-6) over the whole batch of all ranks, std with n - 1 (REINFORCE++, arXiv 2501.03262)."""
     if rewards.numel() < 2:
         raise ConfigError("advantage batch_norm compares the responses of a batch and needs at least 2 of them")
-    return _center(rewards.flatten()).view_as(rewards) / (rewards.std() + EPSILON)
+    every = rewards.flatten()
+    return (_center(every) / (_std(every) + EPSILON)).view_as(rewards)
 
 
 @register("advantage", "signed")
@@ -74,8 +79,24 @@ def negative_centered(rewards: Tensor) -> Tensor:
 
 def _center(rewards: Tensor) -> Tensor:
     """Rewards less their last dimension's mean; exactly 0 for equals, though the mean of eight 0.1 is not 0.1."""
-    shifted = rewards - rewards[..., :1]
-    return shifted - shifted.mean(-1, keepdim=True)
+    first = rewards[..., :1]
+    some = first.where(~first.isnan(), rewards.nanmedian(-1, keepdim=True).values)
+    shifted = rewards - some
+    missing = shifted.isnan().any()
+    return shifted - (shifted.nanmean(-1, keepdim=True) if missing else shifted.mean(-1, keepdim=True))
+
+
+def _std(rewards: Tensor) -> Tensor:
+    """The standard deviation over the last dimension, with n - 1; 0 for one reward among several responses, or none."""
+    if not rewards.isnan().any():
+        return rewards.std(-1, keepdim=True)
+    squares = _center(rewards).square().nansum(-1, keepdim=True)
+    return (squares / (_count(rewards) - 1).clamp(min=1)).sqrt()
+
+
+def _count(rewards: Tensor) -> Tensor:
+    """How many rewards the last dimension has, in the dtype of the rewards."""
+    return (~rewards.isnan()).sum(-1, keepdim=True).to(rewards.dtype)
 
 
 def _need_group(name: str, rewards: Tensor) -> None:

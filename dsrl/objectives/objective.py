@@ -45,7 +45,10 @@ class Objective:
         return None
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """Compute advantages [B, G] from the rewards [B, G] of all ranks."""
+        """Compute advantages [B, G] from the rewards [B, G] of all ranks, NaN where a response has none.
+
+        What is returned for a response without a reward is of no account.
+        """
         raise NotImplementedError
 
     def kept(self, rewards: Tensor, advantages: Tensor) -> Tensor:

@@ -116,11 +116,11 @@ def sample_sums(products: SampleProducts, rewards: Tensor) -> Sums:
 
     measured = torch.zeros(prompts * size, dtype=torch.bool)
     measured[products.numbers] = True
-    right = (rewards > CORRECT_THRESHOLD).flatten()
+    right, wrong = (rewards > CORRECT_THRESHOLD).flatten(), (rewards <= CORRECT_THRESHOLD).flatten()
     ratio = (products.total("alone") / products.total("given").clamp_min(1e-300)).sqrt()
     found = {"sample/norm_ratio": sums_of(spread(ratio), measured, prompts)}
     cosines = products.cosines()
-    for label, rows in (("", measured), ("/right", measured & right), ("/wrong", measured & ~right)):
+    for label, rows in (("", measured), ("/right", measured & right), ("/wrong", measured & wrong)):
         found[f"sample/cosine{label}"] = sums_of(spread(cosines), rows, prompts)
         found[f"sample/nonnegative{label}"] = sums_of(spread((cosines >= 0).double()), rows, prompts)
     for group in products.inner:

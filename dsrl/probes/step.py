@@ -35,9 +35,9 @@ def step_sums(before: dict[str, Tensor], after: dict[str, Tensor], rows: Tensor,
     Returns:
         `step/SPACE/right` and `step/SPACE/wrong`: the change of a response's log-probability, in nats.
     """
-    right = (rewards > CORRECT_THRESHOLD).flatten()
+    right, wrong = (rewards > CORRECT_THRESHOLD).flatten(), (rewards <= CORRECT_THRESHOLD).flatten()
     return {
         f"step/{space}/{label}": sums_of(after[space] - before[space], rows & chosen, len(rewards))
         for space in SPACES
-        for label, chosen in (("right", right), ("wrong", ~right))
+        for label, chosen in (("right", right), ("wrong", wrong))
     }

@@ -114,7 +114,7 @@ def _by_source(pairs: Sequence[Pair], sets: dict[str, list[Pair]]) -> dict[str, 
 
 
 def _share(question: SampledQuestion) -> float:
-    return question.right / len(question.samples)
+    return question.right / max(1, len(question.judged))
 
 
 def _side(pair: Pair) -> int:
@@ -132,8 +132,8 @@ def _changed(pair: Pair, first: int, second: int) -> dict[str, Any]:
     places = []
     for run, question in zip((first, second), pair, strict=True):
         mostly = _share(question) > 0.5
-        typical = [sample for sample in question.samples if (sample["reward"] > 0.5) == mostly][:RESPONSES]
+        typical = [sample for sample in question.judged if (sample["reward"] > 0.5) == mostly][:RESPONSES]
         places.append([(run, question.set, sample["question"], sample["sample"]) for sample in typical])
     one = pair[0]
-    shares = [[question.right, len(question.samples)] for question in pair]
+    shares = [[question.right, len(question.judged)] for question in pair]
     return {"set": one.set, "prompt": one.prompt, "truth": one.ground_truth, "shares": shares, "places": places}

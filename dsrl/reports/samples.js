@@ -32,7 +32,7 @@ function sampleBrowser(data, point) {
   const verdicts = new Map();
   for (const row of rows) {
     const found = verdicts.get(keyOf(row)) || { right: 0, wrong: 0 };
-    found[get(row, "reward") > 0.5 ? "right" : "wrong"] += 1;
+    if (get(row, "reward") !== null) found[get(row, "reward") > 0.5 ? "right" : "wrong"] += 1;
     verdicts.set(keyOf(row), found);
   }
 
@@ -46,9 +46,9 @@ function sampleBrowser(data, point) {
       const { right, wrong } = verdicts.get(keyOf(row));
       return {
         right: get(row, "reward") > 0.5,
-        wrong: !(get(row, "reward") > 0.5),
+        wrong: get(row, "reward") !== null && !(get(row, "reward") > 0.5),
         mixed: right > 0 && wrong > 0,
-        all_wrong: !right,
+        all_wrong: !right && wrong > 0,
       }[state.reward];
     },
     finish: (row) => String(get(row, "finish")) === state.finish,
@@ -103,6 +103,10 @@ function sampleBrowser(data, point) {
     update();
   }
 
+  function verdict(reward) {
+    return reward === null ? "no reward" : `${reward > 0.5 ? "✓" : "✗"} reward ${format(reward)}`;
+  }
+
   function response(row) {
     const right = get(row, "reward") > 0.5;
     const facts = [];
@@ -119,11 +123,11 @@ function sampleBrowser(data, point) {
     if (finish) fact("end", finish === "length" ? el("strong", { class: "bad" }, "cut off") : finish);
     const card = el(
       "article",
-      { class: "response " + (right ? "right" : "wrong") },
+      { class: "response " + (right ? "right" : get(row, "reward") === null ? "" : "wrong") },
       el(
         "header",
         {},
-        el("strong", { class: "reward" }, `${right ? "✓" : "✗"} reward ${format(get(row, "reward"))}`),
+        el("strong", { class: "reward" }, verdict(get(row, "reward"))),
         get(row, "number") === null ? "" : el("small", {}, ` response ${get(row, "number")}`),
       ),
       long(get(row, "response"), get(row, "thoughts"), get(row, "cut"), classes),

@@ -61,6 +61,7 @@ def _as_text(sample: Mapping[str, Any]) -> str:
     """Write a sample as Markdown. Texts of the model are indented, so that nothing in them is markup."""
     kept = "kept" if sample.get("kept") else "not kept"
     used = f", advantage {sample['advantage']:+.3f}, {kept}" if "advantage" in sample else ""
-    head = f"**question {sample['question']}, response {sample['response_number']}: reward {sample['reward']:g}**{used}"
+    reward = "none" if sample["reward"] is None else f"{sample['reward']:g}"
+    head = f"**question {sample['question']}, response {sample['response_number']}: reward {reward}**{used}"
     texts = (f"    {key}: {sample[key]}".replace("\n", "\n    ") for key in ("prompt", "response", "ground_truth"))
     return "\n\n".join([head, *texts])

@@ -47,20 +47,19 @@ def validation_samples(name: str, batch: RolloutBatch, count: int) -> Iterator[d
 
 
 def answered_questions(batch: RolloutBatch) -> Iterator[dict[str, Any]]:
-    """Say of each question of a validation how its k responses were: their mean reward, how many are right, their
-    tokens, and their thoughts by class.
+    """Say of each question of a validation how its k responses were: the mean reward of those that have one, how many
+    are right, their tokens, and their thoughts by class.
     """
     k, lengths = batch.params.responses_per_prompt, batch.rollouts.lengths.tolist()
     for number, (prompt, rewards) in enumerate(zip(batch.rollouts.prompts, batch.rewards, strict=True)):
-        own, right = slice(number * k, (number + 1) * k), (rewards > CORRECT_THRESHOLD).tolist()
+        own = slice(number * k, (number + 1) * k)
+        found = totals_of(batch.thoughts[own], rewards.tolist(), lengths[own])
         yield {
             "question": prompt.row,
-            "reward": float(rewards.double().mean()),
-            "right": sum(right),
+            "reward": float(rewards.double().nanmean()),
+            "right": int((rewards > CORRECT_THRESHOLD).sum()),
             "tokens": sum(lengths[own]),
-            "thoughts": {
-                name: totals.thoughts for name, totals in totals_of(batch.thoughts[own], right, lengths[own]).items()
-            },
+            "thoughts": {name: totals.thoughts for name, totals in found.items()},
         }
 
 

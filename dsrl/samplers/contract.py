@@ -75,10 +75,10 @@ def responses_end_with_their_end_token(bench: SamplerBench) -> None:
             assert reason == "stop" or len(tokens) == allowed
 
 
-def texts_are_the_tokens_without_special_ones(bench: SamplerBench) -> None:
-    """Each text is its response, decoded without special tokens."""
+def texts_are_what_was_written(bench: SamplerBench) -> None:
+    """Each text is its response as it was written, without the tokens that end it."""
     found = bench.sample()
-    assert found.texts == bench.encoder.decode([tokens.tolist() for tokens in _responses(found)])
+    assert found.texts == bench.sampler.decode([tokens.tolist() for tokens in _responses(found)])
 
 
 def prompts_may_be_as_long_as_the_positions_allow(bench: SamplerBench) -> None:
@@ -196,7 +196,7 @@ def it_may_be_closed_twice(bench: SamplerBench) -> None:
 CHECKS: tuple[Callable[[SamplerBench], None], ...] = (
     rollouts_have_their_shapes,
     responses_end_with_their_end_token,
-    texts_are_the_tokens_without_special_ones,
+    texts_are_what_was_written,
     prompts_may_be_as_long_as_the_positions_allow,
     log_probabilities_are_the_policys,
     draws_depend_on_seed_iteration_position_and_number_alone,

@@ -135,7 +135,7 @@ class HFSampler(Sampler):
             tokens=tokens,
             mask=mask,
             logprobs=logprobs,
-            texts=self.encoder.decode([row[keep].tolist() for row, keep in zip(tokens, mask, strict=True)]),
+            texts=self.decode([row[keep].tolist() for row, keep in zip(tokens, mask, strict=True)]),
             finish_reasons=["stop" if end else "length" for end in ended.tolist()],
         )
 

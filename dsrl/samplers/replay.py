@@ -95,7 +95,7 @@ class ReplaySampler(Sampler):
         iteration, paths = next(iter(self.files.items()))
         recorded = read_rollouts(paths, [0])
         tokens = [row[keep].tolist() for row, keep in zip(recorded.tokens, recorded.mask, strict=True)]
-        if encoder.decode(tokens) != recorded.texts:
+        if self.decode(tokens) != recorded.texts:
             raise ConfigError(
                 f"sampler.run={self.run}: recorded with another tokenizer: the tokens of iteration {iteration} are "
                 "other texts in this model's"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,10 @@ class Sampler(ABC):
             getattr(self.policy.model.generation_config, "eos_token_id", None),
         ]
         return {token for part in given for token in (part if isinstance(part, list) else [part]) if token is not None}
+
+    def decode(self, responses: Sequence[Sequence[int]]) -> list[str]:
+        """Decode responses to texts as they were written, without the tokens that end them or frame a sequence."""
+        return self.encoder.decode(responses, self.end_token_ids)
 
     @abstractmethod
     def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -49,6 +50,8 @@ class ThoughtTotals(NamedTuple):
         right: answers that are right.
         answers_with: answers with any thought of the class.
         right_with: those of them that are right.
+        judged: answers that are right or wrong, which those without a reward are not.
+        judged_with: those of them with any thought of the class.
     """
 
     thoughts: float
@@ -57,6 +60,8 @@ class ThoughtTotals(NamedTuple):
     right: float
     answers_with: float
     right_with: float
+    judged: float
+    judged_with: float
 
     def ratios(self) -> dict[str, tuple[float, float]]:
         """Give numerator and denominator of each number; what is 0 of 0 is not known.
@@ -68,21 +73,23 @@ class ThoughtTotals(NamedTuple):
             "per_answer": (self.thoughts, self.answers),
             "per_1000_tokens": (1000 * self.thoughts, self.tokens),
             "share": (self.answers_with, self.answers),
-            "right_with": (self.right_with, self.answers_with),
-            "right_without": (self.right - self.right_with, self.answers - self.answers_with),
+            "right_with": (self.right_with, self.judged_with),
+            "right_without": (self.right - self.right_with, self.judged - self.judged_with),
         }
 
 
 def totals_of(
-    spans: Sequence[Mapping[str, Sequence[int]]], right: Sequence[bool], lengths: Sequence[int]
+    spans: Sequence[Mapping[str, Sequence[int]]], rewards: Sequence[float | None], lengths: Sequence[int]
 ) -> dict[str, ThoughtTotals]:
     """Sum up N answers, by class of thoughts; nothing without answers.
 
     Args:
         spans: the thoughts of each answer, as `spans_of` gives them.
-        right: whether each is right.
+        rewards: of each; None or NaN where it has none.
         lengths: the tokens of each.
     """
+    given = [math.nan if reward is None else reward for reward in rewards]
+    right, judged = [reward > CORRECT_THRESHOLD for reward in given], [not math.isnan(reward) for reward in given]
     return {
         name: ThoughtTotals(
             thoughts=sum(len(own.get(name, ())) // 2 for own in spans),
@@ -91,6 +98,8 @@ def totals_of(
             right=sum(right),
             answers_with=sum(bool(own.get(name)) for own in spans),
             right_with=sum(bool(own.get(name)) and good for own, good in zip(spans, right, strict=True)),
+            judged=sum(judged),
+            judged_with=sum(bool(own.get(name)) and known for own, known in zip(spans, judged, strict=True)),
         )
         for name in (spans[0] if spans else ())
     }
@@ -101,12 +110,11 @@ def thought_metrics(spans: Sequence[Spans], rewards: Tensor, lengths: Tensor) ->
 
     Args:
         spans: the thoughts of each response.
-        rewards: [B, G].
+        rewards: [B, G], NaN where a response has none.
         lengths: [N] tokens.
     """
-    right = (rewards > CORRECT_THRESHOLD).reshape(-1).tolist()
     return {
         f"thoughts/{name}/{key}": Metric(*ratio)
-        for name, totals in totals_of(spans, right, lengths.tolist()).items()
+        for name, totals in totals_of(spans, rewards.reshape(-1).tolist(), lengths.tolist()).items()
         for key, ratio in totals.ratios().items()
     }

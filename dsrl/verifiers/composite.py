@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +12,18 @@ from torch import Tensor
 
 from dsrl.errors import ConfigError
 from dsrl.registry import build_weighted, register
-from dsrl.types import Rollouts
+from dsrl.types import Prompt, Rollouts
 from dsrl.verifiers.verifier import (
+    APPLICABLE,
     RESERVED,
     Verifier,
+    applicable_somewhere,
     check_verifier,
     close_all,
     compute_rewards,
     extracted_answers_of,
+    ground_truth_problem,
+    summary_of,
 )
 
 LABEL = re.compile(r"[\w-]+")
@@ -33,8 +38,9 @@ class Composite(Verifier):
     any label as its key. Without a `weight` it is 1.
 
     Each component's reward, without its weight, is logged as `reward/LABEL`, and the components of a component as
-    `reward/LABEL/...`. A component that is not applicable to a response adds 0 to its sum, and the mean that is logged
-    leaves the response out. What is an error in a component is an error here. The answer shown to people is that of
+    `reward/LABEL/...`. A component that is not applicable to a response is left out of its sum, and the response out of
+    the mean that is logged; where none is applicable, the response has no reward. What is an error in a component is an
+    error here. The answer shown to people is that of
     the first component.
     """
 
@@ -45,31 +51,43 @@ class Composite(Verifier):
         """Build the components, so that a misspelt one is refused before anything is loaded."""
         self._parts = build_weighted("verifier", "verifier composite: components", self.components)
         for label in self._parts:
-            if label in RESERVED or not LABEL.fullmatch(label):
+            if label in (*RESERVED, APPLICABLE) or not LABEL.fullmatch(label):
                 raise ConfigError(
                     f"verifier composite: a component cannot be called '{label}': letters, digits, _ and - are "
-                    f"allowed, and {' and '.join(RESERVED)} are metrics already; give it a label and a name of its own"
+                    f"allowed, and {', '.join(RESERVED)} and {APPLICABLE} are metrics already; give it a label and a "
+                    "name of its own"
                 )
 
     def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the weighted sum [B, G], and every component [B, G], which is NaN where it is not applicable."""
+        """Compute the weighted sum [B, G], and every component [B, G], which is NaN where it is not applicable.
+
+        The component `applicable` is there where some component has one.
+        """
         total = torch.zeros(len(rollouts.prompts), rollouts.responses_per_prompt)
-        components = {}
+        parts: dict[str, Tensor] = {}
+        components: dict[str, Tensor] = {}
         for label, (weight, part) in self._parts.items():
-            rewards, inner = compute_rewards(part, rollouts)
-            total += weight * rewards
-            applicable = inner.get("applicable", torch.ones_like(rewards)) > 0
-            components[label] = rewards.masked_fill(~applicable, float("nan"))
-            components |= {f"{label}/{name}": values for name, values in inner.items()}
-        return total, components
+            parts[label], inner = compute_rewards(part, rollouts)
+            total += weight * parts[label].nan_to_num()
+            components |= {label: parts[label], **{f"{label}/{name}": values for name, values in inner.items()}}
+        return total, components | applicable_somewhere(parts, components)
 
     def score(self, rollouts: Rollouts) -> Tensor:
-        """Compute rewards [B, G]."""
-        return self.score_with_components(rollouts)[0]
+        """Compute rewards [B, G], NaN where no component is applicable."""
+        return compute_rewards(self, rollouts)[0]
 
     def extract_answers(self, rollouts: Rollouts) -> list[str | None]:
         """Extract the answers as the first component does."""
         return extracted_answers_of(next(iter(self._parts.values()))[1], rollouts)
+
+    def ground_truth_problem(self, prompt: Prompt) -> str | None:
+        """Say which component cannot hold the ground truth of a row, and why; None where each can."""
+        found = [ground_truth_problem(part, prompt) for _, part in self._parts.values()]
+        return next((problem for problem in found if problem), None)
+
+    def summary_of(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Say what the components make of the rows of a data set."""
+        return [line for _, part in self._parts.values() for line in summary_of(part, prompts)]
 
     def check(self) -> list[str]:
         """Return the problems of all components."""

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from dsrl.errors import ConfigError
 from dsrl.registry import register
 from dsrl.types import Prompt
-from dsrl.verifiers.ground_truth import ground_truth_of
+from dsrl.verifiers.ground_truth import ground_truth_of, text_problem
 from dsrl.verifiers.last_boxed import last_boxed
+from dsrl.verifiers.math_reading import answer_texts
+from dsrl.verifiers.plain_text import plain_text
 from dsrl.verifiers.verifier import Verifier
 
+HEADING = re.compile(r"^#{1,6}[ \t]+[^\W\d_].*$", re.MULTILINE)
+TAIL = 10_000
+"""Characters at the end of a response that are read for words."""
 GROUPED_NUMBER = re.compile(r"[-+]?\$?\d{1,3}(,\d{3})+(\.\d+)?")
 
 
@@ -26,11 +31,17 @@ class Exact(Verifier):
     Whitespace around both strings is dropped; upper and lower case differ. Where the whole string is one number with
     commas between its thousands, the commas are dropped: 1,234 equals 1234, but (1,200) does not equal (1200).
 
+    With `words`, both strings are compared as words: upper and lower case, \\text{}, dollars, quotes and a final period
+    do not count, and without marker and box the answer may also be the end of the last line: It is east.
+
     A prompt without a ground truth is an error.
     """
 
     marker: str = "#"
     """What stands before the answer. `#` also finds GSM8K's `####`."""
+
+    words: bool = False
+    """Compare as words: apart from upper and lower case and from what is around them."""
 
     def __post_init__(self) -> None:
         if not self.marker:
@@ -38,7 +49,16 @@ class Exact(Verifier):
 
     def score_one(self, response: str, prompt: Prompt) -> float:
         """Return 1.0 or 0.0. Raises ConfigError for a prompt without a ground truth."""
-        return float(_without_grouping(self.extract_answer(response)) == _without_grouping(ground_truth_of(prompt)))
+        truth, answer = ground_truth_of(prompt), self.extract_answer(response)
+        if not self.words:
+            return float(_without_grouping(answer) == _without_grouping(truth))
+        whole = answer == response.strip()
+        answers = answer_texts(response[-TAIL:]) if whole else [answer]
+        return float(plain_text(truth) in map(plain_text, answers))
+
+    def ground_truth_problem(self, prompt: Prompt) -> str | None:
+        """Say that a row has no ground truth, or one that is not text; None for all others."""
+        return text_problem(prompt)
 
     def extract_answer(self, response: str) -> str:
         """Return the text that is compared."""
@@ -46,10 +66,13 @@ class Exact(Verifier):
 
 
 def marked_or_boxed(response: str, marker: str) -> str:
-    """Return the text after the last `marker`, else the content of the last box, else the whole response; stripped."""
-    _, found, after = response.rpartition(marker)
-    boxed = None if found else last_boxed(response)
-    return (after if boxed is None else boxed).strip()
+    """Return the text after the last `marker`, else the content of the last box, else the whole response; stripped.
+
+    A Markdown heading behind a box, such as ### Check, is no marker.
+    """
+    boxed = last_boxed(response)
+    _, found, after = (response if boxed is None else HEADING.sub("", response)).rpartition(marker)
+    return (after if found or boxed is None else boxed).strip()
 
 
 def _without_grouping(answer: str) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 from dsrl.errors import ConfigError, DSRLError, nearest
 from dsrl.registry import register
 from dsrl.types import Rollouts
+from dsrl.verifiers.verifier import APPLICABLE
 from dsrl.verifiers.workers.pool import Worker, pool_size
 from dsrl.verifiers.workers.pooled_verifier import PooledVerifier
 
@@ -38,10 +39,10 @@ class Function(PooledVerifier):
     - `fn(data_source, solution_str, ground_truth, extra_info)`, as verl calls it, once for each response. It is given
       those of the four that it names.
 
-    Each may be `async`. A score is a number, verl's mapping with `score`, or None, which means not applicable: the
-    reward is 0, and the component `applicable` is 0. A mapping may also have the answer that was extracted from the
-    response, as `extracted_answer` or, as verl has it, `pred`: it is shown in samples.jsonl, and counted in `maj@k`.
-    Without it there is no extracted answer, and no `maj@k`.
+    Each may be `async`. A score is a number, verl's mapping with `score`, or None, which means, as in TRL, that the
+    function does not apply to this response: it has no reward, and the component `applicable` is 0. A mapping may also
+    have the answer that was extracted from the response, as `extracted_answer` or, as verl has it, `pred`: it is shown
+    in samples.jsonl, and counted in `maj@k`. Without it there is no extracted answer, and no `maj@k`.
 
     The callable runs in worker processes, which have the trainer's environment; what they start ends with them. A call
     that raises, takes longer than `timeout` or returns another number of scores is repeated for each of its responses
@@ -81,7 +82,8 @@ class Function(PooledVerifier):
         return Worker(handler=HANDLER, timeout=self.timeout, arguments=(self.path, json.dumps(sys.path)))
 
     def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute rewards [B, G], and the components `applicable` and `failed` [B, G], which are 1 or 0.
+        """Compute rewards [B, G], NaN where there is none, and the components `applicable` and `failed` [B, G], which
+        are 1 or 0.
 
         Raises DSRLError where the callable fails on all of several responses, and ConfigError where it requires a
         column that no row has.
@@ -94,10 +96,10 @@ class Function(PooledVerifier):
         found = torch.tensor([math.nan if score is None else score for score in scores], dtype=torch.float32)
         found = found.view(len(rollouts.prompts), rollouts.responses_per_prompt)
         failed = torch.tensor([bool(problem) for problem in problems]).view(found.shape).float()
-        return found.nan_to_num(), {"applicable": (~found.isnan()).float(), "failed": failed}
+        return found, {APPLICABLE: (~found.isnan()).float(), "failed": failed}
 
     def score(self, rollouts: Rollouts) -> Tensor:
-        """Compute rewards [B, G]."""
+        """Compute rewards [B, G], NaN where there is none."""
         return self.score_with_components(rollouts)[0]
 
     def extract_answers(self, rollouts: Rollouts) -> list[str | None]:

@@ -32,6 +32,15 @@ def ground_truth_of(prompt: Prompt) -> str:
     return truth
 
 
+def text_problem(prompt: Prompt) -> str | None:
+    """Say that a prompt has no ground truth that is text; None where it has one."""
+    try:
+        ground_truth_of(prompt)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
 def column_of(prompt: Prompt, name: str) -> Any:
     """Return the value of column `name` of the prompt's row, or else of the row's extra_info.
 

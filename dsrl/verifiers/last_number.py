@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import re
 
+from dsrl.verifiers.plain_text import plain_characters
+
 DECIMAL = (
-    r"(?:\d{1,3}(?:(?:,|\{,\}|\\,|[ \u00a0\u2009\u202f])\d{3})+(?!\d)|\d+)(?:\.\d+)?"  # 1,234.5 and 1 234.5
+    r"\d{1,3}(?:\.\d{3}){2,}(?![\d.])"  # 1.234.567
+    r"|(?:\d{1,3}(?:(?:,|_|\{,\}|\\,|[ \u00a0\u2009\u202f])\d{3})+(?!\d)|\d+)(?:\.\d+)?"  # 1,234.5 and 1 234.5
     r"|(?<!\w)\.\d+"
 )
 BRACES = r"\{(?:[^{}]|\{[^{}]*\})*+\}"
@@ -34,21 +37,34 @@ MINUS_BEFORE = re.compile(r"-[ \t]*(?:\\?\$[ \t]*)?$")
 POWER_BEHIND = re.compile(
     r"\s*(?:\\right\s*)?(?:\)\s*)?(?:\^(?!\s*\{?\s*(?:\\circ|\u00b0))|[\u00b2\u00b3\u00b9\u2070-\u207b])"
 )
+NO_NUMBER_BEFORE = re.compile(
+    r"(?:\d:|\d\s:\s|[\d)}]_\s*\{?\s*|\\(?:overline|bar|dot)\s*\{?\s*"
+    r"|(?:\\pm|\\mp|\u00b1|\\leq?|\\geq?|\\[lg]t|\\neq?|[\u2264\u2265\u2260]|(?:^|[^-=\w>])[<>]=?)\s*-?)$"
+)
+NO_NUMBER_BEHIND = re.compile(
+    r"(?:\s:\s|:)\d|\s*!(?!\s|$|=)|\s*_\s*\{?\s*\d|\.?\s*\\(?:overline|bar|dot)(?![A-Za-z])"
+    r"|\\?[ijkxyzabcnpqrtuvw](?![A-Za-z.])|\s[ij]\s*(?:[$}.,)]|$)"
+)
+"""What makes of a number next to it a ratio, a time, a bound, a factorial, a number in another base, a repeating
+decimal, or a multiple of a letter."""
 NEAR = 40  # characters before a number that are read for its sign
 
 
 def last_number(text: str) -> float | None:
     """Return the last number of a text.
 
-    None where there is none, where the last one is part of an expression, or where it is too large for a double.
+    None where there is none, where the last one is part of an expression, a ratio, a bound or the like, or where it is
+    too large for a double.
     """
-    text = text.replace("\u2212", "-")
+    text = plain_characters(text)
     tokens = [token for token in TOKEN.finditer(text) if token["other"] is None]
     if not tokens or tokens[-1]["expression"]:
         return None
     found = tokens[-1]
     before = text[max(0, found.start() - NEAR) : found.start()]
     if TERM_BEFORE.search(before) or POWER_BEHIND.match(text, found.end()):
+        return None
+    if NO_NUMBER_BEFORE.search(before) or NO_NUMBER_BEHIND.match(text, found.end()):
         return None
     negative = MINUS_BEFORE.search(before) and not WORD_BEFORE.search(before)
     try:
@@ -68,4 +84,10 @@ def _value(found: re.Match[str]) -> float:
 
 
 def _plain(digits: str) -> float:
-    return float(re.sub(r"[^\d.+-]", "", digits))
+    return float(digits_of(digits))
+
+
+def digits_of(number: str) -> str:
+    """Write a decimal number without what separates its thousands, as `float` reads it."""
+    digits = re.sub(r"[^\d.eE/^+-]", "", number)
+    return digits.replace(".", "") if digits.count(".") > 1 else digits

@@ -10,8 +10,9 @@ from pathlib import Path
 from dsrl.errors import ConfigError
 from dsrl.registry import register
 from dsrl.types import Prompt
-from dsrl.verifiers.ground_truth import ground_truth_of
+from dsrl.verifiers.ground_truth import ground_truth_of, text_problem
 from dsrl.verifiers.last_boxed import last_boxed
+from dsrl.verifiers.math_reading import is_in_another_base, is_same_text, read_truth, readable
 from dsrl.verifiers.workers.pool import Worker
 from dsrl.verifiers.workers.pooled_verifier import PooledVerifier
 
@@ -29,8 +30,20 @@ class Math(PooledVerifier):
 
     The answer is what math-verify finds in boxes, else the last expression. Only the last 10,000 characters of a
     response are read. Checks run in worker processes: an answer whose check takes longer than `timeout`, needs more
-    than 2 GiB or crashes scores 0, and the other answers are not affected. A ground truth in which math-verify finds no
-    expression is compared as a string, with the content of the last box or else the last line.
+    than 2 GiB or crashes scores 0, and the other answers are not affected.
+
+    A ground truth is LaTeX, or what else people write:
+
+    - a number in plain text (5., 1e-3, 3 1/2, 1,234), whose unit does not count (18 dollars, 5 km/h)
+    - a percentage: 50% is \\boxed{50\\%}, 0.5 or 50
+    - words, dates, times of day, and quantities in several units (east, no solution, 2020-01-05, 3 feet 4 inches),
+      which are compared as text, apart from upper and lower case, with the content of the last box, else with what is
+      said to be the answer, else with the end of the last line; a word is never the product of its letters
+    - the letter of a choice, as `choice` reads it
+    - a number in a base (2516_8): an answer may leave the base out, but not have another
+
+    A ground truth in which math-verify finds no expression is compared as a string, with the content of the last box or
+    else the last line.
 
     The lenient mode (`strict` false) is math-verify's with `strict=False` and `allow_set_relation_comp=True`: variables
     match by position, so y + 1 equals x + 1, and 1 < x < 2 equals the interval (1, 2).
@@ -57,9 +70,20 @@ class Math(PooledVerifier):
         Raises ConfigError for a prompt without a ground truth, and DSRLError where the workers cannot start.
         """
         pairs = [(text[-TAIL:], ground_truth_of(prompt)) for text, prompt in zip(responses, prompts, strict=True)]
-        unique = list(dict.fromkeys(pairs))
-        verdicts = dict(zip(unique, self.ask_all(unique), strict=True))
-        return [float(self._is_right(verdicts[pair], *pair)) for pair in pairs]
+        readings = {pair: read_truth(pair[1]) for pair in pairs}
+        right = {pair: is_same_text(pair[0], reading) for pair, reading in readings.items()}
+        asked = {
+            pair: (readable(pair[0], reading), reading.latex)
+            for pair, reading in readings.items()
+            if reading.latex and not right[pair] and not is_in_another_base(pair[0], reading)
+        }
+        for pair, verdict in zip(asked, self.ask_all(list(asked.values())), strict=True):
+            right[pair] = self._is_right(verdict, *pair)
+        return [float(right[pair]) for pair in pairs]
+
+    def ground_truth_problem(self, prompt: Prompt) -> str | None:
+        """Say that a row has no ground truth, or one that is not text; None for all others."""
+        return text_problem(prompt)
 
     def extract_answer(self, response: str) -> str:
         """Return the content of the last box, else the last line, where math-verify probably finds its expression."""

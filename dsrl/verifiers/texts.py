@@ -52,7 +52,7 @@ def score_texts(
             for a reward function of TRL.
 
     Returns:
-        N rewards.
+        N rewards, NaN where the verifier does not apply to a response.
 
     Raises:
         ConfigError: An argument does not hold one value for each response, or the verifier does not know the name or

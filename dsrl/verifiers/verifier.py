@@ -1,12 +1,13 @@
 """The base class of verifiers, and the functions through which the rest of dsrl uses any verifier.
 
 A registered verifier needs `score` alone (`SupportsScore`). What happens where it has nothing else is decided here, in
-one function for each: `compute_rewards`, `extracted_answers_of`, `check_verifier` and `close_all`.
+one function for each: `compute_rewards`, `extracted_answers_of`, `ground_truth_problem` and others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,11 +21,18 @@ RESERVED = ("mean", "std")
 """Names that no component may have: `reward/mean` and `reward/std` are metrics of the whole reward."""
 
 
+APPLICABLE = "applicable"
+"""The component that says where a verifier applies."""
+
+
 class SupportsScore(Protocol):
     """Declare the least that a registered verifier must have."""
 
     def score(self, rollouts: Rollouts) -> Tensor:
-        """Compute rewards [B, G], finite; row b holds those of the G responses to prompt b."""
+        """Compute rewards [B, G], finite; row b holds those of the G responses to prompt b.
+
+        A response may have none, where `score_with_components` says so.
+        """
 
 
 @dataclass(kw_only=True)
@@ -54,7 +62,8 @@ class Verifier:
         """Compute rewards [B, G], and the named components [B, G] that they are made of; by default there are none.
 
         A component is NaN where it is not applicable, and its mean in the metrics leaves that out. A component named
-        `applicable` says where the verifier itself applies: 1 there, 0 elsewhere.
+        `applicable` says where the verifier itself applies: 1 there, 0 elsewhere. Where it does not, the response has
+        no reward, whatever stands there, and takes no part in the update.
         """
         return self.score(rollouts), {}
 
@@ -82,6 +91,18 @@ class Verifier:
         """Return the problems that can be seen before anything is loaded, such as a missing file; none by default."""
         return []
 
+    def ground_truth_problem(self, prompt: Prompt) -> str | None:
+        """Say why the ground truth of a row cannot be compared with answers, and which verifier can; None where it can.
+
+        Every row is asked about once, before anything is sampled, and the run ends where there is a problem. By default
+        there is none.
+        """
+        return None
+
+    def summary_of(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Say in a line what the verifier makes of the rows of a data set, where people would want to know."""
+        return []
+
     def close(self) -> None:
         """Release processes and files. May be called twice; a closed verifier that scores again starts again."""
 
@@ -95,7 +116,8 @@ def compute_rewards(verifier: SupportsScore, rollouts: Rollouts) -> tuple[Tensor
         rollouts: B prompts with G responses each.
 
     Returns:
-        Rewards [B, G] float32, finite, and components by name, each [B, G] float32 and NaN where not applicable.
+        Rewards [B, G] float32, finite, but NaN where the component `applicable` is 0; and components by name, each
+        [B, G] float32 and NaN where not applicable.
 
     Raises:
         DSRLError: A tensor is not [B, G], rewards are not finite, a component is infinite or has a reserved name.
@@ -112,10 +134,26 @@ def compute_rewards(verifier: SupportsScore, rollouts: Rollouts) -> tuple[Tensor
         if not isinstance(scores, Tensor) or scores.shape != shape:
             found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise DSRLError(f"{type(verifier).__name__}: {label} must be a tensor [B, G] = {list(shape)}, not {found}")
-        finite = scores.isfinite() if label == "rewards" else ~scores.isinf()
+    missing = components[APPLICABLE] == 0 if APPLICABLE in components else torch.zeros_like(rewards, dtype=torch.bool)
+    for label, scores in (("rewards", rewards), *components.items()):
+        finite = scores.isfinite() | missing.to(scores.device) if label == "rewards" else ~scores.isinf()
         if not finite.all():
             raise DSRLError(f"{type(verifier).__name__}: {label} are not all finite: {scores.tolist()}")
-    return rewards.float(), {name: scores.float() for name, scores in components.items()}
+    rewards = rewards.float().masked_fill(missing.to(rewards.device), math.nan)
+    return rewards, {name: scores.float() for name, scores in components.items()}
+
+
+def applicable_somewhere(parts: Mapping[str, Tensor], components: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Make the component `applicable` [B, G] of a verifier that is made of others; none where each of these applies to
+    every response.
+
+    Args:
+        parts: the rewards of the others by label, each [B, G] and NaN where there is none.
+        components: all components that are reported, those of the others under LABEL/NAME.
+    """
+    if not any(f"{label}/{APPLICABLE}" in components for label in parts):
+        return {}
+    return {APPLICABLE: torch.stack([~rewards.isnan() for rewards in parts.values()]).any(0).float()}
 
 
 def extracted_answers_of(verifier: SupportsScore, rollouts: Rollouts) -> list[str | None]:
@@ -129,6 +167,18 @@ def extracted_answers_of(verifier: SupportsScore, rollouts: Rollouts) -> list[st
         return list(extract_all(rollouts))
     extract: Callable[[str], str] = getattr(verifier, "extract_answer", str.strip)
     return [extract(text) for text in rollouts.texts]
+
+
+def ground_truth_problem(verifier: SupportsScore, prompt: Prompt) -> str | None:
+    """Say why a verifier cannot hold the ground truth of a row; None where it can, or does not say."""
+    problem: Callable[[Prompt], str | None] = getattr(verifier, "ground_truth_problem", lambda _: None)
+    return problem(prompt)
+
+
+def summary_of(verifier: SupportsScore, prompts: Sequence[Prompt]) -> list[str]:
+    """Say what a verifier makes of the rows of a data set; nothing where it does not say."""
+    summary: Callable[[Sequence[Prompt]], list[str]] = getattr(verifier, "summary_of", lambda _: [])
+    return summary(prompts)
 
 
 def check_verifier(verifier: SupportsScore) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from dsrl.errors import ConfigError
 from dsrl.registry import build
 from dsrl.verifiers import compute_rewards, extracted_answers_of
-from dsrl.verifiers.by_source import rows_of
+from dsrl.verifiers.routing import rows_of
 
 
 @pytest.fixture

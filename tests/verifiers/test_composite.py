@@ -13,6 +13,9 @@ from dsrl.verifiers import compute_rewards, extracted_answers_of
 REWARDS = Path(__file__).with_name("rewards.py")
 
 
+LENGTH = {"max_length": 20, "cache": 10}
+
+
 def composite(**components):
     return build("verifier", {"name": "composite", "components": components})
 
@@ -50,6 +53,22 @@ def test_a_component_that_is_not_applicable_adds_nothing(make_rollouts) -> None:
     assert rewards.tolist() == [[1.0, 1.0]]
     assert components["function"].isnan().tolist() == [[True, False]]
     assert components["function"][0, 1] == 4
+    assert components["applicable"].tolist() == [[1, 1]]
+
+
+def test_where_no_component_is_applicable_there_is_no_reward(make_rollouts) -> None:
+    sometimes = {"name": "function", "path": f"{REWARDS}:sometimes", "workers": 1}
+    verifier = composite(one=sometimes, two={**sometimes, "weight": 0.5})
+    nested = composite(inner={"name": "composite", "components": {"function": sometimes}}, length=LENGTH)
+    rollouts = make_rollouts([["code", "four"]], ["code"])
+    rewards, components = compute_rewards(verifier, rollouts)
+    with_length, inner = compute_rewards(nested, rollouts)
+    verifier.close()
+    nested.close()
+    assert rewards.nan_to_num(-1).tolist() == verifier.score(rollouts).nan_to_num(-1).tolist() == [[-1, 6]]
+    assert components["applicable"].tolist() == [[0, 1]]
+    assert with_length.tolist() == [[0, 4]] and inner["inner/applicable"].tolist() == [[0, 1]]
+    verifier.close()
 
 
 def test_the_answer_for_people_is_the_first_components(make_rollouts) -> None:

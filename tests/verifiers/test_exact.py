@@ -54,6 +54,44 @@ def test_rewards(make_rollouts, response: str, truth: str, reward: float) -> Non
     assert Exact().score(make_rollouts([[response]], [truth])).tolist() == [[reward]]
 
 
+@pytest.mark.parametrize(
+    ("response", "truth", "reward"),
+    [
+        ("# Paris", "paris", 1),
+        (r"\boxed{\text{East}}", "east", 1),
+        (r"\boxed{east.}", r"$\text{East}$", 1),
+        ("It is east.", "east", 1),
+        ("The answer is **no solution**", "No solution", 1),
+        ("We turn.\nSo it is East", "east", 1),
+        ("<think>west?</think> <answer>East</answer>", "east", 1),
+        ("2020-01-05", "2020-01-05", 1),
+        ("It is 3 feet 4 inches", "3 feet 4 inches", 1),
+        (r"\boxed{seat}", "east", 0),
+        (r"\boxed{northeast}", "east", 0),
+        ("It is not east", "east", 0),
+        ("east or west", "east", 0),
+        ("", "east", 0),
+    ],
+)
+def test_as_words(make_rollouts, response: str, truth: str, reward: float) -> None:
+    assert Exact(words=True).score(make_rollouts([[response]], [truth])).tolist() == [[reward]]
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("\\boxed{72}\n\n### Check 2", "72"),
+        ("\\boxed{72}\n# Remarks\n- none", "72"),
+        ("\\boxed{6}\n#### 72", "72"),
+        ("\\boxed{6} # 7", "7"),
+        ("# Paris", "Paris"),
+        ("## Solution\n\\boxed{7}", "7"),
+    ],
+)
+def test_a_heading_behind_a_box_is_no_marker(response: str, answer: str) -> None:
+    assert Exact().extract_answer(response) == answer
+
+
 def test_marker_is_a_parameter_and_not_empty() -> None:
     assert build("verifier", {"name": "exact", "marker": "answer:"}).extract_answer("# 6 answer: 7") == "7"
     with pytest.raises(ConfigError, match="marker must not be empty"):

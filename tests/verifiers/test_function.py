@@ -82,7 +82,8 @@ def test_a_ground_truth_that_is_a_mapping_arrives_as_one(rollouts) -> None:
 def test_none_is_not_applicable(rollouts) -> None:
     with function("sometimes") as verifier:
         rewards, components = compute_rewards(verifier, rollouts([["code", "four"]], ["1"]))
-    assert rewards.tolist() == [[0, 4]]
+        assert verifier.score(rollouts([["four"]], ["1"])).tolist() == [[4]]
+    assert rewards.isnan().tolist() == [[True, False]] and rewards[0, 1] == 4
     assert components["applicable"].tolist() == [[0, 1]]
     assert components["failed"].tolist() == [[0, 0]]
 

@@ -21,6 +21,13 @@ ADD = "```python\ndef add(a, b): return a + b\n```"
 CASES = {
     "exact": ({}, ["so # 4", "so # 5"], {"ground_truths": ["4", "4"]}, [1, 0]),
     "numeric": ({"rel_tol": 0.1}, ["4.1 m", "5"], {"ground_truths": [4, 4.0]}, [1, 0]),
+    "choice": ({}, ["It is (B)", "It is (C)"], {"ground_truths": ["B. 5 m", "(B)"]}, [1, 0]),
+    "auto": (
+        {},
+        ["4.0", "(A)", "It is east", "It is west"],
+        {"ground_truths": [4, "A", "East", "East"]},
+        [1, 1, 1, 0],
+    ),
     "math": ({"workers": 1}, [r"\boxed{\frac12}", r"\boxed{2}"], {"ground_truths": ["0.5", "0.5"]}, [1, 0]),
     "regex": ({"pattern": r"\d"}, ["4", "four"], {}, [1, 0]),
     "format": (

@@ -26,6 +26,8 @@ LETHAL_CODE = (
 )
 BENCHES = {
     "exact": ({}, {}),
+    "choice": ({}, {"prompt": {"ground_truth": "C"}, "right": "It is (C)", "wrong": "It is (D)"}),
+    "auto": ({"number": {"name": "math", "timeout": 1.0}}, {"lethal": [TOWER]}),
     "numeric": ({}, {"right": "so 2.0 kg"}),
     "regex": (
         {"pattern": r"(a+)+b|\b2\b", "timeout": 0.3},

@@ -243,7 +243,7 @@ class VLLMSampler(Sampler):
             tokens=tokens,
             mask=mask,
             logprobs=logprobs,
-            texts=self.encoder.decode([ids for ids, _, _ in responses]),
+            texts=self.decode([ids for ids, _, _ in responses]),
             finish_reasons=[reason for _, _, reason in responses],
         )
 

@@ -16,16 +16,17 @@ def start(strict: str) -> None:
     """Set the mode, "strict" or "lenient", and load math-verify's patterns and grammar before the first request."""
     global _strict
     _strict = strict == "strict"
-    reply(("\\boxed{1}", "1"))
+    reply(("\\boxed{1}", ("1",)))
 
 
-def reply(request: tuple[str, str]) -> str:
-    """Return the verdict on (response, ground truth): "right", "wrong", or "unreadable truth".
+def reply(request: tuple[str, tuple[str, ...]]) -> str:
+    """Return the verdict on (response, LaTeX that is right): "right", "wrong", or "unreadable truth".
 
     The truth is unreadable where math-verify finds no expression in it.
     """
-    response, truth = request
-    gold, given = _read_truth(truth), parse(response, READING, parsing_timeout=None)
+    response, truths = request
+    gold = [found for truth in truths for found in _read_truth(truth)]
+    given = parse(response, READING, parsing_timeout=None)
     if verify(gold, given, strict=_strict, allow_set_relation_comp=not _strict, timeout_seconds=None):
         return "right"
     return "unreadable truth" if all(isinstance(reading, str) for reading in gold) else "wrong"
