@@ -23,6 +23,7 @@ from dsrl.loop.collector import Collector
 from dsrl.loop.probe import Subject
 from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
+from dsrl.models.agreement import check_padded_rows
 from dsrl.models.policy import Policy
 from dsrl.planning.architecture import architecture_of
 from dsrl.runs.terminal import progress_bar, terminal
@@ -58,10 +59,13 @@ def align(config: AlignConfig | Sequence[str], console: Console | None = None) -
     encoder = PromptEncoder.of(config.model, config.data).leaving_room(
         policy.positions, config.sampling.max_new_tokens, config.sampler.max_length
     )
+    encoder = encoder.for_model(policy)
     size = config.limit // config.batches
     batches = IterationBatches(rows, encoder, batch=size, seed=config.seed, shuffle=config.data.shuffle)
     try:
         config.sampler.setup(policy, encoder)
+        check_padded_rows(policy)
+        config.sampler.check_logprobs()
         found = list(_measured(config, policy, encoder, [batches[number] for number in range(config.batches)], console))
     finally:
         close_all([config.sampler, config.verifier])

@@ -78,6 +78,12 @@ class HFSampler(Sampler):
             self.model = _empty_copy(policy.model)
             self.sync(policy.named_tensors(self.sync_dtype))
 
+    def check_logprobs(self) -> None:
+        """Compare log-probabilities of a few tokens with those of plain forwards; see `Sampler`."""
+        from dsrl.models.agreement import check_sampler
+
+        check_sampler(self.policy, "hf", self.sample)
+
     @property
     def sync_dtype(self) -> torch.dtype | None:
         """The dtype of the full copy; None where there is none."""
