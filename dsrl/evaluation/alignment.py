@@ -23,7 +23,7 @@ from dsrl.loop.collector import Collector
 from dsrl.loop.probe import Subject
 from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
-from dsrl.models.agreement import check_padded_rows
+from dsrl.models.agreement import check_rows
 from dsrl.models.policy import Policy
 from dsrl.planning.architecture import architecture_of
 from dsrl.runs.terminal import progress_bar, terminal
@@ -64,7 +64,7 @@ def align(config: AlignConfig | Sequence[str], console: Console | None = None) -
     batches = IterationBatches(rows, encoder, batch=size, seed=config.seed, shuffle=config.data.shuffle)
     try:
         config.sampler.setup(policy, encoder)
-        check_padded_rows(policy)
+        check_rows(policy, padded=config.micro_batch_tokens != 1)
         config.sampler.check_logprobs()
         found = list(_measured(config, policy, encoder, [batches[number] for number in range(config.batches)], console))
     finally:

@@ -6,7 +6,7 @@ from dsrl.config.run_config import RunConfig
 from dsrl.data.datamodule import PromptData
 from dsrl.data.encoding import PromptEncoder
 from dsrl.loop.rounding import warn_of_lost_updates
-from dsrl.models.agreement import check_padded_rows
+from dsrl.models.agreement import check_rows
 from dsrl.models.policy import Policy
 from dsrl.types import SamplingParams
 
@@ -20,7 +20,6 @@ def check_ready(config: RunConfig, policy: Policy, encoder: PromptEncoder, data:
     for phase in config.phases:
         SamplingParams.of(phase.sampling, encoder, 1, seed=config.seed)  # which looks for its stop tokens
     data.check_prompts()
-    if config.update.micro_batch_tokens != 1:  # which pads nothing
-        check_padded_rows(policy)
+    check_rows(policy, padded=config.update.micro_batch_tokens != 1)
     config.sampler.check_logprobs()
     warn_of_lost_updates(policy.parameters(), config.phases)

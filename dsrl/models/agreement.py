@@ -33,26 +33,37 @@ CRASHES = (AttributeError, LookupError, RuntimeError, TypeError, ValueError, Ass
 
 
 @torch.no_grad()
-def check_padded_rows(policy: Policy) -> None:
-    """Raise ConfigError where rows that are padded on the right score differently from each alone.
+def check_rows(policy: Policy, *, padded: bool = True) -> None:
+    """Raise ConfigError where what comes after a token changes its log-probability: other tokens, or padding.
 
     A few forwards of a few tokens. Every rank calls it, and all come to one verdict.
+
+    Args:
+        policy: the policy.
+        padded: whether rows of several lengths are scored together.
     """
-    prompts = _prompts(policy)
-    size = _new_tokens(policy)
-    lengths = [max(1, size - 2 * number) for number in range(len(prompts))]
-    mask = torch.arange(size) < torch.tensor(lengths)[:, None]
-    tokens = _tokens(policy, len(prompts) * size).view(len(prompts), size) * mask
+    prompts, size = _prompts(policy), _new_tokens(policy)
     contexts = [prompt.token_ids for prompt in prompts]
+    mask = torch.arange(size) < torch.tensor([max(1, size - 2 * number) for number in range(len(prompts))])[:, None]
+    tokens = _tokens(policy, mask.numel()).view(mask.shape) * mask
+    others = torch.where(torch.arange(size) < size // 2, tokens, tokens.roll(1, 1))
     with _evaluating(policy):
         alone = _alone(policy, contexts, tokens, mask)
-        together = policy(contexts, tokens.to(policy.device), mask.to(policy.device)).cpu()
-    difference, allowed, dtype = _difference(alone, together, mask), _tolerance(policy), _compute_dtype(policy)
-    if not difference <= allowed:
+        going_on_otherwise = _alone(policy, contexts[:1], others[:1], mask[:1])
+        together = policy(contexts, tokens.to(policy.device), mask.to(policy.device)).cpu() if padded else alone
+    allowed, dtype = _tolerance(policy), _compute_dtype(policy)
+    before = mask[:1] & (torch.arange(size) < size // 2)
+    if not (difference := _difference(alone[:1], going_on_otherwise, before)) <= allowed:
         raise ConfigError(
-            f"{_named(policy)} cannot be trained: log-probabilities of rows that are padded on the right differ from "
-            f"those of each row alone by {difference:.2g} nats a token on average, and by at most {allowed:g} where a "
-            f"model reads only what is before a token ({dtype}); update.micro_batch_tokens=1 pads none"
+            f"{_named(policy)} looks ahead: other tokens after a token change its log-probability by {difference:.2g} "
+            f"nats on average, more than {allowed:g} ({dtype}), so that it cannot learn from its samples; where its "
+            "configuration has is_decoder=false, true makes it read from left to right"
+        )
+    if not (difference := _difference(alone, together, mask)) <= allowed:
+        raise ConfigError(
+            f"{_named(policy)} reads padding: log-probabilities of rows that are padded on the right differ from those "
+            f"of each row alone by {difference:.2g} nats a token on average, more than {allowed:g} ({dtype}); "
+            "update.micro_batch_tokens=1 pads none"
         )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_families import ALL, REFUSED, STATES, TOWERS, config_of, folder_of, model_of
+from test_families import ALL, EXPERTS, LINEAR, REFUSED, SIZES, TOWERS, config_of, folder_of, model_of
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from dsrl import build
@@ -12,13 +12,39 @@ from dsrl.data import PromptEncoder
 from dsrl.errors import ConfigError
 from dsrl.evaluation.evaluation import evaluate
 from dsrl.models import agreement, families
-from dsrl.models.agreement import check_padded_rows, check_sampler
+from dsrl.models.agreement import check_rows, check_sampler
+from dsrl.models.families import attention_of
 from dsrl.models.loading import load_model, load_tokenizer
 from dsrl.models.policy import Policy
 from dsrl.runs.fit import fit
-from dsrl.samplers.hf import HFSampler
 
 torch.set_num_threads(1)
+
+
+MORE = {  # families beside those of the table, tried here alone
+    **dict.fromkeys(("arcee", "exaone4", "hunyuan_v1_dense", "llama4_text", "olmo3", "olmo_hybrid", "seed_oss"), {}),
+    "falcon": {},
+    "lfm2_moe": {**EXPERTS, "layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "qwen3_5_moe_text": {**EXPERTS, **LINEAR, "shared_expert_intermediate_size": 16},
+    "zamba": {
+        **{"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid"] * 2},
+        **{"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4, "mamba_dt_rank": 4, "n_mamba_heads": 2},
+        **{"num_key_value_heads": 4, "attention_hidden_size": 64, "attention_head_dim": 16},
+    },
+}
+
+
+@torch.no_grad()
+def another(name):
+    torch.manual_seed(0)
+    left_out = {"head_dim", "num_key_value_heads"} if name == "falcon" else set()
+    sizes = {key: value for key, value in {**SIZES, **MORE[name]}.items() if key not in left_out}
+    config = AutoConfig.for_model(name, **sizes)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention_of(config, "sdpa"))
+    for tensor in model.parameters():
+        if tensor.ndim > 1 and tensor.std() < 0.15:
+            tensor.normal_(0, 0.15)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +60,17 @@ def sampler_of(model, encoder):
 
 @pytest.mark.parametrize("name", [name for name in (*ALL, *TOWERS) if name not in REFUSED])
 def test_models_of_the_table_pass(name, encoder):
-    sampler = sampler_of(model_of(name), encoder)
-    check_padded_rows(sampler.policy)
+    sampler = sampler_of(model_of(name).train(), encoder)
+    check_rows(sampler.policy)
     sampler.check_logprobs()
-    assert sampler.policy.training is False or sampler.policy.model.training == sampler.policy.training
+    assert sampler.policy.model.training
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_models_beside_the_table_pass(name, encoder):
+    sampler = sampler_of(another(name), encoder)
+    check_rows(sampler.policy)
+    sampler.check_logprobs()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
@@ -175,10 +208,26 @@ def looking_ahead():
 
 def test_a_model_that_looks_ahead_is_refused(encoder):
     policy = Policy(looking_ahead())
-    with pytest.raises(ConfigError, match=r"bert \(BertLMHeadModel\) cannot be trained: .* padded on the right differ"):
-        check_padded_rows(policy)
+    for padded in (True, False):
+        with pytest.raises(ConfigError, match=r"bert \(BertLMHeadModel\) looks ahead: .*is_decoder=false, true"):
+            check_rows(policy, padded=padded)
     with pytest.raises(ConfigError, match="cannot sample from bert"):
         check_sampler(policy, "hf", sampler_of(policy.model, encoder).sample)
+
+
+def test_a_model_that_reads_padding_is_refused_unless_there_is_none(encoder):
+    policy = Policy(model_of("llama"))
+    forward = policy.model.forward
+
+    def of_all_tokens(input_ids, **named):
+        return forward(input_ids=(input_ids + input_ids.eq(0).sum()) % 100, **named)
+
+    policy.model.forward = of_all_tokens
+    check_rows(policy, padded=False)
+    with pytest.raises(
+        ConfigError, match=r"llama \(LlamaForCausalLM\) reads padding: .*micro_batch_tokens=1 pads none"
+    ):
+        check_rows(policy)
 
 
 def test_runs_and_evaluations_end_before_the_first_sample(tmp_path, monkeypatch):
@@ -209,7 +258,7 @@ def test_weights_of_rwkv_stay_what_they_are_when_it_is_evaluated(tmp_path):
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     model = load_model(str(tmp_path))
     before = {name: tensor.clone() for name, tensor in model.named_parameters()}
-    check_padded_rows(Policy(model))
+    check_rows(Policy(model))
     with torch.no_grad():
         model.eval()(input_ids=torch.tensor([[1, 5, 6]]))
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.named_parameters())
@@ -224,12 +273,7 @@ def test_it_takes_a_few_short_forwards(encoder):
         return forward(*arguments, **named)
 
     sampler.policy.model.forward = counted
-    check_padded_rows(sampler.policy)
+    check_rows(sampler.policy)
     sampler.check_logprobs()
-    assert len(calls) <= 4 + 1 + agreement.NEW_TOKENS + 8
+    assert len(calls) <= 4 + 1 + 1 + agreement.NEW_TOKENS + 8
     assert max(rows * length for rows, length in calls) <= 4 * (6 + 8)
-
-
-def test_states_are_those_of_the_table():
-    assert {"falcon_mamba", "zamba2", "nemotron_h"} <= {*STATES}
-    assert HFSampler.check_logprobs is not HFSampler.__mro__[1].check_logprobs
