@@ -27,7 +27,7 @@ def share_changed(parameters: Iterable[nn.Parameter], step: float) -> float:
     """
     changed = total = 0
     for parameter in parameters:
-        for part in _local(parameter).flatten().split(2**24):
+        for part in torch.split(_local(parameter).flatten(), 2**24):
             wide = part.float()
             changed += sum(int(((wide + way * step).to(part.dtype) != part).sum()) for way in (1, -1))
             total += 2 * part.numel()

@@ -80,7 +80,7 @@ def check_sampler(policy: Policy, sampler: str, sample: Callable[[list[Prompt], 
         sample: of a sampler that draws from the policy itself, or from a copy of it.
     """
     prompts, kind = _prompts(policy), unwrapped(policy.model).config
-    ends = tuple(range(3, kind.get_text_config().vocab_size, 8)[:4096])  # some responses leave the batch early
+    ends = tuple(range(3, policy.embeddings, 8)[:4096])  # some responses leave the batch early
     params = SamplingParams(responses_per_prompt=2, max_new_tokens=_new_tokens(policy), stop_token_ids=ends)
     with _evaluating(policy):
         try:
@@ -123,8 +123,7 @@ def _prompts(policy: Policy) -> list[Prompt]:
 
 def _tokens(policy: Policy, count: int) -> Tensor:
     """Take so many tokens of the vocabulary, most of them different."""
-    size = unwrapped(policy.model).config.get_text_config().vocab_size
-    return (torch.arange(count) * 7 + 4) % size
+    return (torch.arange(count) * 7 + 4) % policy.embeddings
 
 
 def _new_tokens(policy: Policy) -> int:
@@ -154,7 +153,7 @@ def _tolerance(policy: Policy) -> float:
 
 
 def _tf32() -> bool:
-    return torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
 
 
 def _compute_dtype(policy: Policy) -> torch.dtype:

@@ -156,7 +156,7 @@ class _Waiting:
         full = {f"layer.{own}": self.found[name].to(compute) for name, own in self.parts.items()}
         weight = self.found[self.weight].to(compute)
         full[f"layer.{self.weight.removeprefix(f'{self.name}.')}"] = weight  # whose type and shape the layer asks for
-        merged = weight + functional_call(_Change(self.layer), full, ())
+        merged: Tensor = weight + functional_call(_Change(self.layer), full, ())
         self.found.clear()
         return merged.to(dtype)
 

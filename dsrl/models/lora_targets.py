@@ -51,6 +51,17 @@ def check_targets(model: nn.Module, config: LoraConfig, settings: Any) -> None:
         raise ConfigError(f"{asked_targets(config)}: no adapters for {told}{others}")
 
 
+def check_fsdp1(model: nn.Module) -> None:
+    """Raise ConfigError for adapters of parameters: peft puts other tensors in the place of FSDP1's views of them."""
+    for name, layer in adapted_layers(model).items():
+        if hasattr(layer, "parameter_name"):
+            weight = name_without_adapters(adapted_weight(name, layer))
+            raise ConfigError(
+                f"trainer=fsdp1: no adapter for {weight}, which is a parameter and no layer; trainer=fsdp can train "
+                "it, and model.lora.target_modules can leave it out"
+            )
+
+
 def why_not_merged(model: nn.Module, name: str, layer: Any) -> str | None:
     """Say why a layer's adapter could not be merged into its weight; None if it can.
 

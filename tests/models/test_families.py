@@ -89,7 +89,7 @@ STATES = {
         **{"num_hidden_layers": 3, "layers_block_type": ["linear_attention", "hybrid", "linear_attention"]},
         **{"mamba_d_state": 4, "mamba_ngroups": 1, "n_mamba_heads": 8, "mamba_headdim": 8, "chunk_size": 8},
         **{"num_key_value_heads": 4, "attention_hidden_size": 64, "attention_head_dim": 16},
-        "time_step_min": 0.0,  # which a full pass keeps to and decoding does not: docs/models.md
+        "time_step_min": 1e-6,  # which a full pass keeps to and decoding does not: docs/models.md
     },
     "nemotron_h": {
         **{"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"]},
