@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.models.policy import Policy
@@ -50,7 +51,7 @@ def check_rows(policy: Policy, *, padded: bool = True) -> None:
     with _evaluating(policy):
         alone = _alone(policy, contexts, tokens, mask)
         going_on_otherwise = _alone(policy, contexts[:1], others[:1], mask[:1])
-        together = policy(contexts, tokens.to(policy.device), mask.to(policy.device)).cpu() if padded else alone
+        together = _together(policy, contexts, tokens) if padded else alone
     allowed, dtype = _tolerance(policy), _compute_dtype(policy)
     before = mask[:1] & (torch.arange(size) < size // 2)
     if not (difference := _difference(alone[:1], going_on_otherwise, before)) <= allowed:
@@ -135,9 +136,19 @@ def _alone(policy: Policy, contexts: Sequence[Sequence[int]], tokens: Tensor, ma
     scores = torch.zeros(mask.shape)
     for row, context in enumerate(contexts):
         length = int(mask[row].sum())
-        own = tokens[row : row + 1, :length].to(policy.device)
-        scores[row, :length] = policy([context], own, torch.ones_like(own, dtype=torch.bool))[0].float().cpu()
+        scores[row : row + 1, :length] = _together(policy, [context], tokens[row : row + 1, :length])
     return scores
+
+
+def _together(policy: Policy, contexts: Sequence[Sequence[int]], tokens: Tensor) -> Tensor:
+    """Score rows by one plain forward, padded on the right with 0: [N, T], without meaning where a row has ended."""
+    rows = [torch.cat([torch.tensor(context), own]) for context, own in zip(contexts, tokens, strict=True)]
+    logits = policy.model(input_ids=pad_sequence(rows, batch_first=True).to(policy.device), use_cache=False).logits
+    scored = [
+        found.float().log_softmax(-1)[len(context) - 1 :][: len(own)].gather(-1, own[:, None].to(found.device))[:, 0]
+        for found, context, own in zip(logits, contexts, tokens, strict=True)
+    ]
+    return torch.stack(scored).cpu()
 
 
 def _difference(one: Tensor, other: Tensor, mask: Tensor) -> float:

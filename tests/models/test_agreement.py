@@ -160,14 +160,14 @@ def scale_the_logits(patch, sampler):
 
 
 def give_no_number(patch, sampler):
-    sample = sampler.sample
+    sample = sampler._draw
 
     def broken(prompts, params):
         found = sample(prompts, params)
         found.logprobs[0, 0] = float("nan")
         return found
 
-    patch(sampler, "sample", broken)
+    patch(sampler, "_draw", broken)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_model_that_looks_ahead_is_refused(encoder):
         with pytest.raises(ConfigError, match=r"bert \(BertLMHeadModel\) looks ahead: .*is_decoder=false, true"):
             check_rows(policy, padded=padded)
     with pytest.raises(ConfigError, match="cannot sample from bert"):
-        check_sampler(policy, "hf", sampler_of(policy.model, encoder).sample)
+        check_sampler(policy, "hf", sampler_of(policy.model, encoder)._draw)
 
 
 def test_a_model_that_reads_padding_is_refused_unless_there_is_none(encoder):
