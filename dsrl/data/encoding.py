@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dsrl.data.source import DataSource, Messages
 from dsrl.errors import ConfigError
 from dsrl.models.loading import load_tokenizer
+from dsrl.parallel.collectives import own_rank
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class PromptEncoder:
         ends = end_token_ids(self.tokenizer, policy.model.generation_config)
         if ends and min(ends) >= policy.embeddings:
             known._embedded(min(ends), "it ends a response, so that none would end")
-        if unknown := known.tokens_without_embeddings:
+        if (unknown := known.tokens_without_embeddings) and own_rank() == 0:
             logger.warning("%s; what uses one is refused", known._sizes(unknown))
         return known
 
