@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dsrl.config.replay_checks import replay_problems
-from dsrl.config.schema import ModelConfig, SamplingConfig
+from dsrl.config.schema import LoraConfig, ModelConfig, SamplingConfig
 from dsrl.config.trainer_checks import trainer_problems
 from dsrl.errors import ConfigError, nearest
 from dsrl.models.loading import missing_model
@@ -161,6 +161,26 @@ def model_problems(model: ModelConfig) -> Iterator[str]:
         yield "model.name is empty: tiny, retry, smollm2, a folder, or a name on the Hugging Face hub"
     elif problem := missing_model(model):
         yield problem
+    yield from _lora(model.lora)
+
+
+def _lora(lora: LoraConfig) -> Iterator[str]:
+    if lora.rank < 0:
+        yield f"model.lora.rank={lora.rank}: must be at least 0 (0: all weights are trained)"
+    if lora.alpha <= 0:
+        yield f"model.lora.alpha={lora.alpha}: must be above 0"
+    modules, parameters = lora.target_modules, lora.target_parameters
+    if not isinstance(modules, str) and not _are_names(modules):
+        yield f"model.lora.target_modules={modules}: must be all-linear, a list of names, or a regular expression"
+    if parameters is not None and not _are_names(parameters):
+        yield f"model.lora.target_parameters={parameters}: must be a list of names, or null"
+    if not modules and not parameters:
+        yield "model.lora.target_modules is empty, and so is model.lora.target_parameters: nothing would get an adapter"
+
+
+def _are_names(value: Any) -> bool:
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    return listed and all(isinstance(name, str) and name for name in value)
 
 
 def _phases(config: RunConfig) -> Iterator[str]:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -147,6 +148,14 @@ class PromptData(L.LightningDataModule):
             data = IterationBatches(rows, self.encoder, batch=batch, seed=None, shard=self._shard())
             loaders.append(DataLoader(data, batch_size=None, sampler=range(-(-len(rows) // batch))))
         return loaders
+
+    def check_prompts(self) -> None:
+        """Read every row, where the tokenizer holds tokens that the model has no embedding for. Raises ConfigError for
+        one that holds such a token.
+        """
+        if self.encoder.tokens_without_embeddings:
+            for row in chain(self._train or (), *self._val.values()):
+                self.encoder.read(row.question)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Leave the prompts as they are: text and numbers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,11 +12,15 @@ from dsrl.data.last_turn import ends_with_assistant
 from dsrl.data.source import DataSource, Messages
 from dsrl.errors import ConfigError
 from dsrl.models.loading import load_tokenizer
+from dsrl.parallel.collectives import own_rank
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from dsrl.config.schema import ModelConfig
+    from dsrl.models.policy import Policy
 
 
 @dataclass(kw_only=True)
@@ -28,6 +33,7 @@ class PromptEncoder:
     system_prompt: put before questions that carry no system message; needs a chat template that shows it.
     template: text around a question, in which `{question}` stands for it; for models without a chat.
     max_tokens: longer prompts lose their beginning.
+    embeddings: how many tokens the model has embeddings for; None: not known yet (`for_model`).
 
     A chat whose last turn is the assistant's is left open there: the model goes on with that turn. What the tokenizer
     appends to every text, such as EOS, is left out: a prompt is not the end of a text. What it puts before every text,
@@ -41,6 +47,7 @@ class PromptEncoder:
     system_prompt: str | None = None
     template: str | None = None
     max_tokens: int = 1024
+    embeddings: int | None = None
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a system prompt or a template that no question would carry."""
@@ -73,7 +80,7 @@ class PromptEncoder:
         opening = self._opening_id() if self.templated or tokenizer.bos_token_id is None else None
         for found in (opening, tokenizer.bos_token_id, tokenizer.eos_token_id):
             if found is not None:
-                return int(found)
+                return self._embedded(int(found), "P(y) starts from it: model.start_token names another")
         raise ConfigError("the tokenizer has no BOS, no chat template and no EOS token: set model.start_token")
 
     @classmethod
@@ -107,6 +114,30 @@ class PromptEncoder:
         room = [length - max_new_tokens for length in (positions, max_length) if length is not None]
         return replace(self, max_tokens=min([self.max_tokens, *room]))
 
+    def for_model(self, policy: Policy) -> PromptEncoder:
+        """Refuse tokens that the model has no embedding for: the same encoder, which knows how many it has.
+
+        Where the tokenizer holds such tokens that nothing uses, it is said once.
+
+        Raises:
+            ConfigError: no response could end, since all tokens that end one are such tokens.
+        """
+        known = replace(self, embeddings=policy.embeddings)
+        ends = end_token_ids(self.tokenizer, policy.model.generation_config)
+        if ends and min(ends) >= policy.embeddings:
+            known._embedded(min(ends), "it ends a response, so that none would end")
+        if (unknown := known.tokens_without_embeddings) and own_rank() == 0:
+            logger.warning("%s; what uses one is refused", known._sizes(unknown))
+        return known
+
+    @cached_property
+    def tokens_without_embeddings(self) -> list[str]:
+        """The tokens of the tokenizer that the model has no embedding for; none where the model is not known."""
+        if self.embeddings is None:
+            return []
+        beyond = [(number, token) for token, number in self.tokenizer.get_vocab().items() if number >= self.embeddings]
+        return [token for _, token in sorted(beyond)]
+
     def encode(self, question: str | Messages) -> tuple[int, ...]:
         """Encode a question: the token ids that the model reads, at most `max_tokens`, at least 1."""
         return self.read(question)[1]
@@ -120,6 +151,7 @@ class PromptEncoder:
             opening, ids, _ = self.split_ids(text)
             ids = ids if ids[: len(opening)] == opening else opening + ids
         kept = tuple(int(token) for token in ids[-self.max_tokens :]) or (self.start_token_id,)
+        self._embedded(max(kept), f"a prompt holds it: {text!r:.200}")
         return text, kept, len(ids) > self.max_tokens
 
     def render(self, question: str | Messages) -> str:
@@ -240,9 +272,31 @@ class PromptEncoder:
         return str(rendered)
 
     def _known(self, token: str | int) -> int:
+        asked = "the configuration asks for it"
         if isinstance(token, int) and 0 <= token < len(self.tokenizer):
-            return token
+            return self._embedded(token, asked)
         vocabulary = self.tokenizer.get_vocab()
         if isinstance(token, str) and token in vocabulary:
-            return int(vocabulary[token])
+            return self._embedded(int(vocabulary[token]), asked)
         raise ConfigError(f"token {token!r} is not in the tokenizer's vocabulary of {len(self.tokenizer)} tokens")
+
+    def _embedded(self, token: int, use: str) -> int:
+        """Give the token back where the model has an embedding for it. Raises ConfigError, with its use, otherwise."""
+        if self.embeddings is None or token < self.embeddings:
+            return token
+        raise ConfigError(f"{self._sizes([str(self.tokenizer.convert_ids_to_tokens(token))])}; {use}")
+
+    def _sizes(self, tokens: Sequence[str]) -> str:
+        """Say that the tokenizer has more tokens than the model, and which of them it is about."""
+        size = max(self.tokenizer.get_vocab().values()) + 1
+        shown = ", ".join(tokens[:5]) + (f" and {len(tokens) - 5} more" if len(tokens) > 5 else "")
+        return (
+            f"the tokenizer has {size} tokens and the model embeddings for {self.embeddings}, none for {shown} "
+            f"(model.resize_token_embeddings({size}) of transformers makes room)"
+        )
+
+
+def end_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any) -> set[int]:
+    """Collect the ids of the tokens that end a response: the tokenizer's EOS, and those of the generation config."""
+    given = [tokenizer.eos_token_id, getattr(generation_config, "eos_token_id", None)]
+    return {token for part in given for token in (part if isinstance(part, list) else [part]) if token is not None}

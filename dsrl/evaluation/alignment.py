@@ -26,6 +26,7 @@ from dsrl.loop.collector import Collector
 from dsrl.loop.probe import Subject
 from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
+from dsrl.models.agreement import check_rows
 from dsrl.models.policy import Policy
 from dsrl.planning.architecture import architecture_of
 from dsrl.runs.terminal import progress_bar, terminal
@@ -62,10 +63,13 @@ def align(config: AlignConfig | Sequence[str], console: Console | None = None) -
         raise ConfigError(f"limit={config.limit}: data.train holds {len(rows)} questions; give at most as many")
     policy = load_policy(config.model, config.checkpoint, config.accelerator)
     encoder = encoder.leaving_room(policy.positions, config.sampling.max_new_tokens, config.sampler.max_length)
+    encoder = encoder.for_model(policy)
     size = config.limit // config.batches
     batches = IterationBatches(rows, encoder, batch=size, seed=config.seed, shuffle=config.data.shuffle)
     try:
         config.sampler.setup(policy, encoder)
+        check_rows(policy, padded=config.micro_batch_tokens != 1)
+        config.sampler.check_logprobs()
         if console.is_terminal and not config.json:
             first = rows[rows.at(0, config.seed if config.data.shuffle else None)]
             console.print(shown_prompt("first prompt", first, encoder), soft_wrap=True, markup=False)

@@ -31,9 +31,11 @@ class Answerer:
         config.sampler.check_architecture(architecture_of(config.model))
         self.collector = Collector(sampler=config.sampler, verifier=config.verifier, thoughts=config.thoughts)
         policy = load_policy(config.model, config.checkpoint, config.accelerator).requires_grad_(False)
-        self.encoder = encoder.leaving_room(policy.positions, config.sampling.max_new_tokens, config.sampler.max_length)
+        encoder = encoder.leaving_room(policy.positions, config.sampling.max_new_tokens, config.sampler.max_length)
         try:
+            self.encoder = encoder.for_model(policy)
             config.sampler.setup(policy, self.encoder)
+            config.sampler.check_logprobs()
         except BaseException:
             self.close()
             raise

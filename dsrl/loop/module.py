@@ -29,6 +29,7 @@ from dsrl.loop.micro_batches import OptimizerStep, optimizer_steps
 from dsrl.loop.optimizer import adamw
 from dsrl.loop.probe import AfterStep, Probe, Subject, run_probe
 from dsrl.loop.pulls import pulls_of
+from dsrl.loop.readiness import check_ready
 from dsrl.loop.scorer import Scorer
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.models.offloading import saving_of
@@ -283,6 +284,7 @@ class DSRLModule(L.LightningModule):
         self.initial = initial if initial is not self.reference else None
         longest = max(phase.sampling.max_new_tokens for phase in config.phases)
         self.encoder = self.encoder.leaving_room(self.policy.positions, longest, self.sampler.max_length)
+        self.encoder = self.encoder.for_model(self.policy)
         self.sampler.setup(self.policy, self.encoder)
         device = strategy.root_device
         copies = {"reference": self.reference, "initial": initial}
@@ -293,9 +295,12 @@ class DSRLModule(L.LightningModule):
         return adamw(self.policy.parameters(), self.config.optimizer, self.phase.lr)
 
     def on_fit_start(self) -> None:
-        """Check that the trainer runs the loop as the configuration says. Raises ConfigError where it does not."""
+        """Check that the trainer runs the loop as the configuration says, and that model and data go with it.
+
+        The model is on its device, and nothing is sampled yet. Raises ConfigError where something is wrong.
+        """
         trainer, config = self.trainer, self.config
-        _ = self.data  # refuses any other data module
+        data = self.data  # refuses any other data module
         if trainer.max_epochs != config.iterations:
             raise ConfigError(
                 f"Trainer(max_epochs={trainer.max_epochs}): an epoch is an iteration, and the configuration has "
@@ -308,6 +313,8 @@ class DSRLModule(L.LightningModule):
                 "phases and learning rate schedules need the scheduler: "
                 "Trainer(callbacks=[PhaseScheduler(config.phases), ...])"
             )
+        with trainer.precision_plugin.forward_context():
+            check_ready(config, self.policy, self.encoder, data)
 
     def on_train_start(self) -> None:
         """Give the sampler the weights that training begins with: those of a checkpoint, after a resume."""

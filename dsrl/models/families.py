@@ -60,6 +60,16 @@ def freeze_beside_text(model: Any) -> None:
             parameter.requires_grad_(False)
 
 
+def keep_weights(model: nn.Module) -> None:
+    """Keep a model's weights what they are in evaluation mode, in which RWKV halves those of its later blocks in place.
+
+    That is against overflows in float16, and a copy made meanwhile, for a sampler or a file, would be of other weights.
+    """
+    for module in model.modules():
+        if hasattr(type(module), "_rescale_layers"):
+            module._rescale_layers = lambda: None  # type: ignore[assignment]
+
+
 def keeps_states(architecture: PreTrainedConfig) -> bool:
     """Tell whether some layers keep a state (Mamba, linear attention, convolution) instead of keys and values.
 

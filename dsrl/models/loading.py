@@ -48,11 +48,12 @@ def prepare(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
 
     The adapters have no values yet; `initialize_adapters` gives them some. What text never reaches is frozen.
     """
-    from dsrl.models.families import freeze_beside_text
+    from dsrl.models.families import freeze_beside_text, keep_weights
 
     if config.lora.rank:
         add_adapters(model, config.lora)
     freeze_beside_text(model)
+    keep_weights(model)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()

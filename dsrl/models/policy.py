@@ -190,6 +190,12 @@ class Policy(nn.Module):
         return found
 
     @property
+    def embeddings(self) -> int:
+        """How many tokens the model has embeddings for."""
+        found: int = self.model.config.get_text_config().vocab_size
+        return found
+
+    @property
     def device(self) -> torch.device:
         """The device on which the model computes; weights may wait in the CPU's memory (`trainer.cpu_offload`)."""
         return compute_device(self.model)

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfi
 from dsrl.config.schema import ModelConfig
 from dsrl.models.buffers import persistent_buffers
 from dsrl.models.loading import compute_of, load_architecture, load_model, prepare, source_of
-from dsrl.models.lora import ADAPTER, initialize_adapters
+from dsrl.models.lora import ADAPTER, initialize_adapters, name_without_adapters
 from dsrl.parallel.sharding import copy_weights
 from dsrl.storage.safetensors_files import read_tensors, tensors_in
 
@@ -68,7 +68,7 @@ def load_parts(config: ModelConfig, models: Sequence[Any], device: torch.device)
                 model._init_weights(module)
     first = models[0]
     parts = {
-        name.replace(".base_layer.", "."): tensor
+        name_without_adapters(name): tensor
         for name, tensor in (*first.named_parameters(), *persistent_buffers(first))
         if not ADAPTER.match(name)
     }

@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffload, FullyShardedDataParallel, MixedPrecision
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
+from dsrl.models.lora_targets import check_fsdp1
 from dsrl.models.sharded_loading import blocks
 from dsrl.parallel.strategy import LoopStrategy
 
@@ -24,7 +25,8 @@ class FSDP1(LoopStrategy, FSDPStrategy):
         self.compute, self.cpu_offload_parts = compute, cpu_offload
 
     def place(self, model: nn.Module) -> nn.Module:
-        """Shard the model in units: each block, and the rest."""
+        """Shard the model in units: each block, and the rest. Raises ConfigError for adapters that it cannot train."""
+        check_fsdp1(model)
         device = self.root_device
         precision = None
         if self.compute is not None:

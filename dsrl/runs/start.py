@@ -23,10 +23,11 @@ def start_of(config: RunConfig) -> Start:
     `resume=HANDOFF objective=NAME` gives another objective to the phase that begins there, and a number takes the place
     of `update.micro_batch_tokens=auto`, so that the configuration to run is not always the one that was composed.
     Raises ConfigError where the run folder holds a run already, where the checkpoint cannot be continued, where the
-    sampler cannot sample from the model, or where the run cannot fit its device.
+    sampler cannot sample from the model, where adapters cannot be put where they are asked for, or where the run cannot
+    fit its device.
     """
     from dsrl.planning.admission import refuse_what_cannot_fit, with_micro_batch_tokens  # these load torch
-    from dsrl.planning.architecture import architecture_of
+    from dsrl.planning.architecture import architecture_of, shaped_model
     from dsrl.runs.handoff import with_its_phases
     from dsrl.runs.resume import check_continues, checkpoint_to_resume, read_to_resume
 
@@ -39,7 +40,10 @@ def start_of(config: RunConfig) -> Start:
         check_continues(config, path, checkpoint)
         saved = in_todays_words(checkpoint["dsrl"]["config"])
     config = with_micro_batch_tokens(config, saved)
-    config.sampler.check_architecture(architecture_of(config.model))
+    architecture = architecture_of(config.model)
+    config.sampler.check_architecture(architecture)
+    if config.model.lora.rank:
+        shaped_model(architecture, config.model)  # which raises for targets that cannot have adapters
     refuse_what_cannot_fit(config)
     return Start(config, path)
 

@@ -78,6 +78,12 @@ class HFSampler(Sampler):
             self.model = _empty_copy(policy.model)
             self.sync(policy.named_tensors(self.sync_dtype))
 
+    def check_logprobs(self) -> None:
+        """Compare log-probabilities of a few tokens with those of plain forwards; see `Sampler`."""
+        from dsrl.models.agreement import check_sampler
+
+        check_sampler(self.policy, "hf", self._draw)
+
     @property
     def sync_dtype(self) -> torch.dtype | None:
         """The dtype of the full copy; None where there is none."""
@@ -95,9 +101,12 @@ class HFSampler(Sampler):
         if missing:
             raise DSRLError(f"sampler hf: the policy gave no weights for {', '.join(missing)}")
 
-    @torch.no_grad()
     def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
         """Draw responses; see `Sampler.sample`."""
+        return self._draw(prompts, params)
+
+    @torch.no_grad()
+    def _draw(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
         from dsrl.models.families import keeps_states
         from dsrl.samplers.decoding import decoding_attention, read_prompts
 

@@ -102,6 +102,10 @@ class ReplaySampler(Sampler):
             )
         self._validation.setup(policy, encoder)
 
+    def check_logprobs(self) -> None:
+        """Check those of validations; what is recorded was drawn elsewhere."""
+        self._validation.check_logprobs()
+
     def sample(self, prompts: list[Prompt], params: SamplingParams) -> Rollouts:
         """Read the recorded groups in the places of these prompts; their own prompts come with them.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dsrl.data.encoding import PromptEncoder
+from dsrl.data.encoding import PromptEncoder, end_token_ids
 from dsrl.types import Metrics, Prompt, Rollouts, SamplingParams
 
 if TYPE_CHECKING:
@@ -37,17 +37,20 @@ class Sampler(ABC):
         """
         self.policy, self.encoder = policy, encoder
 
+    def check_logprobs(self) -> None:  # noqa: B027  (an engine's are compared after every sync)
+        """Raise ConfigError for a model whose responses would be drawn from other probabilities than the policy's.
+
+        Called once, on every rank, between `setup` and the first `sample`, where the policy computes as in training.
+        """
+
     @property
     def end_token_ids(self) -> set[int]:
         """The ids of the tokens that end a response and belong to it.
 
-        These are the tokenizer's EOS and those of the model's generation config.
+        These are the tokenizer's EOS and those of the model's generation config, where the model can draw them.
         """
-        given = [
-            self.encoder.tokenizer.eos_token_id,
-            getattr(self.policy.model.generation_config, "eos_token_id", None),
-        ]
-        return {token for part in given for token in (part if isinstance(part, list) else [part]) if token is not None}
+        given = end_token_ids(self.encoder.tokenizer, self.policy.model.generation_config)
+        return {token for token in given if 0 <= token < self.policy.embeddings}
 
     def decode(self, responses: Sequence[Sequence[int]]) -> list[str]:
         """Decode responses to texts as they were written, without the tokens that end them or frame a sequence."""

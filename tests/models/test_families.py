@@ -84,6 +84,18 @@ STATES = {
     "granitemoehybrid": {**EXPERTS, **MAMBA2, "layer_types": ["mamba", "attention"], "shared_intermediate_size": 16},
     "qwen3_next": {**EXPERTS, **LINEAR, "shared_expert_intermediate_size": 16},
     "qwen3_5_text": LINEAR,
+    "falcon_mamba": {"state_size": 4, "time_step_rank": 4},
+    "zamba2": {
+        **{"num_hidden_layers": 3, "layers_block_type": ["linear_attention", "hybrid", "linear_attention"]},
+        **{"mamba_d_state": 4, "mamba_ngroups": 1, "n_mamba_heads": 8, "mamba_headdim": 8, "chunk_size": 8},
+        **{"num_key_value_heads": 4, "attention_hidden_size": 64, "attention_head_dim": 16},
+        "time_step_min": 1e-6,  # which a full pass keeps to and decoding does not: docs/models.md
+    },
+    "nemotron_h": {
+        **{"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"]},
+        **{"ssm_state_size": 4, "mamba_num_heads": 8, "mamba_head_dim": 8, "n_groups": 1, "chunk_size": 8},
+        **{"n_routed_experts": 4, "moe_intermediate_size": 16, "moe_shared_expert_intermediate_size": 16},
+    },
 }
 REFUSED = {
     "recurrent_gemma": (

@@ -19,7 +19,9 @@ class LoraConfig(Settled):
     alpha: int = 32
     """Scale: the product of the two matrices is multiplied by alpha / rank."""
     target_modules: Any = "all-linear"
-    """Layers that get adapters: all-linear, or a list of names."""
+    """Layers that get adapters: all-linear, a list of names, or a regular expression."""
+    target_parameters: Any = None
+    """Parameters that get adapters and are no layers, such as stacked experts: [experts.down_proj]."""
 
 
 @dataclass(kw_only=True)
