@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dsrl.bootstrap import CONFIDENCE, RESAMPLES, Estimate, ratio_estimates, resampled_means
+from dsrl.bootstrap import RESAMPLES, Estimate, drawn_estimate, ratio_estimates, resampled_means
+from dsrl.bounded_mean import CHANGE, SHARE, Range
 from dsrl.loop.accuracy import pass_at
 from dsrl.thoughts import ThoughtTotals, totals_of
 from dsrl.types import CORRECT_THRESHOLD
@@ -85,6 +86,14 @@ def questions_of(samples: Sequence[Mapping[str, Any]]) -> list[SampledQuestion]:
     return list(found.values())
 
 
+def ranges_of(names: Iterable[str], *, differences: bool = False) -> dict[str, Range]:
+    """Say between which ends metrics of a question, or differences of two, lie; nothing of lengths.
+
+    Rewards count as shares. Where they go further, so does their range, as far as they go.
+    """
+    return {name: CHANGE if differences else SHARE for name in names if name != "length"}
+
+
 def majority(answers: Sequence[str], rewards: Sequence[float]) -> float:
     """Compute maj@K: the mean reward of the answer that is given most often.
 
@@ -138,13 +147,12 @@ def _thought_ratio(totals: Sequence[tuple[ThoughtTotals, ThoughtTotals]]) -> Tho
         return ThoughtRatio(thoughts=(first, second), per_answer=None, per_1000_tokens=None)
     means = resampled_means(table, RESAMPLES) if len(table) > 1 else np.full((1, 6), np.nan)
     means = means[means[:, 0] != 0]
-    tail, found = (1 - CONFIDENCE) / 2, []
+    found = []
     for below in (1, 2):
         value, drawn = (
             own[..., 3] / own[..., 3 + below] / (own[..., 0] / own[..., below]) for own in (table.sum(0), means)
         )
-        low, high = np.quantile(drawn, [tail, 1 - tail])
-        found.append(Estimate(value=float(value), stderr=float(drawn.std()), low=float(low), high=float(high)))
+        found.append(drawn_estimate(float(value), drawn))
     return ThoughtRatio(thoughts=(first, second), per_answer=found[0], per_1000_tokens=found[1])
 
 
@@ -158,5 +166,6 @@ def thought_estimates(questions: Sequence[SampledQuestion]) -> dict[str, Estimat
             f"thoughts/{name}/{key}": ([own[key][0] for own in every], [own[key][1] for own in every])
             for name, every in ratios.items()
             for key in every[0]
-        }
+        },
+        shares=[f"thoughts/{name}/{key}" for name in ratios for key in ("share", "right_with", "right_without")],
     )

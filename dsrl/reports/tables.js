@@ -71,7 +71,7 @@ function overview(run) {
       table(
         ["", ...run.moments.columns],
         run.moments.rows.map((row) => [row.measure, ...row.cells.map(momentCell)]),
-        "± is half of the 95% interval over questions, where it is known how many there are",
+        "± reaches to the farther end of the 95% interval over questions, where it is known how many there are",
         run.name,
       ),
     );
