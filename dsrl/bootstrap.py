@@ -51,7 +51,7 @@ def estimates(
             column, ends = table[:, place], (within or {}).get(name)
             known = count > 1 and ends is not None and few_differ(column)
             exact = mean_interval(column, ends) if known and ends is not None else None
-            found[name] = drawn_estimate(float(column.mean()), means[:, place], exact)
+            found[name] = _estimate(float(column.mean()), means[:, place], exact)
     return {name: found[name] for name in values}
 
 
@@ -86,12 +86,12 @@ def ratio_estimates(
         there = means[:, 2 * index + 1] != 0
         drawn = means[there, 2 * index] / means[there, 2 * index + 1] if several else np.full(1, np.nan)
         exact = ratio_interval(above, below) if several and name in shares and few_differ(above / below) else None
-        found[name] = drawn_estimate(float(above.sum() / below.sum()), drawn, exact)
+        found[name] = _estimate(float(above.sum() / below.sum()), drawn, exact)
     return found
 
 
-def drawn_estimate(value: float, drawn: Array, exact: Bounds | None = None) -> Estimate:
-    """Make an estimate by what was drawn, [R]; or with an exact interval, whose width says the least standard error."""
+def _estimate(value: float, drawn: Array, exact: Bounds | None) -> Estimate:
+    """An estimate by what was drawn, [R]; or with an exact interval, whose width says the least standard error."""
     tail, error = (1 - CONFIDENCE) / 2, float(drawn.std())
     if exact is not None:
         return Estimate(value=value, stderr=max(error, (exact.high - exact.low) / (2 * NORMAL)), **exact._asdict())

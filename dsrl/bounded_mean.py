@@ -6,7 +6,7 @@ Letters: Q questions, R draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,10 +37,14 @@ class Bounds(NamedTuple):
     high: float
 
 
-def few_differ(values: Sequence[float] | Array) -> bool:
-    """Tell whether so few values differ from the most common one that a bootstrap would be too sure."""
-    counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)[1]
-    return int(counts.sum() - counts.max()) < FEW
+def few_differ(values: Sequence[float] | Array, common: Collection[float] = ()) -> bool:
+    """Tell whether so few values differ from the most common one that a bootstrap would be too sure.
+
+    Where `common` is given, that one must be among it.
+    """
+    found, counts = np.unique(_exact(values), return_counts=True)
+    few = int(counts.sum() - counts.max()) < FEW
+    return few and (not common or float(found[counts.argmax()]) in common)
 
 
 def mean_interval(values: Sequence[float] | Array, within: Range = SHARE) -> Bounds:
@@ -54,7 +58,7 @@ def mean_interval(values: Sequence[float] | Array, within: Range = SHARE) -> Bou
         values: Q of them, at least one.
         within: the least and the greatest possible value; where the values themselves go further, as far as they go.
     """
-    own = np.asarray(values, dtype=np.float64)
+    own = _exact(values)
     least, most = min(within[0], float(own.min())), max(within[1], float(own.max()))
     return Bounds(0.0 - _upper(-own, -least), _upper(own, most))
 
@@ -79,7 +83,7 @@ def mean_p(values: Sequence[float] | Array, null: float, within: Range = CHANGE)
     """Test whether the mean of which the values are a sample is `null`: the two-sided p-value that belongs to
     `mean_interval`. Of differences -1, 0 and 1 in one direction alone that is the sign test's.
     """
-    own = np.asarray(values, dtype=np.float64)
+    own = _exact(values)
     least, most = min(within[0], float(own.min())), max(within[1], float(own.max()))
     below, above = -_draws(-own, -least), _draws(own, most)
     return float(min(1.0, 2 * max(min((below <= null).mean(), (above >= null).mean()), 1 / DRAWS)))
@@ -100,6 +104,11 @@ def beta_quantile(level: float, a: int, b: int) -> float:
         reached = (1 - sum_of_terms if lower_tail else sum_of_terms) >= level
         low, high = (low, middle) if reached else (middle, high)
     return high
+
+
+def _exact(values: Sequence[float] | Array) -> Array:
+    """The values without what rounding has added: 0.6 - 0.4 is 0.4 - 0.2."""
+    return np.round(np.asarray(values, dtype=np.float64), 12)
 
 
 def _upper(values: Array, most: float) -> float:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dsrl.bootstrap import RESAMPLES, Estimate, drawn_estimate, ratio_estimates, resampled_means
-from dsrl.bounded_mean import CHANGE, SHARE, Range
+from dsrl.bootstrap import RESAMPLES, Estimate, ratio_estimates, resampled_means
+from dsrl.bounded_mean import CHANGE, CONFIDENCE, SHARE, Range
 from dsrl.loop.accuracy import pass_at
 from dsrl.thoughts import ThoughtTotals, totals_of
 from dsrl.types import CORRECT_THRESHOLD
@@ -147,12 +147,13 @@ def _thought_ratio(totals: Sequence[tuple[ThoughtTotals, ThoughtTotals]]) -> Tho
         return ThoughtRatio(thoughts=(first, second), per_answer=None, per_1000_tokens=None)
     means = resampled_means(table, RESAMPLES) if len(table) > 1 else np.full((1, 6), np.nan)
     means = means[means[:, 0] != 0]
-    found = []
+    tail, found = (1 - CONFIDENCE) / 2, []
     for below in (1, 2):
         value, drawn = (
             own[..., 3] / own[..., 3 + below] / (own[..., 0] / own[..., below]) for own in (table.sum(0), means)
         )
-        found.append(drawn_estimate(float(value), drawn))
+        low, high = np.quantile(drawn, [tail, 1 - tail])
+        found.append(Estimate(value=float(value), stderr=float(drawn.std()), low=float(low), high=float(high)))
     return ThoughtRatio(thoughts=(first, second), per_answer=found[0], per_1000_tokens=found[1])
 
 
