@@ -108,7 +108,8 @@ def beta_quantile(level: float, a: int, b: int) -> float:
 
 def _exact(values: Sequence[float] | Array) -> Array:
     """The values without what rounding has added: 0.6 - 0.4 is 0.4 - 0.2."""
-    return np.round(np.asarray(values, dtype=np.float64), 12)
+    exact: Array = np.round(np.asarray(values, dtype=np.float64), 12)
+    return exact
 
 
 def _upper(values: Array, most: float) -> float:

@@ -40,6 +40,10 @@ MAY_CHANGE = (
 """Keys, and everything below them, that may differ from the run that is resumed."""
 
 
+class RunIsFinished(ConfigError):
+    """Refuses to go on with a run that has done all of its iterations."""
+
+
 def checkpoint_to_resume(config: RunConfig) -> Path | None:
     """Find the checkpoint to continue from; None for a run from the beginning.
 
@@ -70,8 +74,18 @@ def check_continues(config: RunConfig, path: Path, checkpoint: Mapping[str, Any]
             f"resume={path}: the run was made with another configuration (only {', '.join(may_change)} may change)\n"
             + "\n".join(changed)
         )
-    if saved["iterations_done"] >= config.iterations:
-        raise ConfigError(
+    _check_unfinished(config, path, checkpoint)
+
+
+def check_unfinished(config: RunConfig) -> None:
+    """Raise RunIsFinished where `resume` names a run that has nothing left to do."""
+    if (path := checkpoint_to_resume(config)) is not None:
+        _check_unfinished(config, path, read_to_resume(path))
+
+
+def _check_unfinished(config: RunConfig, path: Path, checkpoint: Mapping[str, Any]) -> None:
+    if checkpoint["dsrl"]["iterations_done"] >= config.iterations:
+        raise RunIsFinished(
             f"resume={path}: the run is finished, all of iterations={config.iterations} are done; raise it to go on"
         )
 

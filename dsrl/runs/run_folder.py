@@ -21,6 +21,8 @@ from dsrl.runs.loggers import log_samples
 from dsrl.runs.preemption import Preemption
 from dsrl.runs.samples import answered_questions, questions_line, training_samples, validation_samples
 from dsrl.storage.atomic import atomic
+from dsrl.storage.disk_errors import writing
+from dsrl.storage.folder_lock import FolderLock
 
 LINES = ("metrics.jsonl", "samples.jsonl", "validations.jsonl")
 """Files of the folder with lines of iterations."""
@@ -38,18 +40,35 @@ class RunFolder(L.Callback):
         folder: the run folder.
         config: as plain values, written to config.yaml.
         samples: how many responses of each iteration, and of each set of a validation, are written to samples.jsonl.
+        lock: of the folder. Where it is not held when the trainer begins, this callback holds it while it runs.
     """
 
-    def __init__(self, folder: Path, *, config: Mapping[str, Any], samples: int) -> None:
+    def __init__(self, folder: Path, *, config: Mapping[str, Any], samples: int, lock: FolderLock) -> None:
         self.folder, self.config, self.samples = folder, config, samples
+        self._lock, self._locks = lock, False
         self._lines: list[dict[str, Any]] = []  # of the iteration under way: its own, and that of the validation after
         self._logged: dict[str, Any] = {}  # before the iteration under way
         self._asked: dict[str, list[dict[str, Any]]] = {}  # this rank's questions of the validation under way, by set
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Lock the folder, unless `dsrl.fit` has."""
+        if trainer.is_global_zero and not self._lock.held:
+            self._lock.acquire()
+            self._locks = True
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Let go of the folder."""
+        if self._locks:
+            self._lock.release()
+            self._locks = False
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Let go of the folder."""
+        self.teardown(trainer, pl_module, "fit")
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Make the folder and write config.yaml."""
         if trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
             with atomic(self.folder / "config.yaml") as partial:
                 partial.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
 
@@ -146,7 +165,8 @@ class RunFolder(L.Callback):
 
     def _append(self, trainer: L.Trainer, name: str, *lines: Mapping[str, Any]) -> None:
         if trainer.is_global_zero:
-            with (self.folder / name).open("a", encoding="utf-8") as file:
+            path = self.folder / name
+            with writing(path), path.open("a", encoding="utf-8") as file:
                 file.writelines(map(text_of, lines))
 
     def _cut(self, trainer: L.Trainer, first: int) -> None:

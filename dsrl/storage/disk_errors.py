@@ -6,8 +6,9 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from dsrl.errors import DSRLError
 
@@ -24,11 +25,11 @@ class UnwritableError(DSRLError):
 
     @classmethod
     def of(cls, path: Path | str, cause: OSError) -> UnwritableError:
-        """Name the path, or the file within it that the system names, and the reason."""
-        named = cause.filename if isinstance(cause.filename, str) else str(path)
-        shown = str(path) if ".partial" in named else named
+        """Name the path, the reason, and the file elsewhere that the system names."""
         reason = os.strerror(cause.errno) if cause.errno else str(cause)
-        return cls(f"{shown}: cannot be written: {reason}")
+        named = cause.filename if isinstance(cause.filename, str) else ""
+        elsewhere = named and not Path(named).absolute().is_relative_to(Path(path).absolute().parent)
+        return cls(f"{path}: cannot be written: {f'{named}: ' if elsewhere else ''}{reason}")
 
 
 @contextmanager
@@ -70,3 +71,17 @@ def is_of_disk(cause: OSError, folder: Path) -> bool:
     """Tell whether an OSError lies with the disk, or with a file in `folder`."""
     within = isinstance(cause.filename, str) and Path(cause.filename).absolute().is_relative_to(folder.absolute())
     return cause.errno in OF_DISKS or within
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise UnwritableError where a folder cannot be made, or nothing can be written to it. Leaves nothing behind."""
+    made = [place for place in (folder, *folder.parents) if not os.path.exists(place)]
+    try:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder) as file:
+                file.write(b" ")
+    finally:
+        for place in made:
+            with suppress(OSError):  # never made, or another process has begun to write there
+                place.rmdir()

@@ -98,16 +98,17 @@ class FolderLock:
             shared = False  # a file system without locks
         record = _record(file)
         if record and not (shared and _reaches_other_hosts(self.folder)) and _may_live(record):
-            self._refuse(record, f". If it is gone for certain, remove {self.path}")
+            self._refuse(record, f"; if it is gone for certain, remove {self.path}")
 
     def _refuse(self, record: Mapping[str, Any], hint: str = "") -> NoReturn:
         owner = (
-            f"process {record['process']} on {record['host']}, started {record['started']}: {record['command']}"
+            f", {record['process']} on {record['host']}, started {record['started']} by `{record['command']}`"
             if record
-            else "another process"
+            else ""
         )
         raise ConfigError(
-            f"{self.key}={self.folder}: is in use by {owner}. Wait until it ends, or choose another {self.key}{hint}"
+            f"{self.key}={self.folder}: another process is writing it{owner}; wait until it ends, or choose another "
+            f"{self.key}{hint}"
         )
 
     def __enter__(self) -> FolderLock:
