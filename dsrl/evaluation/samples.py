@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from types import NoneType, TracebackType
@@ -103,9 +102,6 @@ class SampleFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        with suppress(OSError):
-            if self.empty:
-                self.path.unlink()
         self._lock.release()
 
 

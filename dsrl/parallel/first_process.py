@@ -7,15 +7,7 @@ from collections.abc import Mapping
 
 OF_A_LAUNCHER = "RANK"
 """The rank over all nodes that torchrun gives each process; where it is there, it alone counts."""
-OF_OTHERS = (
-    "LOCAL_RANK",
-    "NODE_RANK",
-    "SLURM_PROCID",
-    "JSM_NAMESPACE_RANK",
-    "OMPI_COMM_WORLD_RANK",
-    "PMIX_RANK",
-    "PMI_RANK",
-)
+OF_OTHERS = ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 """Ranks that Lightning, SLURM and MPI give; the first process has 0 in all that are there."""
 
 

@@ -45,8 +45,9 @@ def over_seeds_and_questions(
     bootstrap's spread is too small by sqrt((S - 1) / S), which is made good. Of a single seed only the questions are
     drawn.
 
-    Where values must lie `within` two ends, and all but fewer than ten questions lie at one of them or at the null value
-    in their mean over seeds, the interval reaches at least as far as that of `mean_interval` over questions, and p is at least its own.
+    Where values must lie `within` two ends, and all but fewer than ten questions lie at one of them, or at the null
+    value, in their mean over seeds, the interval reaches at least as far as that of `mean_interval` over questions, and
+    p is at least its own.
     """
     seeds, questions = _counts(values.shape, resamples)
     means = ((seeds @ values) * questions).sum(1) / values.size

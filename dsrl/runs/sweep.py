@@ -70,7 +70,7 @@ class Sweep:
                 own.reason = f"ended with code {end.code}"
 
     def failures(self) -> str | None:
-        """List the jobs that have failed, a line for each with what is its own of the command line; None without any."""
+        """List the jobs that have failed, a line for each with the words that not all have; None without any."""
         failed = [job for job in self.jobs if job.reason is not None]
         if not failed:
             return None
@@ -100,10 +100,8 @@ def run_apart(words: Sequence[str]) -> signal.Signals | None:
 
     Returns the signal that it was told to stop by, if any. Raises DSRLError where it fails.
     """
-    module = __main__.__spec__
-    program = [os.path.abspath(sys.argv[0])] if module is None else ["-m", module.name]
     received: list[signal.Signals] = []
-    process = subprocess.Popen([sys.executable, *program, *words], start_new_session=True)
+    process = subprocess.Popen([sys.executable, *program_of_this(), *words], start_new_session=True)
 
     def forward(number: int, frame: FrameType | None) -> None:
         received.append(signal.Signals(number))
@@ -120,3 +118,9 @@ def run_apart(words: Sequence[str]) -> signal.Signals | None:
     if code:
         raise DSRLError(f"its process {how_it_ended(code)}; what it said is above")
     return None
+
+
+def program_of_this() -> list[str]:
+    """Name the program of this process as Python is to be given it: a script, or -m and a module."""
+    module = __main__.__spec__
+    return [os.path.abspath(sys.argv[0])] if module is None else ["-m", module.name]

@@ -22,6 +22,8 @@ from dsrl.storage.disk_errors import writing
 NAME = ".lock"
 """The file in the folder that is locked; while it is, it says by whom."""
 TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
+MOUNTS = Path("/proc/self/mounts")
+"""What is mounted where, with which options."""
 LOCAL_LOCKS = {"nolock", "localflock", "local_lock=all", "local_lock=flock"}
 """Options of a mount under which locks do not reach other hosts."""
 
@@ -195,7 +197,7 @@ def _alive(process: int) -> str | None:
 def _reaches_other_hosts(folder: Path) -> bool:
     """Whether locks in the folder are seen by other hosts, as far as its mount says."""
     try:
-        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+        mounts = [line.split() for line in MOUNTS.read_text().splitlines()]
     except OSError:
         return True
     place = folder.resolve()

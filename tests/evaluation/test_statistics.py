@@ -137,9 +137,8 @@ def test_a_share_of_thoughts_at_the_edge():
     """Of 30 questions with 2 answers, none has a thought: so have up to 1 - 0.025^(1/30) of all answers."""
     spans = [sample(1.0, question=q, thoughts={"doubt": []}) for q in range(30) for _ in range(2)]
     found = thought_estimates(questions_of(spans))
-    assert (found["thoughts/doubt/share"].low, found["thoughts/doubt/share"].high) == pytest.approx(
-        (0, 0.1157), abs=1e-4
-    )
+    share = found["thoughts/doubt/share"]
+    assert (share.low, share.high) == pytest.approx((0, 0.1157), abs=1e-4)
     assert found["thoughts/doubt/right_without"].low == pytest.approx(1 - 0.1157, abs=1e-4)
     assert math.isnan(found["thoughts/doubt/per_answer"].high)  # of thoughts an answer may have any number
 
