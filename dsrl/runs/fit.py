@@ -218,7 +218,6 @@ def _quiet() -> None:
     for message in (
         ".*does not have many workers.*",
         ".*when logging on epoch level in distributed setting.*",  # what is logged is global already
-        ".*exists and is not empty.*",
         ".*in eval mode at the start of training.*",
         ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
     ):

@@ -92,12 +92,15 @@ def _check_unfinished(config: RunConfig, path: Path, checkpoint: Mapping[str, An
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """Find the checkpoint in which most iterations are done; None without any."""
-    found = [(_iterations_done(path), path) for path in folder.glob("*.ckpt")]
+    found = [(iterations_done_at(path), path) for path in folder.glob("*.ckpt")]
     return max(found)[1] if found else None
 
 
-def _iterations_done(path: Path) -> int:
-    """From the name: `iteration19.ckpt` was written after iteration 19, `handoff-...-iteration20.ckpt` before 20."""
+def iterations_done_at(path: Path) -> int:
+    """Read from a checkpoint's name how many iterations are done.
+
+    `iteration19.ckpt` was written after iteration 19, `handoff-...-iteration20.ckpt` before 20.
+    """
     number = re.search(r"iteration(\d+)\.ckpt$", path.name)
     return int(number[1]) + (not path.name.startswith("handoff")) if number else 0
 
@@ -107,7 +110,7 @@ def read_to_resume(path: Path) -> dict[str, Any]:
     try:
         return read_checkpoint(path)
     except UnreadableCheckpoint as error:
-        beside = sorted(path.parent.glob("*.ckpt"), key=_iterations_done, reverse=True)
+        beside = sorted(path.parent.glob("*.ckpt"), key=iterations_done_at, reverse=True)
         good = next((other for other in beside if other != path and _is_readable(other)), None)
         offer = f"the newest beside it that can be read is {good}: resume={good}" if good else "nor is any beside it"
         raise ConfigError(f"resume={error}; {offer}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.runs.hf_folder import write_hf
 from dsrl.runs.lines import read_lines, text_of
 from dsrl.runs.loggers import log_samples
+from dsrl.runs.metrics_csv import MetricsCSV
 from dsrl.runs.preemption import Preemption
 from dsrl.runs.samples import answered_questions, questions_line, training_samples, validation_samples
 from dsrl.storage.atomic import atomic
@@ -161,7 +162,14 @@ class RunFolder(L.Callback):
 
     def _write_lines(self, trainer: L.Trainer) -> None:
         self._append(trainer, "metrics.jsonl", *self._lines)
+        self._follow(trainer, self._lines)
         self._lines = []
+
+    def _follow(self, trainer: L.Trainer, added: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Bring the tables of metrics.jsonl up to it."""
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            if isinstance(logger, MetricsCSV):
+                logger.follow(self.folder / "metrics.jsonl", added)
 
     def _append(self, trainer: L.Trainer, name: str, *lines: Mapping[str, Any]) -> None:
         if trainer.is_global_zero:
@@ -177,3 +185,4 @@ class RunFolder(L.Callback):
                 kept = [line for line in read_lines(path) if line["iteration"] < first]
                 with atomic(path) as partial:
                     partial.write_text("".join(map(text_of, kept)), encoding="utf-8")
+        self._follow(trainer)
