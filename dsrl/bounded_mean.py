@@ -108,8 +108,7 @@ def beta_quantile(level: float, a: int, b: int) -> float:
 
 def _exact(values: Sequence[float] | Array) -> Array:
     """The values without what rounding has added: 0.6 - 0.4 is 0.4 - 0.2."""
-    exact: Array = np.round(np.asarray(values, dtype=np.float64), 12)
-    return exact
+    return np.array(values, dtype=np.float64).round(12)
 
 
 def _upper(values: Array, most: float) -> float:

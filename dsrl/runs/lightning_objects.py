@@ -34,8 +34,8 @@ def loggers_of(config: RunConfig) -> list[Logger]:
         with suppress(Exception):  # what is wrong with the target is told where the logger is made
             spec |= known_id(config.run_dir, name, spec)
     found: list[Logger] = _instantiated("logger", specs, Logger)
-    for logger in found if newest is not None else ():
-        if isinstance(logger, TensorBoardLogger):
+    for logger in found:
+        if isinstance(logger, TensorBoardLogger) and newest is not None:
             # The validation after the last iteration that is kept has the next one's number.
             logger._kwargs.setdefault("purge_step", iterations_done_at(newest) + 1)
     return found

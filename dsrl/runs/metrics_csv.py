@@ -12,7 +12,7 @@ from typing import Any
 
 from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 from dsrl.runs.lines import Line, read_lines, text_of
 from dsrl.storage.atomic import atomic
