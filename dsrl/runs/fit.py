@@ -188,6 +188,8 @@ def _fit(config: RunConfig, callbacks: Sequence[L.Callback], lock: FolderLock) -
         if watchdog.verdict and not isinstance(error, DSRLError):
             raise DSRLError(watchdog.verdict) from error
         raise _told(error, config.run_dir) from error
+    finally:
+        module.threads.restore()
     if _callback(trainer, Preemption).received == signal.SIGINT:
         raise KeyboardInterrupt
     return Run(folder=config.run_dir, config=config, trainer=trainer, module=module)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from textwrap import shorten
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -21,6 +22,8 @@ from dsrl.storage.disk_errors import writing
 
 NAME = ".lock"
 """The file in the folder that is locked; while it is, it says by whom."""
+COMMAND = 120
+"""Characters of the owner's command line that are told."""
 TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
 MOUNTS = Path("/proc/self/mounts")
 """What is mounted where, with which options."""
@@ -148,7 +151,7 @@ def _write_record(file: int) -> None:
         "process": os.getpid(),
         "host": socket.gethostname(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
+        "command": shorten(" ".join(sys.argv), COMMAND),
         "born": _born(os.getpid()),
     }
     os.ftruncate(file, 0)

@@ -1,4 +1,4 @@
-"""A run whose disk is full, or whose folder vanishes, ends with one sentence; what was complete stays, and it goes on."""
+"""A run whose disk is full, or whose folder vanishes, ends with one sentence; what was complete stays."""
 
 import json
 import os
@@ -91,9 +91,7 @@ def test_every_file_of_a_run_is_named(hook, iteration, size, words, named, tmp_p
 def test_a_folder_that_vanishes(tmp_path):
     config = compose([*LINE, f"run_dir={tmp_path}/run"])
     gone = When("on_train_epoch_start", 1, lambda: shutil.rmtree(tmp_path / "run"))
-    with pytest.raises(
-        DSRLError, match=f"^{tmp_path}/run/samples.jsonl: cannot be written: No such file or directory$"
-    ):
+    with pytest.raises(DSRLError, match=f"^{tmp_path}/run/samples.jsonl: cannot be written: No such file"):
         run(config, callbacks=[gone])
     assert not (tmp_path / "run").exists()
 
