@@ -77,7 +77,7 @@ class Sweep:
         common = set.intersection(*(set(job.words) for job in self.jobs)) if len(self.jobs) > 1 else set()
         lines = [f"{len(failed)} of {len(self.jobs)} jobs of the sweep failed:"]
         for job in failed:
-            own = " ".join(word for word in job.words if word not in common)
+            own = " ".join(word.replace("\\", "") for word in job.words if word not in common)
             reason = (job.reason or "").splitlines() or ["without a word"]
             lines.append(f"  job {job.number}{f' ({own})' if own else ''}, {job.folder}: {reason[0]}")
         return "\n".join(lines)
