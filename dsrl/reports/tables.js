@@ -85,7 +85,7 @@ function overview(run) {
           row.low === null ? "" : `${format(row.low)} to ${format(row.high)}`,
           format(row.questions),
         ]),
-        "Results of the evaluation; intervals by bootstrap over questions",
+        "Results of the evaluation; 95% intervals over questions",
         run.name,
       ),
     );

@@ -134,7 +134,7 @@ def build_trainer(
                 config.run_dir,
                 config=config.resolved,
                 samples=config.logged_samples,
-                lock=lock or FolderLock(config.run_dir),
+                lock=lock,
             ),
             *([Recording(config.run_dir)] if config.record == "all" else []),
             scheduler,

@@ -44,15 +44,19 @@ class RunFolder(L.Callback):
         lock: of the folder. Where it is not held when the trainer begins, this callback holds it while it runs.
     """
 
-    def __init__(self, folder: Path, *, config: Mapping[str, Any], samples: int, lock: FolderLock) -> None:
+    def __init__(
+        self, folder: Path, *, config: Mapping[str, Any], samples: int, lock: FolderLock | None = None
+    ) -> None:
         self.folder, self.config, self.samples = folder, config, samples
-        self._lock, self._locks = lock, False
+        self._lock, self._locks = lock or FolderLock(folder), False
+        self._tables: list[MetricsCSV] = []
         self._lines: list[dict[str, Any]] = []  # of the iteration under way: its own, and that of the validation after
         self._logged: dict[str, Any] = {}  # before the iteration under way
         self._asked: dict[str, list[dict[str, Any]]] = {}  # this rank's questions of the validation under way, by set
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Lock the folder, unless `dsrl.fit` has."""
+        """Lock the folder, unless `dsrl.fit` has; find the tables that follow metrics.jsonl."""
+        self._tables = [logger for logger in trainer.loggers if isinstance(logger, MetricsCSV)]
         if trainer.is_global_zero and not self._lock.held:
             self._lock.acquire()
             self._locks = True
@@ -167,9 +171,8 @@ class RunFolder(L.Callback):
 
     def _follow(self, trainer: L.Trainer, added: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Bring the tables of metrics.jsonl up to it."""
-        for logger in trainer.loggers if trainer.is_global_zero else ():
-            if isinstance(logger, MetricsCSV):
-                logger.follow(self.folder / "metrics.jsonl", added)
+        for table in self._tables if trainer.is_global_zero else ():
+            table.follow(self.folder / "metrics.jsonl", added)
 
     def _append(self, trainer: L.Trainer, name: str, *lines: Mapping[str, Any]) -> None:
         if trainer.is_global_zero:
