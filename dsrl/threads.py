@@ -10,8 +10,8 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-PER_THREAD = 4_000_000
-"""Parameters for which one thread is worth its waiting. The embedded models have fewer."""
+PER_THREAD = 250_000
+"""Parameters for which one thread is worth its waiting: two for the embedded models, of half a million."""
 CORES = "DSRL_CORES"
 """Variable by which a process that starts several says how many cores each may count on."""
 OF_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")

@@ -14,15 +14,15 @@ from dsrl.threads import CORES, ComputeThreads, chosen, cores, share_cores, thre
 @pytest.mark.parametrize(
     ("parameters", "there", "expected"),
     [
-        (505_216, 2, 1),  # model=tiny
-        (505_216, 64, 1),
-        (3_999_999, 8, 1),
-        (9_000_000, 8, 2),
+        (505_216, 1, 1),  # model=tiny
+        (505_216, 2, 2),
+        (505_216, 64, 2),
+        (249_999, 8, 1),
+        (1_000_000, 8, 4),
+        (1_000_000, 2, 2),
         (134_515_008, 2, 2),  # SmolLM2
-        (134_515_008, 8, 8),
-        (134_515_008, 64, 33),
+        (134_515_008, 64, 64),
         (4_022_468_096, 64, 64),
-        (4_022_468_096, 1, 1),
         (0, 4, 1),
     ],
 )
@@ -108,11 +108,12 @@ def test_jobs_share_the_cores_unless_a_user_has_set_threads(eight_cores):
 @pytest.mark.parametrize(
     ("now", "parameters", "processes", "expected"),
     [
-        (8, 500_000, 1, 1),
-        (4, 500_000, 1, 1),  # PyTorch counts cores, not their threads
+        (8, 500_000, 1, 2),
+        (4, 500_000, 1, 2),  # PyTorch counts cores, not their threads
         (8, 10**9, 1, 8),
         (8, 10**9, 2, 4),
         (8, 10**9, 20, 1),
+        (8, 500_000, 8, 1),
         (3, 500_000, 1, 3),  # set by the user, with torch.set_num_threads
         (1, 10**9, 1, 1),
     ],
