@@ -68,6 +68,9 @@ class Sweep:
         except SystemExit as end:
             if end.code:
                 own.reason = f"ended with code {end.code}"
+        finally:
+            if wandb := sys.modules.get("wandb"):
+                wandb.finish()  # else the next job would log to this one's run
 
     def failures(self) -> str | None:
         """List the jobs that have failed, a line for each with the words that not all have; None without any."""

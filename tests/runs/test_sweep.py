@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -63,6 +64,13 @@ def test_the_list_has_every_job_that_failed_and_none_other():
     run_all(alone, [DSRLError("a")])
     assert alone.failures() == "1 of 1 jobs of the sweep failed:\n  job 0 (seed=0 x=0), run/0: a"
     assert Sweep().failures() is None
+
+
+def test_each_job_has_a_run_of_its_own_in_wandb(monkeypatch):
+    finished = []
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(finish=lambda: finished.append(True)))
+    run_all(Sweep(), [None, DSRLError("a"), None])
+    assert len(finished) == 3
 
 
 def test_ctrl_c_ends_it():
