@@ -28,7 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.registry import build, names, register
+from dsrl.threads import wait_asleep
 from dsrl.version import __version__
+
+wait_asleep()  # here, since nothing of dsrl that loads torch comes before
 
 if TYPE_CHECKING:
     from dsrl.conditions import Condition

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from dsrl.errors import ConfigError, DSRLError, print_error
 from dsrl.runs.terminal import terminal
+from dsrl.storage.folder_lock import FolderLock
 
 
 def main() -> None:
@@ -43,7 +44,9 @@ def run(arguments: Sequence[str], console: Console) -> None:
     from dsrl.replication.results import measure  # heavy imports only for what runs
     from dsrl.replication.settings import settings_of
 
-    measure(settings_of(arguments), arguments, console)
+    settings = settings_of(arguments)
+    with FolderLock(settings.out, key="out"):
+        measure(settings, arguments, console)
 
 
 if __name__ == "__main__":

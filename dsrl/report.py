@@ -18,6 +18,7 @@ from dsrl.reports.page import read_runs, write_report
 from dsrl.reports.reading import folders_of
 from dsrl.reports.text import print_report
 from dsrl.runs.terminal import terminal
+from dsrl.storage.disk_errors import UnwritableError
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -56,8 +57,8 @@ def report(words: list[str], *, text: bool = False) -> None:
         raise ConfigError(f"out={out}: is a folder; give a file in it, out={out / 'report.html'}")
     try:
         runs = write_report(folders, out)
-    except OSError as error:
-        raise ConfigError(f"out={out}: cannot be written: {error.strerror or error}") from error
+    except UnwritableError as error:
+        raise ConfigError(f"out={error}") from error
     notes = [f"  note: {run.name}: {note}" for run in runs for note in run.notes]
     print(*notes, f"{out}: {len(runs)} runs, {out.stat().st_size / 1e6:.1f} MB", sep="\n")
 

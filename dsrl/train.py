@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -14,12 +17,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
 
 from dsrl.config.build import build_run_config
-from dsrl.config.command_line import search_path
+from dsrl.config.command_line import search_path, text_of
 from dsrl.config.compose import check_command_line, compose
 from dsrl.config.help import help_text
+from dsrl.config.run_config import RunConfig
 from dsrl.config.store import config_dir
 from dsrl.errors import ConfigError, DSRLError, nearest, print_error
+from dsrl.parallel.first_process import is_first_process
 from dsrl.runs.start import check_run_dir
+from dsrl.runs.sweep import Sweep, run_apart, stop_sweep
+from dsrl.storage.folder_lock import FolderLock
 
 SWITCHES = {"--help": "-h", "--multirun": "-m", "--resolve": None, "--hydra-help": None, "--shell-completion": "-sc"}
 WITH_VALUE = {"--cfg": "-c", "--package": "-p", "--config-dir": "-cd"}
@@ -29,23 +36,54 @@ MODES = ("help", "hydra_help", "cfg", "info", "shell_completion", "multirun")
 
 
 def main() -> None:
-    """Run the command line. What the user can mend ends with one message and exit code 2, Ctrl-C with 130."""
+    """Run the command line. What the user can mend ends with one message and exit code 2, Ctrl-C with 130.
+
+    A sweep goes on after a job that fails, and ends with code 1 and a list of those that have.
+    """
     given = _arguments()
     try:
-        overrides = _checked(given)
+        overrides, starts = _checked(given)
         if given.help:
             print(help_text(overrides))
             sys.exit(0)
         if given.cfg == "prompt":
             _show_prompts(overrides)
             sys.exit(0)
+        sys.argv[1:] = [*_for_hydra(given), *overrides]
+        if given.multirun:
+            _sweep(overrides, starts[0])
+        else:
+            _hydra(_job)
     except DSRLError as error:
         sys.exit(print_error(error))
-    sys.argv[1:] = [*_for_hydra(given), *overrides]
-    try:
-        hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")(_job)()
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _hydra(job: Callable[[DictConfig], None]) -> None:
+    """Let Hydra compose the one job, or each of a sweep, and run it."""
+    hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")(job)()
+
+
+def _sweep(overrides: list[str], first: RunConfig) -> None:
+    """Run the jobs of a sweep, whose folder nobody else may write to meanwhile; one with a time in its name is new."""
+    sweep, named = Sweep(), any(text.startswith("run_dir=") for text in overrides)
+    locks = named and is_first_process(first.trainer.devices * first.trainer.num_nodes)
+
+    def job(composed: DictConfig) -> None:
+        its, folder = HydraConfig.get(), _run_dir()
+        composed.run_dir = folder
+        received = None
+        with sweep.job(its.job.num, list(its.overrides.task), Path(folder)):
+            received = _job_of_sweep(composed)
+        if received:
+            stop_sweep(received)
+
+    with FolderLock(first.run_dir.parent) if locks else nullcontext():
+        _hydra(job)
+    if failures := sweep.failures():
+        print_error(DSRLError(failures))
+        sys.exit(1)
 
 
 def _arguments() -> Namespace:
@@ -64,8 +102,11 @@ def _arguments() -> Namespace:
     return parser.parse_intermixed_args()
 
 
-def _checked(given: Namespace) -> list[str]:
-    """Check the line and return its overrides as Hydra is to have them. Raises ConfigError with every problem found."""
+def _checked(given: Namespace) -> tuple[list[str], list[RunConfig]]:
+    """Check the line. Returns its overrides as Hydra is to have them, and the configurations of the jobs that will run.
+
+    Raises ConfigError with every problem found.
+    """
     for name in REFUSED:
         if value := getattr(given, _field(name)):
             raise ConfigError(f"{name}={value}: write an experiment instead: --config-dir FOLDER experiment=NAME")
@@ -77,12 +118,16 @@ def _checked(given: Namespace) -> list[str]:
     if given.resolve and modes not in (["--cfg"], ["--help"]):
         raise ConfigError("--resolve goes with --cfg or --help")
     if modes == ["--shell-completion"]:
-        return list(given.overrides)
+        return list(given.overrides), []
     more = [search_path(given.config_dir)] if given.config_dir else []
-    runs = modes in ([], ["--multirun"])
-    return check_command_line(
-        [*given.overrides, *more], multirun=given.multirun, check=_check_start if runs else lambda composed: None
-    )
+    starts: list[RunConfig] = []
+
+    def check(composed: DictConfig) -> None:
+        if modes in ([], ["--multirun"]):
+            starts.append(build_run_config(composed))
+            check_run_dir(starts[-1])
+
+    return check_command_line([*given.overrides, *more], multirun=given.multirun, check=check), starts
 
 
 def _show_prompts(overrides: list[str]) -> None:
@@ -90,10 +135,6 @@ def _show_prompts(overrides: list[str]) -> None:
     from dsrl.runs.first_prompts import first_prompts  # heavy imports only for what runs
 
     print(first_prompts(config))
-
-
-def _check_start(composed: DictConfig) -> None:
-    check_run_dir(build_run_config(composed))
 
 
 def _for_hydra(given: Namespace) -> list[str]:
@@ -108,17 +149,42 @@ def _field(option: str) -> str:
 
 
 def _job(composed: DictConfig) -> None:
-    """Run one job: the whole run, or one of a sweep."""
+    """Run the one job of a command line."""
     composed.run_dir = _run_dir()
+    try:
+        _train(composed)
+    except DSRLError as error:  # here, since Hydra would add a traceback
+        sys.exit(print_error(error))
+
+
+def _job_of_sweep(composed: DictConfig) -> signal.Signals | None:
+    """Run a job of a sweep; returns the signal that it was told to stop by. One that is finished is left alone.
+
+    A job of several ranks has a process of its own, unless another launcher has started this one.
+    """
+    from dsrl.runs.resume import RunIsFinished, check_unfinished
+
+    ranks = composed.trainer.devices * composed.trainer.num_nodes
+    try:
+        if ranks == 1 or any(name in os.environ for name in ("RANK", "SLURM_PROCID")):
+            return _train(composed)
+        check_unfinished(build_run_config(composed))
+        words = [text for text in sys.argv[1:] if not text.startswith("run_dir=")]
+        return run_apart([*words, f"run_dir={text_of(composed.run_dir)}"])
+    except RunIsFinished as error:
+        print(error)
+        return None
+
+
+def _train(composed: DictConfig) -> signal.Signals | None:
+    """Train; returns the signal that the run was told to stop by, if any."""
     gc.disable()  # what these imports make stays: to look for garbage in it, now and while training, would cost seconds
     from dsrl.runs.fit import fit  # heavy imports only for what runs
 
     gc.freeze()
     gc.enable()
     try:
-        fit(build_run_config(composed))
-    except DSRLError as error:  # here, since Hydra would add a traceback
-        sys.exit(print_error(error))
+        return fit(build_run_config(composed)).stopped_by
     except SystemExit as end:  # Lightning's, which takes Ctrl-C for a failure
         if isinstance(end.__context__, KeyboardInterrupt):
             raise end.__context__ from None
@@ -136,7 +202,7 @@ def _run_dir() -> str:
     if job.mode == RunMode.MULTIRUN:
         paths = [text for text in job.overrides.hydra if text.startswith("hydra.searchpath")]
         sys.argv[1:] = [*job.overrides.task, *paths]
-    if any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")):
+    if not is_first_process(ranks=2):
         with suppress(OSError):  # a rank that composed by itself; the run's folder is rank 0's
             os.rmdir(folder)
     return str(folder)

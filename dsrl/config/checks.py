@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,7 +214,7 @@ def _monitors(config: RunConfig) -> Iterator[str]:
 
 
 def _paths(config: RunConfig) -> Iterator[str]:
-    if config.resume not in (None, "last") and not Path(str(config.resume)).exists():
+    if config.resume not in (None, "last") and not os.path.exists(str(config.resume)):
         yield f"resume={config.resume}: no such checkpoint; `last` is the newest in run_dir"
     if problem := folder_problem(config.resolved["run_dir"]):
         yield problem
@@ -224,7 +225,7 @@ def folder_problem(run_dir: str) -> str | None:
     path = Path(run_dir).expanduser()
     if not run_dir:
         return "run_dir is empty: the folder for the run's files is needed"
-    if not next(folder for folder in (path, *path.absolute().parents) if folder.exists()).is_dir():
+    if not os.path.isdir(next(folder for folder in (path, *path.absolute().parents) if os.path.exists(folder))):
         return f"run_dir={path}: cannot be made, since a file is in its way"
     return None
 

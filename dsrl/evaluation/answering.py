@@ -13,8 +13,10 @@ from dsrl.evaluation.batches import Batch
 from dsrl.evaluation.config import EvaluationConfig
 from dsrl.evaluation.loaded_model import load_policy
 from dsrl.loop.collector import Collector
+from dsrl.parallel.sharding import parameter_count
 from dsrl.planning.architecture import architecture_of
 from dsrl.seeding import derive_seed
+from dsrl.threads import ComputeThreads
 from dsrl.types import Rollouts, SamplingParams
 from dsrl.verifiers.verifier import close_all
 
@@ -31,6 +33,9 @@ class Answerer:
         config.sampler.check_architecture(architecture_of(config.model))
         self.collector = Collector(sampler=config.sampler, verifier=config.verifier, thoughts=config.thoughts)
         policy = load_policy(config.model, config.checkpoint, config.accelerator).requires_grad_(False)
+        self.threads = ComputeThreads(None)
+        if policy.device.type == "cpu":
+            self.threads = ComputeThreads.of(parameter_count(policy))
         encoder = encoder.leaving_room(policy.positions, config.sampling.max_new_tokens, config.sampler.max_length)
         try:
             self.encoder = encoder.for_model(policy)
@@ -77,6 +82,7 @@ class Answerer:
     def close(self) -> None:
         """Close the sampler and the verifier."""
         close_all([self.collector.sampler, self.collector.verifier])
+        self.threads.restore()
 
     def _params(self, batch: Batch) -> SamplingParams:
         seed = derive_seed("validation", self.config.seed, batch.set)

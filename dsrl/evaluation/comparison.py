@@ -16,7 +16,7 @@ from rich.table import Table
 from dsrl.bootstrap import Estimate, estimates
 from dsrl.errors import ConfigError
 from dsrl.evaluation.samples import read_samples
-from dsrl.evaluation.statistics import RARE, SampledQuestion, ThoughtRatio, questions_of, thought_ratios
+from dsrl.evaluation.statistics import RARE, SampledQuestion, ThoughtRatio, questions_of, ranges_of, thought_ratios
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,7 @@ class Comparison:
     second: Mapping[str, Estimate]
     """The second's metrics on the common questions."""
     difference: Mapping[str, Estimate]
-    """Second less first. The bootstrap draws a question with its samples in both, so what makes it hard for both
-    cancels."""
+    """Second less first. A question counts with its samples in both, so what makes it hard for both cancels."""
     thoughts: Mapping[str, ThoughtRatio]
     """Ratios of thoughts by class, second over first; empty where the two did not look for the same ones."""
 
@@ -89,7 +88,10 @@ def compare_pairs(pairs: Sequence[Pair], unpaired: int = 0, *, thoughts: bool = 
             if key in b and (key != "maj" or k[0] == k[1]):
                 for side, value in zip(columns, (a[key], b[key], b[key] - a[key]), strict=True):
                     columns[side].setdefault(key, []).append(value)
-    sides = {side: estimates(values) for side, values in columns.items()}
+    sides = {
+        side: estimates(values, within=ranges_of(values, differences=side == "difference"))
+        for side, values in columns.items()
+    }
     ratios = thought_ratios(pairs) if thoughts else {}
     return Comparison(questions=len(pairs), unpaired=unpaired, k=k, **sides, thoughts=ratios)
 

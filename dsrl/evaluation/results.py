@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsrl.bootstrap import estimates
-from dsrl.evaluation.statistics import SampledQuestion, thought_estimates
+from dsrl.evaluation.statistics import SampledQuestion, ranges_of, thought_estimates
 
-CAPTION = "± 95% by bootstrap over questions; right 0..k: how many questions have that many right answers"
+CAPTION = "± to the farther end of the 95% interval over questions; right 0..k: questions with that many right answers"
 BARS = "·▁▂▃▄▅▆▇█"
 
 
@@ -30,7 +30,7 @@ def summarise(questions: Sequence[SampledQuestion]) -> dict[str, Any]:
 
 
 def results_table(groups: Mapping[str, Mapping[str, Any]], title: str) -> Table:
-    """Draw a table with a row for each set or source, and half the width of the interval behind each number.
+    """Draw a table with a row for each set or source; behind each number, how far its interval reaches.
 
     `groups` is `results` or `sources` of `summarise`.
     """
@@ -101,9 +101,9 @@ def _numbers(questions: Sequence[SampledQuestion]) -> dict[str, Any]:
     """
     metrics = [question.metrics() for question in questions]
     k = len(questions[0].samples)
-    found = estimates(
-        {name: [own[name] for own in metrics if name in own] for name in dict.fromkeys(chain.from_iterable(metrics))}
-    )
+    names = dict.fromkeys(chain.from_iterable(metrics))
+    columns = {name: [own[name] for own in metrics if name in own] for name in names}
+    found = estimates(columns, within=ranges_of(names))
     numbers: dict[str, Any] = {
         "questions": len(questions),
         "samples": sum(len(question.samples) for question in questions),
@@ -154,4 +154,4 @@ def _cell(group: Mapping[str, Any], key: str, form: str = "{:.3f}") -> str:
     if f"{key}_ci95" not in group:
         return value
     low, high = group[f"{key}_ci95"]
-    return f"{value} [dim]± {form.format((high - low) / 2)}[/]"
+    return f"{value} [dim]± {form.format(max(high - group[key], group[key] - low))}[/]"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from types import NoneType, TracebackType
 from typing import Any
 
 from dsrl.errors import ConfigError
+from dsrl.storage.disk_errors import writing
+from dsrl.storage.folder_lock import FolderLock
 
 ASKED = {"set": str, "question": int, "sample": int, "prompt": str, "ground_truth": str}
 """Fields that say which answer a sample is, to which question, and their types."""
@@ -37,15 +39,16 @@ class SampleFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open and lock the file. Raises ConfigError if another process is writing it."""
+        """Open the file and lock its folder. Raises ConfigError, which names it, if another process writes there."""
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab+")
+        self._lock = FolderLock(path.parent)
+        self._lock.acquire()
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.close()
-            raise ConfigError(f"{path}: another process is writing it") from error
+            with writing(path):
+                self._file = path.open("ab", buffering=0)
+        except BaseException:
+            self._lock.release()
+            raise
 
     @property
     def empty(self) -> bool:
@@ -57,34 +60,34 @@ class SampleFile:
 
         `batches` are what is asked now, sample by sample. Raises ConfigError if the file holds anything else.
         """
-        self._file.seek(0)
         ends = [0]
-        for line in self._file:
-            if line.endswith(b"\n"):
-                ends.append(ends[-1] + len(line))
-        self._file.seek(0)
-        lines = _samples(self._file, self.path)
-        complete = kept = read = 0
-        for batch in batches:
-            for asked in batch:
-                if (sample := next(lines, None)) is None:
-                    self._file.truncate(ends[kept])
-                    return complete
-                read += 1
-                if tuple(sample[name] for name in ASKED) != asked:
-                    raise self._other_data(read)
-            complete, kept = complete + 1, read
-        if next(lines, None) is not None:
-            raise self._other_data(read + 1)
+        with self.path.open("rb") as file:
+            ends += accumulate(len(line) for line in file if line.endswith(b"\n"))
+            file.seek(0)
+            lines = _samples(file, self.path)
+            complete = kept = read = 0
+            for batch in batches:
+                for asked in batch:
+                    if (sample := next(lines, None)) is None:
+                        self._file.truncate(ends[kept])
+                        return complete
+                    read += 1
+                    if tuple(sample[name] for name in ASKED) != asked:
+                        raise self._other_data(read)
+                complete, kept = complete + 1, read
+            if next(lines, None) is not None:
+                raise self._other_data(read + 1)
         self._file.truncate(ends[kept])
         return complete
 
     def append(self, samples: Iterable[Mapping[str, Any]]) -> None:
-        """Write a batch. Once this returns, a kill cannot undo it."""
+        """Write a batch. Once this returns, a kill cannot undo it. Raises UnwritableError."""
         lines = "".join(json.dumps(sample, ensure_ascii=False, allow_nan=False) + "\n" for sample in samples)
-        self._file.write(lines.encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        left = memoryview(lines.encode())
+        with writing(self.path):
+            while left:  # a disk that is nearly full takes a part
+                left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
 
     def _other_data(self, line: int) -> ConfigError:
         return ConfigError(
@@ -99,6 +102,7 @@ class SampleFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        self._lock.release()
 
 
 def read_samples(folder: Path) -> list[dict[str, Any]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dsrl.bootstrap import CONFIDENCE, RESAMPLES, Estimate, ratio_estimates, resampled_means
+from dsrl.bootstrap import RESAMPLES, Estimate, ratio_estimates, resampled_means
+from dsrl.bounded_mean import CHANGE, CONFIDENCE, SHARE, Range
 from dsrl.loop.accuracy import pass_at
 from dsrl.thoughts import ThoughtTotals, totals_of
 from dsrl.types import CORRECT_THRESHOLD
@@ -90,6 +91,14 @@ def questions_of(samples: Sequence[Mapping[str, Any]]) -> list[SampledQuestion]:
     return list(found.values())
 
 
+def ranges_of(names: Iterable[str], *, differences: bool = False) -> dict[str, Range]:
+    """Say between which ends metrics of a question, or differences of two, lie; nothing of lengths.
+
+    Rewards count as shares. Where they go further, so does their range, as far as they go.
+    """
+    return {name: CHANGE if differences else SHARE for name in names if name != "length"}
+
+
 def majority(answers: Sequence[str], rewards: Sequence[float]) -> float:
     """Compute maj@K: the mean reward of the answer that is given most often.
 
@@ -163,5 +172,6 @@ def thought_estimates(questions: Sequence[SampledQuestion]) -> dict[str, Estimat
             f"thoughts/{name}/{key}": ([own[key][0] for own in every], [own[key][1] for own in every])
             for name, every in ratios.items()
             for key in every[0]
-        }
+        },
+        shares=[f"thoughts/{name}/{key}" for name in ratios for key in ("share", "right_with", "right_without")],
     )

@@ -35,10 +35,11 @@ from dsrl.loop.stopwatch import Stopwatch
 from dsrl.models.offloading import saving_of
 from dsrl.models.policy import Policy
 from dsrl.parallel.collectives import world_size
-from dsrl.parallel.sharding import clip_gradients, copy_weights, drop_gradients
+from dsrl.parallel.sharding import clip_gradients, copy_weights, drop_gradients, parameter_count
 from dsrl.parallel.strategy import accumulating, place_models
 from dsrl.phases.phase import Phase
 from dsrl.seeding import derive_seed
+from dsrl.threads import ComputeThreads
 from dsrl.types import Metric, Metrics, Prompt, SamplingParams
 from dsrl.verifiers.verifier import close_all
 
@@ -99,6 +100,7 @@ class DSRLModule(L.LightningModule):
             clock=self.clock,
         )
         self.validation_collector = dataclasses.replace(self.collector, sampler=config.sampler.for_validation)
+        self.threads = ComputeThreads(None)
         self.reference: Policy | None = None
         self.initial: Policy | None = None
         self.accuracies = torch.nn.ModuleDict()  # a SampledAccuracy for each validation set
@@ -278,6 +280,8 @@ class DSRLModule(L.LightningModule):
         config, strategy = self.config, self.trainer.strategy
         models = place_models(strategy, config.model, 1 + config.frozen_copies, compiled=config.trainer.compile)
         self.policy = Policy(models[0], saving_of(config.model))
+        if strategy.root_device.type == "cpu":
+            self.threads = ComputeThreads.of(parameter_count(self.policy), config.trainer.devices)
         frozen = [Policy(model).requires_grad_(False).eval() for model in models[1:]]
         initial = frozen[-1] if config.initial_kl.every else None
         self.reference = frozen[0] if config.needs_reference else None
@@ -342,6 +346,7 @@ class DSRLModule(L.LightningModule):
     def teardown(self, stage: str) -> None:
         """Close sampler and verifier."""
         close_all([self.sampler, self.verifier])
+        self.threads.restore()
 
     def _accuracy(self, name: str) -> SampledAccuracy:
         """The accuracy of a validation set."""

@@ -6,6 +6,7 @@ sharding.py                                full tensors, norms and copies of wei
 strategy.py                                what every strategy adds to Lightning's: placing models, checkpoints
 data_parallel.py, fsdp.py, fsdp1.py        the strategies: one process, DDP, FSDP2, FSDP1
 choose.py                                  from `trainer.strategy` to one of them
+first_process.py                           which process is the first, before there are ranks
 launcher.py                                start a node's processes, and end all if one ends badly
 network.py                                 the network interface between nodes
 watchdog.py                                end the run, on every node, when a rank dies, hangs or fails

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch.distributed as dist
-from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+from dsrl.threads import share_cores
 
 GRACE_SECONDS = 15.0
 """How long a process has to end by itself, with its own message, after another one has failed."""
@@ -27,10 +28,10 @@ class Launcher(_SubprocessScriptLauncher):
         Afterwards this process is alone again, so that the next job of a sweep can do the same.
         """
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
-        _set_num_threads_if_needed(num_processes=self.num_processes)
         if self.cluster_environment.creates_processes_externally:
             return function(*args, **kwargs)
         before = dict(os.environ)
+        share_cores(self.num_processes, os.environ)
         self._call_children_scripts()
         threading.Thread(target=_observe, args=(self.procs,), name="child-processes", daemon=True).start()
         result = function(*args, **kwargs)
@@ -39,6 +40,7 @@ class Launcher(_SubprocessScriptLauncher):
         dist.destroy_process_group()
         for name in set(os.environ) - set(before):
             del os.environ[name]
+        os.environ.update(before)
         return result
 
 

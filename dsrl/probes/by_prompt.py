@@ -13,6 +13,9 @@ from dsrl.bootstrap import Estimate, ratio_estimates
 from dsrl.parallel.collectives import gather_rows
 from dsrl.types import Metric, Metrics, Rollouts
 
+SHARES = re.compile(r"known|sample/nonnegative")
+"""How the names begin of measurements that count what is so."""
+
 Sums = dict[str, Tensor]
 """By the name of a measurement: its sum and its count for each of B prompts, [B, 2] float64."""
 
@@ -41,8 +44,9 @@ def everywhere(sums: Mapping[str, Tensor], rollouts: Rollouts) -> Sums:
 
 
 def estimated(sums: Mapping[str, Tensor]) -> dict[str, Estimate]:
-    """Average over all prompts, with 95% intervals by bootstrap over prompts."""
-    return ratio_estimates({name: (own[:, 0].tolist(), own[:, 1].tolist()) for name, own in sums.items()})
+    """Average over all prompts, with 95% intervals by bootstrap over prompts; of shares, exact where few differ."""
+    values = {name: (own[:, 0].tolist(), own[:, 1].tolist()) for name, own in sums.items()}
+    return ratio_estimates(values, shares=[name for name in values if SHARES.match(name)])
 
 
 def metrics_of(found: Mapping[str, Estimate], bounded: re.Pattern[str]) -> Metrics:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dsrl.bootstrap import CONFIDENCE, Array
+from dsrl.bounded_mean import CONFIDENCE, NORMAL, Array, Range, few_differ, mean_interval, mean_p
 
 RESAMPLES = 10_000
 """R."""
@@ -36,16 +36,33 @@ class Interval:
     p: float
 
 
-def over_seeds_and_questions(values: Array, null: float = 0.0, resamples: int = RESAMPLES) -> Interval:
+def over_seeds_and_questions(
+    values: Array, null: float = 0.0, resamples: int = RESAMPLES, *, within: Range | None = None
+) -> Interval:
     """Estimate the mean of values [S, Q], drawn with replacement first by seed and then by question.
 
     The questions are the same for all seeds, so that a resample has one draw of questions. With few seeds the
     bootstrap's spread is too small by sqrt((S - 1) / S), which is made good. Of a single seed only the questions are
     drawn.
+
+    Where values must lie `within` two ends, and all but fewer than ten questions lie at one of them, or at the null
+    value, in their mean over seeds, the interval reaches at least as far as that of `mean_interval` over questions, and
+    p is at least its own.
     """
     seeds, questions = _counts(values.shape, resamples)
     means = ((seeds @ values) * questions).sum(1) / values.size
-    return _interval(float(values.mean()), _widened(means, len(values)), null)
+    found = _interval(float(values.mean()), _widened(means, len(values)), null)
+    of_questions = values.mean(0)
+    if within is None or len(of_questions) < 2 or not few_differ(of_questions, (*within, null)):
+        return found
+    low, high = mean_interval(of_questions, within)
+    return replace(
+        found,
+        low=min(found.low, low),
+        high=max(found.high, high),
+        error=max(found.error, (high - low) / (2 * NORMAL)),
+        p=max(found.p, mean_p(of_questions, null, within)),
+    )
 
 
 def log_ratio(above: Sequence[Array], below: Sequence[Array], resamples: int = RESAMPLES) -> Interval:

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from dsrl.bootstrap import Array
+from dsrl.bounded_mean import CHANGE, SHARE, Array, Range
 from dsrl.evaluation.statistics import RARE
 from dsrl.replication.bootstrap import Interval, log_ratio, over_seeds_and_questions
 from dsrl.replication.measured import Curve
 from dsrl.replication.verdicts import MARGIN
-from dsrl.reports.intervals import share_half_width
+from dsrl.reports.intervals import share_interval
 
 Curves = Mapping[str, Sequence[Curve]]
 """Curves of the measured runs by arm, one for each seed, in one order of seeds."""
@@ -82,7 +82,7 @@ def alignment(aligned: Mapping[str, Sequence[Mapping[str, Any]]]) -> Finding:
     shares = np.array([[one["share_nonnegative"] for one in found] for found in moments.values()])  # [moments, S]
     counts = [one["samples"] for found in moments.values() for one in found]
     pooled = float(np.average(shares.reshape(-1), weights=counts))
-    low, high = _wilson(pooled, sum(counts))
+    low, high = share_interval(pooled, sum(counts))
     error = math.sqrt(max(pooled * (1 - pooled), 1 / sum(counts)) / sum(counts))
     estimate = Interval(
         value=pooled,
@@ -144,7 +144,7 @@ def nsr_beats_psr(curves: Curves, iterations: int) -> Finding:
         claim="In P(y), suppressing wrong answers (NSR) beats raising right ones (PSR).",
         endpoint=f"avg@{k} on held-out questions after {iterations} iterations, nsr_prerl less psr_prerl, each with "
         "its own best learning rate.",
-        estimate=over_seeds_and_questions(nsr - psr),
+        estimate=over_seeds_and_questions(nsr - psr, within=CHANGE),
         margin=MARGIN,
         seeds=len(nsr),
         beside=beside,
@@ -163,9 +163,9 @@ def sample_efficiency(curves: Curves) -> Finding:
         beside.append(_accuracy(f"avg@{k} at the end, {arm}", _stacked(curves[arm], last)))
         beside.append(_samples_to(arm, curves[arm], level))
     for arm in COMPARED[1:]:
-        beside.append(_accuracy(f"area, {arm} less grpo", areas[arm] - grpo))
+        beside.append(_accuracy(f"area, {arm} less grpo", areas[arm] - grpo, CHANGE))
         ends = _stacked(curves[arm], last) - _stacked(curves["grpo"], last)
-        beside.append(_accuracy(f"avg@{k} at the end, {arm} less grpo", ends))
+        beside.append(_accuracy(f"avg@{k} at the end, {arm} less grpo", ends, CHANGE))
     needed = {arm: [curve.samples_to(level) for curve in curves[arm]] for arm in ("grpo", "dsrl")}
     if all(value for values in needed.values() for value in values):
         grpos, dsrls = (np.array(needed[arm], dtype=np.float64)[:, None] for arm in ("grpo", "dsrl"))
@@ -174,8 +174,8 @@ def sample_efficiency(curves: Curves) -> Finding:
             Shown(
                 measure="samples of grpo over samples of dsrl, to that level",
                 value=math.exp(ratio.value),
-                low=math.exp(ratio.low),
-                high=math.exp(ratio.high),
+                low=None if ratio.low == ratio.high else math.exp(ratio.low),
+                high=None if ratio.low == ratio.high else math.exp(ratio.high),
                 digits=2,
                 note="the paper: 1.6 to 2.5",
             )
@@ -185,7 +185,7 @@ def sample_efficiency(curves: Curves) -> Finding:
         claim="DSRL beats GRPO, and needs fewer samples.",
         endpoint=f"Area under the curve of avg@{k} over samples, the warm-up's counted, dsrl less grpo, each with its "
         "own best learning rate.",
-        estimate=over_seeds_and_questions(areas["dsrl"] - grpo),
+        estimate=over_seeds_and_questions(areas["dsrl"] - grpo, within=CHANGE),
         margin=MARGIN,
         seeds=len(grpo),
         beside=beside,
@@ -244,8 +244,8 @@ def _at(curves: Sequence[Curve], kind: str | None, dones: Sequence[int]) -> Arra
     )
 
 
-def _accuracy(measure: str, values: Array) -> Shown:
-    found = over_seeds_and_questions(values)
+def _accuracy(measure: str, values: Array, within: Range = SHARE) -> Shown:
+    found = over_seeds_and_questions(values, within=within)
     return Shown(measure=measure, value=found.value, low=found.low, high=found.high)
 
 
@@ -272,18 +272,11 @@ def _samples_to(arm: str, curves: Sequence[Curve], level: float) -> Shown:
     return Shown(
         measure=f"samples to avg@{curves[0].k} {level:.3f}, {arm}",
         value=None if found is None else found.value,
-        low=None if found is None or len(reached) < 2 else found.low,
-        high=None if found is None or len(reached) < 2 else found.high,
+        low=None if found is None or found.low == found.high else found.low,
+        high=None if found is None or found.low == found.high else found.high,
         digits=0,
         note=f"{missed} of {len(needed)} runs never reach it" if missed else "",
     )
-
-
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share."""
-    half, squared = share_half_width(share, count), 1.96**2
-    center = (share + squared / (2 * count)) / (1 + squared / count)
-    return center - half, center + half
 
 
 def _mean(values: Any) -> float:

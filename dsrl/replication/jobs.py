@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dsrl.errors import DSRLError
 from dsrl.processes import end_of_log, how_it_ended
+from dsrl.storage.disk_errors import writing
+from dsrl.threads import share_cores
 
 POLL = 0.2
 """Seconds between two looks at what is running."""
@@ -56,7 +58,8 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, console: Console, title: str)
         KeyboardInterrupt: after all that were running have been told to stop, and have saved what they had.
     """
     waiting = sorted((job for job in jobs if not job.done()), key=lambda job: -job.cost)
-    threads = str(max(1, (os.cpu_count() or 1) // at_once))
+    environment = {**os.environ, "COLUMNS": "120"}
+    share_cores(at_once, environment)
     running: list[tuple[Job, subprocess.Popen[bytes]]] = []
     failed: list[tuple[Job, int]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -66,7 +69,7 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, console: Console, title: str)
             while waiting or running:
                 while waiting and len(running) < at_once:
                     job = waiting.pop(0)
-                    running.append((job, _start(job, threads)))
+                    running.append((job, _start(job, environment)))
                 time.sleep(POLL)
                 for job, process in list(running):
                     code = process.poll()
@@ -90,15 +93,16 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, console: Console, title: str)
         )
 
 
-def _start(job: Job, threads: str) -> subprocess.Popen[bytes]:
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("ab") as log:
+def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    with writing(job.log):
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+    with writing(job.log), job.log.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", job.module, *job.words, *job.going_on()],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": threads, "COLUMNS": "120"},
+            env=environment,
             start_new_session=True,
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dsrl.bootstrap import Array
+from dsrl.bounded_mean import Array
 from dsrl.errors import DSRLError
 from dsrl.reports.curves import phases_of
 from dsrl.runs.lines import Line, read_lines

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from dsrl.bounded_mean import CHANGE
 from dsrl.config.compose import compose
 from dsrl.replication.arms import ARMS
 from dsrl.replication.bootstrap import Interval, over_seeds_and_questions
@@ -137,7 +138,7 @@ def _cell(place: Place, folders: Mapping[str, Sequence[Path]]) -> Cell:
         base=float(np.mean([curve.accuracy[0].mean() for curve in curves["grpo"]])),
         areas={name: float(area.mean()) for name, area in areas.items()},
         ends={name: float(np.mean([curve.accuracy[-1].mean() for curve in own])) for name, own in curves.items()},
-        difference=over_seeds_and_questions(areas["dsrl"] - areas["grpo"]),
+        difference=over_seeds_and_questions(areas["dsrl"] - areas["grpo"], within=CHANGE),
         moved=float(np.mean(moved)) if moved else float("nan"),
         seeds=len(curves["dsrl"]),
     )

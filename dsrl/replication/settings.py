@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from dsrl.errors import ConfigError, nearest
+from dsrl.threads import cores
 
 WORLDS = {"arithmetic": ("model=tiny", "data=arithmetic"), "retry": ("model=retry", "data=retry")}
 """The embedded worlds, by the words that choose their model and their questions."""
@@ -115,7 +115,7 @@ def settings_of(arguments: Sequence[str]) -> Settings:
     mode = modes[0] if modes else "quick"
     given = dict(word.partition("=")[::2] for word in arguments if "=" in word)
     out = Path(given.pop("out", f"claims/{mode}")).expanduser()
-    own: dict[str, Any] = {"jobs": max(1, os.cpu_count() or 1), **MODES[mode]}
+    own: dict[str, Any] = {"jobs": cores(), **MODES[mode]}
     own |= {key: _value(key, given.pop(key), own.get(key)) for key in OWN if key in given}
     if reserved := [key for key in given if key in RESERVED]:
         raise ConfigError(f"{reserved[0]}: {RESERVED[reserved[0]]}")

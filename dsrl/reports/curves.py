@@ -115,7 +115,9 @@ def charts_of(names: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def half_widths(run: RunRecord) -> dict[str, Column]:
-    """Compute half the 95% interval over questions of avg@k and pass@k, where the number of questions is known."""
+    """Compute how far the 95% intervals over questions of avg@k and pass@k reach, where it is known how many there
+    are.
+    """
     found: dict[str, Column] = {}
     for name in columns_of(run.validations):
         set_name, measure, k = accuracy_parts(name)
@@ -151,7 +153,7 @@ def _known_k(lines: Iterable[Line], set_name: str) -> set[int]:
 
 
 def _half_width(line: Line, name: str, questions: int | None) -> float | None:
-    """Half the interval of avg@k, by pass@1 and pass@2 of the line, or of pass@k."""
+    """How far the interval of avg@k reaches, by pass@1 and pass@2 of the line, or that of pass@k."""
     set_name, measure, k = accuracy_parts(name)
     if questions is None:
         return None

@@ -21,7 +21,7 @@ function evaluations(data, browser) {
               : el(row.low > 0 || row.high < 0 ? "strong" : "span", {}, `${signed(row.low)} to ${signed(row.high)}`),
             format(row.questions),
           ]),
-          "Paired by question; intervals by bootstrap over questions, in bold where they leave out 0",
+          "Paired by question; 95% intervals over questions, in bold where they leave out 0",
           names[1],
         ),
         changed(`${one.changed[0]} gained`, `mostly right in ${names[1]} alone`, one.gained, names, data, browser),

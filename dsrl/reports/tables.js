@@ -71,7 +71,7 @@ function overview(run) {
       table(
         ["", ...run.moments.columns],
         run.moments.rows.map((row) => [row.measure, ...row.cells.map(momentCell)]),
-        "± is half of the 95% interval over questions, where it is known how many there are",
+        "± reaches to the farther end of the 95% interval over questions, where it is known how many there are",
         run.name,
       ),
     );
@@ -85,7 +85,7 @@ function overview(run) {
           row.low === null ? "" : `${format(row.low)} to ${format(row.high)}`,
           format(row.questions),
         ]),
-        "Results of the evaluation; intervals by bootstrap over questions",
+        "Results of the evaluation; 95% intervals over questions",
         run.name,
       ),
     );

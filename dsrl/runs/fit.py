@@ -19,6 +19,7 @@ from dsrl.errors import DSRLError
 from dsrl.loop.module import DSRLModule
 from dsrl.models.policy import Policy
 from dsrl.parallel.choose import lightning_precision, strategy_for
+from dsrl.parallel.first_process import is_first_process
 from dsrl.parallel.watchdog import Watchdog
 from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.planning.admission import SameBudget
@@ -33,6 +34,8 @@ from dsrl.runs.recording import Recording
 from dsrl.runs.report import Report
 from dsrl.runs.run_folder import RunFolder
 from dsrl.runs.start import start_of
+from dsrl.storage.disk_errors import UnwritableError, is_of_disk, system_error_in
+from dsrl.storage.folder_lock import FolderLock
 
 C = TypeVar("C", bound=L.Callback)
 
@@ -59,6 +62,11 @@ class Run:
         return self.module.policy
 
     @property
+    def stopped_by(self) -> signal.Signals | None:
+        """The signal that the run was told to stop by, after which it saved; None where it went to its end."""
+        return _callback(self.trainer, Preemption).received
+
+    @property
     def metrics(self) -> list[dict[str, Any]]:
         """A row for each iteration, from metrics.jsonl: `pandas.DataFrame(run.metrics)`."""
         return [line for line in read_lines(self.folder / "metrics.jsonl") if "reward/mean" in line]
@@ -82,7 +90,11 @@ class Run:
 
 
 def build_trainer(
-    config: RunConfig, *, callbacks: Sequence[L.Callback] = (), resumes: bool = False
+    config: RunConfig,
+    *,
+    callbacks: Sequence[L.Callback] = (),
+    resumes: bool = False,
+    lock: FolderLock | None = None,
 ) -> tuple[L.Trainer, DSRLModule, PromptData]:
     """Put trainer, module and data together, ready for `trainer.fit(module, data)`. One epoch is one iteration.
 
@@ -90,6 +102,7 @@ def build_trainer(
         config: made by `compose`.
         callbacks: of one's own; what they log is in metrics.jsonl.
         resumes: whether a checkpoint is loaded; a run from the beginning validates first.
+        lock: of the run folder, where the caller holds it already.
     """
     _quiet()
     L.seed_everything(config.seed, verbose=False)
@@ -117,7 +130,12 @@ def build_trainer(
             *callbacks,
             Monitoring(config.monitors, config.run_dir, scheduler=scheduler, console=progress.console),
             # An iteration's line comes after what other callbacks log, and before any checkpoint of it.
-            RunFolder(config.run_dir, config=config.resolved, samples=config.logged_samples),
+            RunFolder(
+                config.run_dir,
+                config=config.resolved,
+                samples=config.logged_samples,
+                lock=lock,
+            ),
             *([Recording(config.run_dir)] if config.record == "all" else []),
             scheduler,
             progress,
@@ -147,22 +165,46 @@ def fit(config: RunConfig, *, callbacks: Sequence[L.Callback] = ()) -> Run:
         The run: `run.metrics` (rows for pandas), `run.policy`, `run.folder`.
 
     Raises:
-        ConfigError: the run folder holds a run already, or what is asked for cannot be loaded.
-        DSRLError: another rank's end has ended this one; the message names the cause.
+        ConfigError: the run folder holds a run already, or one that goes on; or what is asked for cannot be loaded.
+        DSRLError: another rank's end has ended this one, or something cannot be written; the message names the cause.
         KeyboardInterrupt: it was stopped from the keyboard, and all is saved.
     """
+    lock = FolderLock(config.run_dir)
+    if is_first_process(config.trainer.devices * config.trainer.num_nodes):
+        lock.acquire()
+    try:
+        return _fit(config, callbacks, lock)
+    finally:
+        lock.release()
+
+
+def _fit(config: RunConfig, callbacks: Sequence[L.Callback], lock: FolderLock) -> Run:
     config, checkpoint = start_of(config)
-    trainer, module, data = build_trainer(config, callbacks=callbacks, resumes=checkpoint is not None)
+    trainer, module, data = build_trainer(config, callbacks=callbacks, resumes=checkpoint is not None, lock=lock)
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except Exception as error:
         watchdog = _callback(trainer, Watchdog)
         if watchdog.verdict and not isinstance(error, DSRLError):
             raise DSRLError(watchdog.verdict) from error
-        raise
+        raise _told(error, config.run_dir) from error
+    finally:
+        module.threads.restore()
     if _callback(trainer, Preemption).received == signal.SIGINT:
         raise KeyboardInterrupt
     return Run(folder=config.run_dir, config=config, trainer=trainer, module=module)
+
+
+def _told(error: Exception, run_dir: Path) -> Exception:
+    """The error that is told: the first of its chain that names what cannot be written, or else what the system says of
+    the disk; loggers that end with the run fail a second time."""
+    own: BaseException | None = error
+    while own is not None:
+        if isinstance(own, UnwritableError):
+            return own
+        own = own.__context__
+    cause = system_error_in(error)
+    return UnwritableError.of(run_dir, cause) if cause is not None and is_of_disk(cause, run_dir) else error
 
 
 def _callback(trainer: L.Trainer, kind: type[C]) -> C:
@@ -178,7 +220,6 @@ def _quiet() -> None:
     for message in (
         ".*does not have many workers.*",
         ".*when logging on epoch level in distributed setting.*",  # what is logged is global already
-        ".*exists and is not empty.*",
         ".*in eval mode at the start of training.*",
         ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
     ):

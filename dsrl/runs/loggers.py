@@ -11,6 +11,7 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from dsrl.loop.module import DSRLModule
+from dsrl.runs.logger_ids import keep_ids
 
 COLUMNS = (
     "iteration",
@@ -31,9 +32,12 @@ class ToLoggers(L.Callback):
     """Log the configuration as hyperparameters, and the validation before any update at step 0."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the configuration."""
+        """Log the configuration, and keep the ids of runs that services have begun for it."""
+        config = DSRLModule.of(pl_module).config
         for logger in trainer.loggers:
-            logger.log_hyperparams(DSRLModule.of(pl_module).config.resolved)
+            logger.log_hyperparams(config.resolved)
+        if trainer.is_global_zero:
+            keep_ids(config.run_dir, dict(zip(config.logger, trainer.loggers, strict=False)))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the validation before any update, which Lightning takes for a check of the code alone."""

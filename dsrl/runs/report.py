@@ -17,6 +17,7 @@ from dsrl.loop.module import DSRLModule
 from dsrl.reports.page import write_report
 from dsrl.runs.lines import text_of
 from dsrl.runs.terminal import terminal
+from dsrl.storage.disk_errors import system_error_in, writing
 from dsrl.version import __version__
 
 PACKAGES = ("torch", "lightning", "transformers")
@@ -48,7 +49,8 @@ class Report(L.Callback):
                 "device": module.device.type,
                 "versions": versions(module.config.resolved),
             }
-            with (self.folder / "starts.jsonl").open("a", encoding="utf-8") as file:
+            path = self.folder / "starts.jsonl"
+            with writing(path), path.open("a", encoding="utf-8") as file:
                 file.write(text_of(start))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -59,7 +61,9 @@ class Report(L.Callback):
         try:
             write_report([self.folder], out)
         except Exception as error:  # whatever it is: the run is done, and what it is worth is on disk
-            terminal().print(f"{out} could not be written: {error!r}", style="yellow", markup=False, soft_wrap=True)
+            cause = system_error_in(error)
+            reason = repr(error) if cause is None else cause.strerror
+            terminal().print(f"{out} could not be written: {reason}", style="yellow", markup=False, soft_wrap=True)
         else:
             terminal().print(f"{out}: curves and samples, for a browser", markup=False, soft_wrap=True)
 

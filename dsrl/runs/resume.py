@@ -40,6 +40,10 @@ MAY_CHANGE = (
 """Keys, and everything below them, that may differ from the run that is resumed."""
 
 
+class RunIsFinished(ConfigError):
+    """Refuses to go on with a run that has done all of its iterations."""
+
+
 def checkpoint_to_resume(config: RunConfig) -> Path | None:
     """Find the checkpoint to continue from; None for a run from the beginning.
 
@@ -70,20 +74,33 @@ def check_continues(config: RunConfig, path: Path, checkpoint: Mapping[str, Any]
             f"resume={path}: the run was made with another configuration (only {', '.join(may_change)} may change)\n"
             + "\n".join(changed)
         )
-    if saved["iterations_done"] >= config.iterations:
-        raise ConfigError(
+    _check_unfinished(config, path, checkpoint)
+
+
+def check_unfinished(config: RunConfig) -> None:
+    """Raise RunIsFinished where `resume` names a run that has nothing left to do."""
+    if (path := checkpoint_to_resume(config)) is not None:
+        _check_unfinished(config, path, read_to_resume(path))
+
+
+def _check_unfinished(config: RunConfig, path: Path, checkpoint: Mapping[str, Any]) -> None:
+    if checkpoint["dsrl"]["iterations_done"] >= config.iterations:
+        raise RunIsFinished(
             f"resume={path}: the run is finished, all of iterations={config.iterations} are done; raise it to go on"
         )
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """Find the checkpoint in which most iterations are done; None without any."""
-    found = [(_iterations_done(path), path) for path in folder.glob("*.ckpt")]
+    found = [(iterations_done_at(path), path) for path in folder.glob("*.ckpt")]
     return max(found)[1] if found else None
 
 
-def _iterations_done(path: Path) -> int:
-    """From the name: `iteration19.ckpt` was written after iteration 19, `handoff-...-iteration20.ckpt` before 20."""
+def iterations_done_at(path: Path) -> int:
+    """Read from a checkpoint's name how many iterations are done.
+
+    `iteration19.ckpt` was written after iteration 19, `handoff-...-iteration20.ckpt` before 20.
+    """
     number = re.search(r"iteration(\d+)\.ckpt$", path.name)
     return int(number[1]) + (not path.name.startswith("handoff")) if number else 0
 
@@ -93,7 +110,7 @@ def read_to_resume(path: Path) -> dict[str, Any]:
     try:
         return read_checkpoint(path)
     except UnreadableCheckpoint as error:
-        beside = sorted(path.parent.glob("*.ckpt"), key=_iterations_done, reverse=True)
+        beside = sorted(path.parent.glob("*.ckpt"), key=iterations_done_at, reverse=True)
         good = next((other for other in beside if other != path and _is_readable(other)), None)
         offer = f"the newest beside it that can be read is {good}: resume={good}" if good else "nor is any beside it"
         raise ConfigError(f"resume={error}; {offer}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.runs.hf_folder import write_hf
 from dsrl.runs.lines import read_lines, text_of
 from dsrl.runs.loggers import log_samples
+from dsrl.runs.metrics_csv import MetricsCSV
 from dsrl.runs.preemption import Preemption
 from dsrl.runs.samples import answered_questions, questions_line, training_samples, validation_samples
 from dsrl.storage.atomic import atomic
+from dsrl.storage.disk_errors import writing
+from dsrl.storage.folder_lock import FolderLock
 
 LINES = ("metrics.jsonl", "samples.jsonl", "validations.jsonl")
 """Files of the folder with lines of iterations."""
@@ -38,18 +41,39 @@ class RunFolder(L.Callback):
         folder: the run folder.
         config: as plain values, written to config.yaml.
         samples: how many responses of each iteration, and of each set of a validation, are written to samples.jsonl.
+        lock: of the folder. Where it is not held when the trainer begins, this callback holds it while it runs.
     """
 
-    def __init__(self, folder: Path, *, config: Mapping[str, Any], samples: int) -> None:
+    def __init__(
+        self, folder: Path, *, config: Mapping[str, Any], samples: int, lock: FolderLock | None = None
+    ) -> None:
         self.folder, self.config, self.samples = folder, config, samples
+        self._lock, self._locks = lock or FolderLock(folder), False
+        self._tables: list[MetricsCSV] = []
         self._lines: list[dict[str, Any]] = []  # of the iteration under way: its own, and that of the validation after
         self._logged: dict[str, Any] = {}  # before the iteration under way
         self._asked: dict[str, list[dict[str, Any]]] = {}  # this rank's questions of the validation under way, by set
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Lock the folder, unless `dsrl.fit` has; find the tables that follow metrics.jsonl."""
+        self._tables = [logger for logger in trainer.loggers if isinstance(logger, MetricsCSV)]
+        if trainer.is_global_zero and not self._lock.held:
+            self._lock.acquire()
+            self._locks = True
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Let go of the folder."""
+        if self._locks:
+            self._lock.release()
+            self._locks = False
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Let go of the folder."""
+        self.teardown(trainer, pl_module, "fit")
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Make the folder and write config.yaml."""
         if trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
             with atomic(self.folder / "config.yaml") as partial:
                 partial.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
 
@@ -142,11 +166,18 @@ class RunFolder(L.Callback):
 
     def _write_lines(self, trainer: L.Trainer) -> None:
         self._append(trainer, "metrics.jsonl", *self._lines)
+        self._follow(trainer, self._lines)
         self._lines = []
+
+    def _follow(self, trainer: L.Trainer, added: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Bring the tables of metrics.jsonl up to it."""
+        for table in self._tables if trainer.is_global_zero else ():
+            table.follow(self.folder / "metrics.jsonl", added)
 
     def _append(self, trainer: L.Trainer, name: str, *lines: Mapping[str, Any]) -> None:
         if trainer.is_global_zero:
-            with (self.folder / name).open("a", encoding="utf-8") as file:
+            path = self.folder / name
+            with writing(path), path.open("a", encoding="utf-8") as file:
                 file.writelines(map(text_of, lines))
 
     def _cut(self, trainer: L.Trainer, first: int) -> None:
@@ -157,3 +188,4 @@ class RunFolder(L.Callback):
                 kept = [line for line in read_lines(path) if line["iteration"] < first]
                 with atomic(path) as partial:
                     partial.write_text("".join(map(text_of, kept)), encoding="utf-8")
+        self._follow(trainer)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dsrl.config.renamed import in_todays_words
 from dsrl.config.run_config import RunConfig
 from dsrl.errors import ConfigError
+from dsrl.parallel.first_process import is_first_process
+from dsrl.storage.disk_errors import refuse_unwritable
 
 
 class Start(NamedTuple):
@@ -49,9 +52,13 @@ def start_of(config: RunConfig) -> Start:
 
 
 def check_run_dir(config: RunConfig) -> None:
-    """Raise ConfigError where the run folder holds a run that this one does not go on with."""
+    """Raise ConfigError where the run folder holds a run that this one does not go on with, UnwritableError where it
+    cannot be written.
+    """
     resume, run_dir = config.resume, config.run_dir
-    if resume == "last" or not (run_dir / "config.yaml").exists():
+    if resume == "last" or not os.path.exists(run_dir / "config.yaml"):
+        if is_first_process(config.trainer.devices * config.trainer.num_nodes):
+            refuse_unwritable(run_dir)
         return
     hint = (
         "choose another, or go on with it by resume=last"

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from dsrl.storage.disk_errors import writing
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or a folder to; on leaving, move that to `path`.
 
-    What `path` held before is replaced. After an error nothing is moved, and what was written is deleted.
+    What `path` held before is replaced. After an error nothing is moved, and what was written is deleted. Raises
+    UnwritableError, which names `path` and the reason, where the system does not let it be written.
 
         with atomic(folder / "results.json") as partial:
             partial.write_text(text)
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
-    remove(partial)
-    try:
-        yield partial
-        move_into_place(partial, path)
-    finally:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         remove(partial)
+        try:
+            yield partial
+            move_into_place(partial, path)
+        finally:
+            with suppress(OSError):  # what failed before is what is told
+                remove(partial)
 
 
 def partial_path(path: Path) -> Path:

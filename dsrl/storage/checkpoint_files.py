@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from dsrl.errors import DSRLError
 from dsrl.storage.atomic import atomic, move_into_place, partial_path, remove
+from dsrl.storage.disk_errors import writing
 from dsrl.storage.safetensors_files import cause_of, tensors_in
 
 REST = "state.pt"
@@ -81,9 +83,10 @@ def write_folder(
 
     partial, main = partial_path(path), group is None or dist.get_rank() == 0
     if main:
-        remove(partial)
-        partial.mkdir(parents=True)
-        _write(rest, partial / REST)
+        with writing(path):
+            remove(partial)
+            partial.mkdir(parents=True)
+            _write(rest, partial / REST)
     if group is not None:
         dist.barrier(group)
     writer = HuggingFaceStorageWriter(str(partial), _files(tensors), save_distributed=True)
@@ -92,10 +95,14 @@ def write_folder(
 
     def finish(done: Future[Any]) -> None:
         try:
-            done.result()
-            if main:
-                move_into_place(partial, path)
+            with writing(path):
+                done.result()
+                if main:
+                    move_into_place(partial, path)
         except CheckpointException as error:
+            if main:
+                with suppress(OSError):
+                    remove(partial)  # others may need its room
             complete.set_exception(DSRLError(f"{path}: cannot be written: {cause_of(error)}"))
         except BaseException as error:
             complete.set_exception(error)

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dsrl.errors import DSRLError
+from dsrl.storage.disk_errors import system_error_in
 
 
 def tensors_in(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
@@ -46,9 +47,11 @@ def read_tensors(folder: Path, into: dict[str, Any], group: dist.ProcessGroup | 
 
 
 def cause_of(error: Any) -> str:
-    """Name the first rank that failed in a `CheckpointException`, and its error."""
+    """Name the first rank that failed in a `CheckpointException`, and its error: of the disk, the system's reason."""
     rank, (cause, _) = next(iter(error.failures.items()))
-    return f"rank {rank}: {type(cause).__name__}: {cause}"
+    of_system = system_error_in(cause)
+    reason = f"{type(cause).__name__}: {cause}" if of_system is None else os.strerror(of_system.errno or 0)
+    return f"rank {rank}: {reason}"
 
 
 def on_disk(tensor: Tensor, path: Path) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dsrl.bootstrap import estimates, ratio_estimates, resampled_means
+from dsrl.evaluation.results import results_line, results_table, summarise
 from dsrl.evaluation.statistics import SampledQuestion, majority, questions_of, thought_estimates
 
 
@@ -110,9 +111,36 @@ def test_one_question_says_nothing_of_others():
     assert found.value == 0.25 and all(map(math.isnan, (found.stderr, found.low, found.high)))
 
 
-def test_equal_questions_leave_no_doubt():
-    found = estimates({"avg": [0.25] * 7})["avg"]
-    assert (found.value, found.stderr, found.low, found.high) == (0.25, 0.0, 0.25, 0.25)
+def test_equal_questions_say_nothing_of_others_unless_a_range_does():
+    found = estimates({"length": [0.25] * 7, "avg": [0.25] * 7}, within={"avg": (0.0, 1.0)})
+    assert found["length"].value == 0.25 and math.isnan(found["length"].low) and math.isnan(found["length"].stderr)
+    unlike = 1 - 0.025 ** (1 / 7)  # of the questions, at most, are unlike these seven
+    assert found["avg"].low == pytest.approx(0.25 - unlike * 0.25)
+    assert found["avg"].high == pytest.approx(0.25 + unlike * 0.75)
+    assert found["avg"].stderr == pytest.approx(unlike / 3.92)
+
+
+def test_none_right_of_sixty():
+    samples = [sample(0.0, question=q, extracted_answer="b") for q in range(60) for _ in range(4)]
+    numbers = summarise(questions_of(samples))["results"]["s"]
+    for key in ("avg@4", "pass@1", "pass@4", "maj@4", "truncated"):
+        assert numbers[key] == 0
+        assert numbers[f"{key}_ci95"] == pytest.approx([0, 0.0596], abs=1e-4)
+        assert numbers[f"{key}_stderr"] == pytest.approx(0.0152, abs=1e-4)
+    assert "length_ci95" not in numbers  # all are as long, which says nothing of others
+    assert results_line("x", {"s": numbers}) == "x | s: avg@4 0.000 ± 0.015, pass@4 0.000 ± 0.015, maj@4 0.000 ± 0.015"
+    cells = [column._cells[0] for column in results_table({"s": numbers}, "").columns]
+    assert cells[3] == "0.000 [dim]± 0.060[/]"
+
+
+def test_a_share_of_thoughts_at_the_edge():
+    """Of 30 questions with 2 answers, none has a thought: so have up to 1 - 0.025^(1/30) of all answers."""
+    spans = [sample(1.0, question=q, thoughts={"doubt": []}) for q in range(30) for _ in range(2)]
+    found = thought_estimates(questions_of(spans))
+    share = found["thoughts/doubt/share"]
+    assert (share.low, share.high) == pytest.approx((0, 0.1157), abs=1e-4)
+    assert found["thoughts/doubt/right_without"].low == pytest.approx(1 - 0.1157, abs=1e-4)
+    assert math.isnan(found["thoughts/doubt/per_answer"].high)  # of thoughts an answer may have any number
 
 
 def test_there_is_no_majority_where_the_verifier_extracts_no_answers():

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from dsrl.bounded_mean import CHANGE, SHARE
 from dsrl.replication.bootstrap import Interval, log_ratio, over_seeds_and_questions
 from dsrl.replication.verdicts import holm, seeds_to_decide, verdict
 
@@ -82,3 +83,25 @@ def test_seeds_that_would_decide():
     # One below the margin is shown to be so where 1.645 errors fit between: (1.645 * 0.01 / 0.01)² = 2.7 times.
     assert seeds_to_decide(interval(0.01, 0.01), 4, margin=0.02) == math.ceil(4 * 1.645**2)
     assert seeds_to_decide(interval(0.0, 0.01), 3) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "null", "within", "low", "high", "p"),
+    [
+        (np.zeros((3, 128)), 0.0, CHANGE, -0.0284, 0.0284, 1.0),  # Clopper and Pearson's, of 0 in 128
+        (np.zeros((3, 60)), 0.0, SHARE, 0.0, 0.0596, 1.0),
+        (np.ones((2, 60)), 0.0, SHARE, 0.9404, 1.0, None),
+        (np.tile([1.0] * 4 + [0.0] * 124, (3, 1)), 0.0, CHANGE, None, 0.0781, 0.125),  # the sign test's, of 4 in 4
+    ],
+)
+def test_where_questions_agree_the_interval_and_p_are_exact(values, null, within, low, high, p):
+    found = over_seeds_and_questions(values, null, within=within)
+    assert low is None or found.low == pytest.approx(low, abs=1e-4)
+    assert found.high == pytest.approx(high, abs=1e-4)
+    assert p is None or found.p == pytest.approx(p, abs=0.01)
+
+
+def test_equal_accuracies_of_60_questions_are_not_equivalent():
+    """They may differ by 0.0596, which is more than the margin; of 1,000 questions by 0.0037."""
+    few, many = (over_seeds_and_questions(np.zeros((3, count)), within=CHANGE) for count in (60, 1000))
+    assert verdict(few, 1.0, margin=0.02) == "undecided" and verdict(many, 1.0, margin=0.02) == "equivalent"

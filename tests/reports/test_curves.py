@@ -67,14 +67,29 @@ def test_the_interval_of_avg_at_k_is_that_of_the_questions_own_means():
     assert average_half_width(average, pass_2, k, questions) == pytest.approx(1.96 * math.sqrt(variance / questions))
 
 
+@pytest.mark.parametrize(
+    ("pass_1", "pass_2", "reach"),
+    [
+        (0.0, 0.0, 0.0596),  # none right of 60 questions
+        (1.0, 1.0, 0.0596),
+        (1 / 240, 2 / 240, 0.0623),  # one of 240 answers: that of `mean_interval` of 1/4 and 59 zeros
+        (239 / 240, 1.0, 0.0623),
+    ],
+)
+def test_the_interval_of_avg_at_k_at_the_edge(pass_1, pass_2, reach):
+    assert average_half_width(pass_1, pass_2, 4, 60) == pytest.approx(reach, abs=2e-3)
+
+
 def test_a_mean_has_students_interval():
     assert mean_of([1.0, 2.0, 3.0]) == pytest.approx((2.0, 4.303 / math.sqrt(3)))
-    assert mean_of([1.0]) == (1.0, None)
+    assert mean_of([1.0]) == mean_of([1.0, 1.0, 1.0]) == (1.0, None)
 
 
 def test_differences_are_paired_where_the_seeds_are_the_same():
     first, second = {0: 0.1, 1: 0.5, 2: 0.9}, {0: 0.2, 1: 0.6, 2: 1.0}
-    assert difference_of(first, second) == pytest.approx((0.1, 0.0), abs=1e-12)
+    paired = difference_of(first, second | {1: 0.5})  # of 0.1, 0 and 0.1
+    assert paired == pytest.approx((0.2 / 3, 4.303 * 0.1 / 3), rel=1e-3)
+    assert difference_of(first, second).half is None  # by as much in each
     unpaired = difference_of(first, {3: 0.2, 4: 0.6, 5: 1.0})
     assert unpaired.value == pytest.approx(0.1)
     assert unpaired.half == pytest.approx(2.776 * math.sqrt(2 * 0.16 / 3))
@@ -83,7 +98,7 @@ def test_differences_are_paired_where_the_seeds_are_the_same():
 def test_intervals_need_the_number_of_questions(tmp_path):
     known = half_widths(read_run(run_folder(tmp_path / "a")))
     intervals = [(0.2189, 0.3958), (0.7112, 0.8666)]  # Wilson's, of 30 and of 80 in 100
-    halves = [(high - low) / 2 for low, high in intervals]
+    halves = [max(high - share, share - low) for (low, high), share in zip(intervals, (0.3, 0.8), strict=True)]
     assert known["val/arithmetic/pass@2"] == pytest.approx(halves, abs=1e-4)
     assert half_widths(read_run(run_folder(tmp_path / "b", data={"name": "questions"}))) == {}
 
@@ -93,7 +108,7 @@ def test_a_validation_says_how_many_questions_it_asked(tmp_path):
     said = {"val/arithmetic/questions": 100.0}
     write_lines(folder / "metrics.jsonl", [validation(0, 0.2, 0.3), validation(6, 0.6, 0.8) | said])
     known = half_widths(read_run(folder))
-    assert known["val/arithmetic/pass@2"] == [None, pytest.approx((0.8666 - 0.7112) / 2, abs=1e-4)]
+    assert known["val/arithmetic/pass@2"] == [None, pytest.approx(0.8 - 0.7112, abs=1e-4)]
     assert known["val/arithmetic/avg@2"][0] is None and known["val/arithmetic/avg@2"][1] > 0
     assert all("val/arithmetic/questions" not in chart["metrics"] for chart in charts_of(["val/arithmetic/questions"]))
 
