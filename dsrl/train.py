@@ -19,6 +19,7 @@ from dsrl.config.compose import check_command_line, compose
 from dsrl.config.help import help_text
 from dsrl.config.store import config_dir
 from dsrl.errors import ConfigError, DSRLError, nearest, print_error
+from dsrl.registry.blame import blamed
 from dsrl.runs.start import check_run_dir
 
 SWITCHES = {"--help": "-h", "--multirun": "-m", "--resolve": None, "--hydra-help": None, "--shell-completion": "-sc"}
@@ -117,8 +118,11 @@ def _job(composed: DictConfig) -> None:
     gc.enable()
     try:
         fit(build_run_config(composed))
-    except DSRLError as error:  # here, since Hydra would add a traceback
-        sys.exit(print_error(error))
+    except Exception as error:  # here, since Hydra would add a traceback
+        told = blamed(error)
+        if told is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        sys.exit(print_error(told))
     except SystemExit as end:  # Lightning's, which takes Ctrl-C for a failure
         if isinstance(end.__context__, KeyboardInterrupt):
             raise end.__context__ from None

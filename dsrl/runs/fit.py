@@ -22,6 +22,7 @@ from dsrl.parallel.choose import lightning_precision, strategy_for
 from dsrl.parallel.watchdog import Watchdog
 from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.planning.admission import SameBudget
+from dsrl.registry.blame import PartError
 from dsrl.runs.checkpoints import Checkpoints
 from dsrl.runs.lightning_objects import callbacks_of, loggers_of, own_arguments
 from dsrl.runs.lines import read_lines
@@ -159,6 +160,8 @@ def fit(config: RunConfig, *, callbacks: Sequence[L.Callback] = ()) -> Run:
         watchdog = _callback(trainer, Watchdog)
         if watchdog.verdict and not isinstance(error, DSRLError):
             raise DSRLError(watchdog.verdict) from error
+        if isinstance(error, PartError) or not isinstance(error, DSRLError):
+            error.add_note(f"in phase {module.phase.number}, iteration {trainer.current_epoch}")
         raise
     if _callback(trainer, Preemption).received == signal.SIGINT:
         raise KeyboardInterrupt
