@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
+from transformers import PreTrainedModel
 
 from dsrl.registry.blame import PartError, label_of
 from dsrl.registry.returned import expect
@@ -69,7 +70,7 @@ def _problems(sampler: Sampler, rollouts: Rollouts, prompts: Sequence[Prompt], p
 
 def _vocabulary(sampler: Sampler) -> int:
     """How many tokens the model knows; without bound for a sampler that has not been given the policy."""
-    policy = getattr(sampler, "policy", None)
-    config = getattr(getattr(policy, "model", None), "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return int(getattr(text, "vocab_size", 2**62))
+    model = getattr(getattr(sampler, "policy", None), "model", None)
+    if not isinstance(model, PreTrainedModel):
+        return 2**62
+    return int(model.config.get_text_config().vocab_size)
