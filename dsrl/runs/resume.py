@@ -91,7 +91,7 @@ def _iterations_done(path: Path) -> int:
 def read_to_resume(path: Path) -> dict[str, Any]:
     """Read a checkpoint. Raises ConfigError where it cannot be read, which names the newest beside it that can."""
     try:
-        return read_checkpoint(path)
+        return read_checkpoint(path, verify=True)
     except UnreadableCheckpoint as error:
         beside = sorted(path.parent.glob("*.ckpt"), key=_iterations_done, reverse=True)
         good = next((other for other in beside if other != path and _is_readable(other)), None)
@@ -101,7 +101,7 @@ def read_to_resume(path: Path) -> dict[str, Any]:
 
 def _is_readable(path: Path) -> bool:
     try:
-        read_checkpoint(path)
+        read_checkpoint(path, verify=True)
     except UnreadableCheckpoint:
         return False
     return True
