@@ -80,6 +80,7 @@ def _sizes(config: RunConfig) -> Iterator[str]:
         "update.minibatches": (config.update.minibatches, 1),
         "update.epochs": (config.update.epochs, 1),
         "update.clip_norm": (config.update.clip_norm, 0),
+        "update.max_skipped": (config.update.max_skipped, 0),
         "mismatch.every": (config.mismatch.every, 0),
         "initial_kl.every": (config.initial_kl.every, 0),
         "validation.every": (config.validation.every, 0),
@@ -128,6 +129,7 @@ def _choices(config: RunConfig) -> Iterator[str]:
         ("mismatch.correction", config.mismatch.correction, CORRECTIONS),
         ("mismatch.level", config.mismatch.level, LEVELS),
         ("mismatch.mode", config.mismatch.mode, MODES),
+        ("update.on_nonfinite", config.update.on_nonfinite, ("stop", "skip")),
         ("optimizer.schedule", config.phases[0].schedule, SCHEDULES),
         *((f"phase{phase.number}.schedule", phase.schedule, SCHEDULES) for phase in config.phases[1:]),
     ]

@@ -28,6 +28,8 @@ MAY_CHANGE = (
     "callbacks",
     "trainer",
     "update.micro_batch_tokens",
+    "update.on_nonfinite",
+    "update.max_skipped",
     "update.share_prompts",
     "sampler.max_batch_total_tokens",
     "mismatch.every",
