@@ -12,13 +12,15 @@ micro_batch_tokens, accelerator; `--cfg job` prints all, with --resolve referenc
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from dsrl.errors import DSRLError, print_error
+from dsrl.errors import print_error
+from dsrl.registry.blame import blamed
 from dsrl.runs.arguments import parse_arguments
 from dsrl.runs.terminal import terminal
 
@@ -29,8 +31,11 @@ def main() -> None:
         run(sys.argv[1:], terminal())
     except KeyboardInterrupt:
         sys.exit(130)
-    except DSRLError as error:
-        sys.exit(print_error(error))
+    except Exception as error:
+        told = blamed(error)
+        if told is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        sys.exit(print_error(told))
 
 
 def run(arguments: Sequence[str], console: Console) -> None:

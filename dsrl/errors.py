@@ -18,9 +18,11 @@ class ConfigError(DSRLError, ValueError):
 def print_error(error: DSRLError) -> int:
     """Print an error's message on stderr and return the exit code for it, 2.
 
-    Each line begins with `error: `, except those that are indented: they belong to the line before.
+    Each line begins with `error: `, except those that are indented: they belong to the line before. Notes, such as in
+    which iteration it was, are indented.
     """
-    for line in str(error).splitlines():
+    notes = [f"  {note}" for note in getattr(error, "__notes__", [])]
+    for line in [*str(error).splitlines(), *notes]:
         print(line if line.startswith("  ") else f"error: {line}", file=sys.stderr)
     return 2
 

@@ -19,6 +19,7 @@ it.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from dsrl.errors import ConfigError, DSRLError, print_error
+from dsrl.errors import ConfigError, print_error
+from dsrl.registry.blame import blamed
 from dsrl.runs.arguments import parse_arguments
 from dsrl.runs.terminal import terminal
 from dsrl.storage.atomic import atomic
@@ -41,8 +43,11 @@ def main() -> None:
     except KeyboardInterrupt as interrupt:
         print(*interrupt.args or ["interrupted"], file=sys.stderr)
         sys.exit(130)
-    except DSRLError as error:
-        sys.exit(print_error(error))
+    except Exception as error:
+        told = blamed(error)
+        if told is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        sys.exit(print_error(told))
 
 
 def run(arguments: Sequence[str], console: Console) -> None:

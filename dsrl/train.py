@@ -24,6 +24,7 @@ from dsrl.config.run_config import RunConfig
 from dsrl.config.store import config_dir
 from dsrl.errors import ConfigError, DSRLError, nearest, print_error
 from dsrl.parallel.first_process import is_first_process
+from dsrl.registry.blame import blamed
 from dsrl.runs.start import check_run_dir
 from dsrl.runs.sweep import Sweep, run_apart, stop_sweep
 from dsrl.storage.folder_lock import FolderLock
@@ -185,6 +186,11 @@ def _train(composed: DictConfig) -> signal.Signals | None:
     gc.enable()
     try:
         return fit(build_run_config(composed)).stopped_by
+    except Exception as error:
+        told = blamed(error)
+        if told is None or told is error or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        raise told from error
     except SystemExit as end:  # Lightning's, which takes Ctrl-C for a failure
         if isinstance(end.__context__, KeyboardInterrupt):
             raise end.__context__ from None

@@ -8,18 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from dsrl.config.dry_run import try_condition, try_monitor, try_objective
 from dsrl.config.replay_checks import replay_problems
 from dsrl.config.schema import LoraConfig, ModelConfig, SamplingConfig
 from dsrl.config.trainer_checks import trainer_problems
-from dsrl.errors import ConfigError, nearest
+from dsrl.errors import DSRLError, nearest
 from dsrl.models.loading import missing_model
-from dsrl.objectives import Objective
 from dsrl.phases.conditions import Condition
 from dsrl.phases.phase import SCHEDULES, Phase
-from dsrl.registry import build
-from dsrl.types import Counts, LossBatch
+from dsrl.registry.blame import blaming
 
 if TYPE_CHECKING:
     from dsrl.config.run_config import RunConfig
@@ -53,7 +50,7 @@ def config_problems(config: RunConfig) -> list[str]:
         problems += sampling_problems(prefix, phase.sampling, config.sampler)
         problems += _correction(phase, config)
         if config.prompts_per_iteration > 0 and config.responses_per_prompt > 0:
-            problems += _objective(phase, config)
+            problems += _tried(phase, config)
     for part in (config.data, config.sampler, config.verifier):
         problems += getattr(part, "check", list)()
     if config.probe is not None:
@@ -84,6 +81,7 @@ def _sizes(config: RunConfig) -> Iterator[str]:
         "update.minibatches": (config.update.minibatches, 1),
         "update.epochs": (config.update.epochs, 1),
         "update.clip_norm": (config.update.clip_norm, 0),
+        "update.max_skipped": (config.update.max_skipped, 0),
         "mismatch.every": (config.mismatch.every, 0),
         "initial_kl.every": (config.initial_kl.every, 0),
         "validation.every": (config.validation.every, 0),
@@ -132,6 +130,7 @@ def _choices(config: RunConfig) -> Iterator[str]:
         ("mismatch.correction", config.mismatch.correction, CORRECTIONS),
         ("mismatch.level", config.mismatch.level, LEVELS),
         ("mismatch.mode", config.mismatch.mode, MODES),
+        ("update.on_nonfinite", config.update.on_nonfinite, ("stop", "skip")),
         ("optimizer.schedule", config.phases[0].schedule, SCHEDULES),
         *((f"phase{phase.number}.schedule", phase.schedule, SCHEDULES) for phase in config.phases[1:]),
     ]
@@ -211,6 +210,10 @@ def _monitors(config: RunConfig) -> Iterator[str]:
     for label, monitor in config.monitors.items():
         if monitor.action == "handoff" and len(config.phases) == 1:
             yield f"monitors.{label}.action=handoff: there is no phase to hand off to; add one by +phase2=NAME, or stop"
+        try:
+            try_monitor(monitor)
+        except DSRLError as error:
+            yield f"monitors.{label}: {error}"
 
 
 def _paths(config: RunConfig) -> Iterator[str]:
@@ -271,33 +274,18 @@ def _correction(phase: Phase, config: RunConfig) -> Iterator[str]:
         )
 
 
-def _objective(phase: Phase, config: RunConfig) -> list[str]:
-    """Find problems of a phase's objective by running it once on a tiny batch of the run's group size."""
-    prefix = "objective" if phase.number == 1 else f"phase{phase.number}.objective"
+def _tried(phase: Phase, config: RunConfig) -> Iterator[str]:
+    """Find problems of a phase's parts by trying each on a tiny batch of the run's group size."""
+    number = phase.number
+    prefix = "objective" if number == 1 else f"phase{number}.objective"
+    prompts, responses = min(2, config.prompts_per_iteration), config.responses_per_prompt
     try:
-        for _, term in phase.objective.terms:
-            _dry_run(term, min(2, config.prompts_per_iteration), config.responses_per_prompt)
-    except (ValueError, TypeError) as error:
-        return [f"{prefix}: {error}"]
-    return []
-
-
-def _dry_run(term: Objective, prompts: int, responses: int) -> None:
-    build("space", term.space)  # an objective builds its other parts itself
-    rewards = torch.arange(prompts * responses).remainder(2).float().view(prompts, responses)
-    advantages = term.advantages(rewards)
-    kept = term.kept(rewards, advantages)
-    for label, found in (("advantages", advantages), ("kept", kept)):
-        if found.shape != rewards.shape:
-            raise ConfigError(f"{label} must be of shape [B, G] = {[*rewards.shape]}, not {[*found.shape]}")
-    logprobs = torch.full((prompts * responses, 2), -1.0, requires_grad=True)
-    mask = kept.reshape(-1, 1).expand_as(logprobs)
-    batch = LossBatch(
-        old_logprobs=logprobs.detach(),
-        mask=mask,
-        advantages=advantages.reshape(-1),
-        counts=Counts.of(mask),
-        reference_logprobs=logprobs.detach(),
-    )
-    if term.loss(logprobs, batch).loss.shape != ():
-        raise ConfigError("loss must be a scalar")
+        for _, term in blaming(lambda: phase.objective.terms, owner=phase.objective):
+            try_objective(term, prompts, responses)
+    except (DSRLError, ValueError, TypeError) as error:
+        yield f"{prefix}: {error}"
+    if isinstance(phase.start, Condition):
+        try:
+            try_condition(phase.start)
+        except DSRLError as error:
+            yield f"phase{number}.start: {error}"

@@ -22,6 +22,7 @@ from dsrl.config.store import GROUPS, LATER_PHASES, OPTIONAL, config_dir
 from dsrl.config.trainer_arguments import INSTEAD
 from dsrl.errors import nearest
 from dsrl.registry import config_schema
+from dsrl.registry.plugins import failures
 
 SEVERAL = ("logger", "callbacks", "experiment")
 """Groups of which several files can be chosen, `logger=[local,wandb]`."""
@@ -166,7 +167,9 @@ def _choice_problem(override: Override, error: Exception, composed: DictConfig) 
     for name in chosen if isinstance(chosen, list) else [chosen]:
         if str(name) not in known:
             kind = "objective" if group in LATER_PHASES else group
-            return f"{group}={name}: no such {kind}; there are {', '.join(known)}.{nearest(str(name), known)}"
+            return (
+                f"{group}={name}: no such {kind}; there are {', '.join(known)}.{nearest(str(name), known)}{failures()}"
+            )
     return f"{override.input_line}: {_first_line(error)}"
 
 

@@ -185,6 +185,7 @@ class PromptData(L.LightningDataModule):
             if rows:
                 self._val[name] = askable(Mixture.of(rows), encoder, label=f"data.val {name}", broken=broken, says=says)
         self._looked_at = True
+
     def _check(self, rows: Sequence[Row], label: str) -> None:
         if self._verifier is not None:
             check_ground_truths(self._verifier, rows, label, log=self._shard()[0] == 0)

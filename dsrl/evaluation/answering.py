@@ -15,6 +15,7 @@ from dsrl.evaluation.loaded_model import load_policy
 from dsrl.loop.collector import Collector
 from dsrl.parallel.sharding import parameter_count
 from dsrl.planning.architecture import architecture_of
+from dsrl.samplers.border import draw
 from dsrl.seeding import derive_seed
 from dsrl.threads import ComputeThreads
 from dsrl.types import Rollouts, SamplingParams
@@ -62,7 +63,7 @@ class Answerer:
 
     def _sample(self, batch: Batch, sampled: Future[Rollouts]) -> None:
         try:
-            sampled.set_result(self.collector.sampler.sample(batch.prompts(self.encoder), self._params(batch)))
+            sampled.set_result(draw(self.collector.sampler, batch.prompts(self.encoder), self._params(batch)))
         except BaseException as error:
             sampled.set_exception(error)
 

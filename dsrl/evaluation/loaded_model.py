@@ -28,7 +28,8 @@ def load_policy(config: ModelConfig, checkpoint: str | None, accelerator: str) -
     model = load_model(config)
     if checkpoint is not None:
         path = Path(checkpoint).expanduser()
-        unknown = model.load_state_dict(policy_weights(path, read_checkpoint(path)), strict=False).unexpected_keys
+        weights = policy_weights(path, read_checkpoint(path, verify=True))
+        unknown = model.load_state_dict(weights, strict=False).unexpected_keys
         if unknown:
             raise ConfigError(f"checkpoint={path}: is not of model.name={config.name}, which has no {unknown[0]}")
     return Policy(model).to(_device(accelerator)).eval()

@@ -15,6 +15,7 @@ from dsrl.loop.metrics import rollout_metrics
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.parallel.collectives import all_max
 from dsrl.samplers import Sampler
+from dsrl.samplers.border import draw
 from dsrl.thoughts import Thoughts, spans_of
 from dsrl.thoughts.counting import Spans
 from dsrl.types import Metric, Metrics, Prompt, Rewards, Rollouts, SamplingParams
@@ -148,7 +149,7 @@ class Collector:
 
     def _collect_once(self, prompts: list[Prompt], params: SamplingParams) -> RolloutBatch:
         with self.clock("sample"):
-            rollouts = self.sampler.sample(prompts, params)
+            rollouts = draw(self.sampler, prompts, params)
         return self.verify(rollouts, params)
 
     def verify(self, rollouts: Rollouts, params: SamplingParams) -> RolloutBatch:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dsrl.data.encoding import PromptEncoder
-from dsrl.errors import DSRLError
 from dsrl.loop.collector import RolloutBatch
 from dsrl.loop.logged import LoggedTokens
 from dsrl.loop.mismatch import Correction
 from dsrl.objectives import KLPenalty, Objective
+from dsrl.objectives.checked import choose
 from dsrl.parallel.collectives import gather_rows
-from dsrl.registry import build, full_spec, parse_spec
-from dsrl.seeding import derive_seed
 from dsrl.types import Metrics, Rollouts
 
 
@@ -203,48 +198,8 @@ def compute_advantages(index: int, weight: float, objective: Objective, rollouts
         rewards: [B, G] of this rank.
 
     Raises:
-        DSRLError: the objective has no number for a response that has a reward.
+        PartError: the objective has no number for a response that has a reward, or returns what it must not.
     """
     everywhere, own = gather_rows(rewards, [prompt.position for prompt in rollouts.prompts])
-    missing = everywhere.isnan()
-    advantages = objective.advantages(everywhere).masked_fill(missing, 0.0)
-    if advantages.isnan().any():
-        raise DSRLError(
-            f"{type(objective).__name__}: the advantages of responses with a reward are NaN; rewards are NaN where a "
-            "verifier does not apply, and means and deviations must leave these out, as Tensor.nanmean does"
-        )
-    kept = objective.kept(everywhere, advantages) & ~missing
-    scored = objective.scored(kept, advantages) & ~missing
-    mine = [values[own].reshape(-1) for values in (advantages, kept, scored)]
+    mine = [values[own].reshape(-1) for values in choose(objective, everywhere)]
     return Term(index=index, weight=weight, objective=objective, advantages=mine[0], kept=mine[1], scored=mine[2])
-
-
-def contexts_in(
-    space: Any, rollouts: Rollouts, encoder: PromptEncoder, *, seed: int, iteration: int
-) -> list[Sequence[int]]:
-    """Build the context of each of N responses in a space.
-
-    Args:
-        space: the spec of a registered space.
-        rollouts: the responses and their prompts.
-        encoder: makes token ids of messages, and knows the start token, which stands in for an empty context.
-        seed: of the run; a space draws by (seed, iteration, position of the prompt) alone.
-        iteration: from 0.
-    """
-    context_of = build("space", space)
-    contexts = [
-        tuple(context_of(prompt, encoder, random.Random(derive_seed("space", seed, iteration, prompt.position))))
-        for prompt in rollouts.prompts
-    ]
-    return [context or (encoder.start_token_id,) for context in contexts for _ in range(rollouts.responses_per_prompt)]
-
-
-def space_name(space: Any) -> str:
-    """Name a space for people: as it is registered, or as its function is called."""
-    return parse_spec("space", space)[0] if isinstance(space, str | Mapping) else getattr(space, "__name__", "space")
-
-
-def space_key(space: Any) -> str:
-    """Name a space with its parameters: terms whose spaces have the same name share their passes."""
-    spec = full_spec("space", space) if isinstance(space, str | Mapping) else space
-    return json.dumps(spec, sort_keys=True, default=repr)

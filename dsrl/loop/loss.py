@@ -12,6 +12,7 @@ from dsrl.loop.metrics import add_metrics
 from dsrl.loop.micro_batches import MicroBatch
 from dsrl.loop.mismatch import mismatch_metrics
 from dsrl.models.head import TokenScores
+from dsrl.objectives.checked import loss_of
 from dsrl.types import Counts, LossBatch, LossOutput, Metric, Metrics
 
 CERTAIN = 0.99
@@ -69,7 +70,7 @@ def term_losses(
             reference_logprobs=reference,
             weights=weights,
         )
-        yield term, term.objective.loss(logprobs, batch)
+        yield term, loss_of(term.objective, logprobs, batch)
 
 
 def score_metrics(micro_batch: MicroBatch, scores: TokenScores) -> Metrics:

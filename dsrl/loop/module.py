@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from functools import partial
 from itertools import chain
@@ -26,6 +27,7 @@ from dsrl.loop.logged import LoggedTokens, TokenPull
 from dsrl.loop.loss import compute_loss, score_metrics
 from dsrl.loop.metrics import add_metrics, memory_metrics, reduce_metrics
 from dsrl.loop.micro_batches import OptimizerStep, optimizer_steps
+from dsrl.loop.nonfinite import cause_of
 from dsrl.loop.optimizer import adamw
 from dsrl.loop.probe import AfterStep, Probe, Subject, run_probe
 from dsrl.loop.pulls import pulls_of
@@ -43,6 +45,7 @@ from dsrl.threads import ComputeThreads
 from dsrl.types import Metric, Metrics, Prompt, SamplingParams
 from dsrl.verifiers.verifier import close_all
 
+logger = logging.getLogger(__name__)
 OF_REWARDS = ("reward/mean", "reward/std", "group/all_right", "group/all_wrong")
 """Metrics that every iteration has."""
 
@@ -105,6 +108,7 @@ class DSRLModule(L.LightningModule):
         self.initial: Policy | None = None
         self.accuracies = torch.nn.ModuleDict()  # a SampledAccuracy for each validation set
         self.thoughts_found: dict[str, Metrics] = {}  # thoughts of the responses to each validation set
+        self.skipped_in_a_row = 0  # optimizer steps left out since their gradients were not finite
         self.experience: Experience | None = None
         self.metrics: dict[str, float] = {}
         self.validated: dict[str, float] = {}
@@ -152,14 +156,32 @@ class DSRLModule(L.LightningModule):
                     # All advantages are 0, and so is the gradient; moments and weight decay still act.
                     parameter.grad = torch.zeros_like(parameter)
             norm = clip_gradients(self.policy.model, self.config.update.clip_norm)
-            if not math.isfinite(norm):
-                raise DSRLError(
-                    f"iteration {self.iteration}: the gradient is not finite (norm {norm}); no step was taken"
-                )
-            optimizer.step()
-            found.append({"loss": Metric(total), "grad_norm": Metric(norm), "update/steps": Metric(1.0, 0.0)})
+            if math.isfinite(norm):
+                optimizer.step()
+                self.skipped_in_a_row = 0
+                found.append({"loss": Metric(total), "grad_norm": Metric(norm), "update/steps": Metric(1.0, 0.0)})
+            else:
+                found.append(self.skip_step(step, norm))
         drop_gradients(self.policy.model)
         return Update(metrics=add_metrics(*found), pulls=pulls)
+
+    def skip_step(self, step: OptimizerStep, norm: float) -> Metrics:
+        """Leave out an optimizer step whose gradient is not finite, and count it. A collective.
+
+        Raises DSRLError, with the cause, where `update.on_nonfinite` says stop, or too many were left out in a row.
+        """
+        update, phase = self.config.update, self.phase.number
+        self.skipped_in_a_row += 1
+        said = (
+            f"phase {phase}, iteration {self.iteration}: the gradient is not finite (norm {norm}), and no step was "
+            f"taken; {cause_of(step, self.scorer)}"
+        )
+        if update.on_nonfinite == "stop":
+            raise DSRLError(said)
+        if self.skipped_in_a_row > update.max_skipped:
+            raise DSRLError(f"{said}\nupdate.max_skipped={update.max_skipped} steps in a row were left out before")
+        logger.warning(said)
+        return {"update/skipped": Metric(1.0, 0.0)}
 
     def probe(self, experience: Experience) -> tuple[Metrics, AfterStep]:
         """Let the probe measure the iteration, where there is one and it is due; see `dsrl.loop.probe.run_probe`."""
@@ -180,6 +202,8 @@ class DSRLModule(L.LightningModule):
         nothing = {"loss": 0.0, "grad_norm": 0.0}  # of an iteration without a step
         unknown = dict.fromkeys(OF_REWARDS, math.nan)  # of one in which no response has a reward
         every_rank: Metrics = {"update/steps": Metric(0.0), **memory_metrics(self.scorer.device)}
+        if self.config.update.on_nonfinite == "skip":
+            every_rank["update/skipped"] = Metric(0.0)
         self.experience = experience
         reduced, times = reduce_metrics(add_metrics(found, every_rank)), self.clock.read()
         self.metrics = {
@@ -341,7 +365,11 @@ class DSRLModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, which a resumed run is compared with."""
-        checkpoint["dsrl"] = self.provenance
+        checkpoint["dsrl"] = {**self.provenance, "skipped_in_a_row": self.skipped_in_a_row}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore how many steps have been left out."""
+        self.skipped_in_a_row = int(checkpoint["dsrl"].get("skipped_in_a_row", 0))
 
     def teardown(self, stage: str) -> None:
         """Close sampler and verifier."""

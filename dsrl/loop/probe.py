@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dsrl.config.schema import TrainerConfig
 from dsrl.errors import ConfigError
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.objectives import Objective
-from dsrl.types import Metrics
+from dsrl.registry.blame import PartError, label_of
+from dsrl.registry.returned import expect
+from dsrl.types import Metric, Metrics
 
 if TYPE_CHECKING:
     from dsrl.loop.experience import Experience
@@ -84,10 +86,24 @@ def run_probe(probe: Probe, subject: Subject, clock: Stopwatch) -> tuple[Metrics
             drop_gradients(subject.scorer.policy.model)
 
     with unseen():
-        found, after_step = probe.measure(subject), probe.watch_step(subject)
+        found, after_step = _checked(probe, probe.measure(subject)), probe.watch_step(subject)
+    if not callable(after_step):
+        raise PartError(f"{label_of(probe, 'probe')}: watch_step must return a function, not {after_step!r:.60}")
 
     def after() -> Metrics:
         with unseen():
-            return after_step()
+            return _checked(probe, after_step())
 
     return found, after
+
+
+def _checked(probe: Probe, found: Any) -> Metrics:
+    """What a probe measured, if these are metrics. Raises PartError."""
+    metrics: Metrics = expect(found, dict, owner=probe, kind="probe", what="metrics, {name: Metric}")
+    for name, metric in metrics.items():
+        if not isinstance(metric, Metric):
+            raise PartError(
+                f"{label_of(probe, 'probe')}: metric '{name}' must be a Metric, a sum and a count "
+                f"(Metric.mean(values, mask)), not {type(metric).__name__}"
+            )
+    return metrics

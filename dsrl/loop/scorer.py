@@ -15,7 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 from dsrl.config.run_config import RunConfig
 from dsrl.data.encoding import PromptEncoder
 from dsrl.loop.collector import RolloutBatch
-from dsrl.loop.experience import Experience, SpaceView, compute_advantages, contexts_in, space_key, space_name
+from dsrl.loop.contexts import contexts_in, space_key, space_name
+from dsrl.loop.experience import Experience, SpaceView, compute_advantages
 from dsrl.loop.logged import LoggedTokens, TokenPull, add_pulls, logged_rows
 from dsrl.loop.metrics import add_metrics
 from dsrl.loop.micro_batches import MicroBatch, RowLayout, in_micro_batches

@@ -10,6 +10,8 @@ from torch import Tensor
 from dsrl.loop.experience import SpaceView, Term
 from dsrl.objectives.token_weights import TokenWeight
 from dsrl.parallel.collectives import gather, own_rank
+from dsrl.registry.blame import call_part
+from dsrl.registry.returned import expect_tensor
 from dsrl.types import Metric, Metrics
 
 
@@ -22,15 +24,19 @@ def choose_tokens(part: TokenWeight, kept: Tensor, scores: Mapping[str, Tensor])
         scores: by space, log-probabilities, and entropies where they are needed, [N, T, 1 or 2].
     """
     own = {space: values[kept] for space, values in scores.items()}
-    first, size = 0, int(kept.sum())
+    size = int(kept.sum())
+    first, total = 0, size
     if part.compares:
         every = gather(own)
-        first = sum(len(values[part.spaces[0]]) for values in every[: own_rank()])
+        sizes = [len(values[part.spaces[0]]) for values in every]
+        first, total = sum(sizes[: own_rank()]), sum(sizes)
         own = {space: torch.cat([values[space] for values in every]) for space in own}
     logprobs = {space: values[:, 0] for space, values in own.items()}
     entropies = {space: values[:, 1] for space, values in own.items()} if part.needs_entropy else {}
     chosen = torch.zeros_like(kept)
-    chosen[kept] = part.counts(logprobs, entropies)[first : first + size]
+    counted = call_part(part, "token_weight", part.counts, logprobs, entropies)
+    expect_tensor(counted, (total,), owner=part, kind="token_weight", what="counts", letters="[M]")
+    chosen[kept] = counted[first : first + size]
     return chosen
 
 

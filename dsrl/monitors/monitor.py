@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dsrl.errors import ConfigError, nearest
+from dsrl.registry.returned import expect
 
 ACTIONS = ("off", "warn", "handoff", "stop")
 Numbers = Mapping[str, float]
@@ -62,3 +63,12 @@ class Monitor:
             The warning; None where all is well, or too little is known yet.
         """
         raise NotImplementedError
+
+
+def ask(monitor: Monitor, metrics: Numbers, history: Sequence[Numbers]) -> EarlyWarning | None:
+    """Ask a monitor, and check what it says. Raises PartError where that is neither a warning nor None."""
+    said = monitor.observe(metrics, history)
+    if said is None:
+        return None
+    expect(said, EarlyWarning, owner=monitor, kind="monitor", what="an EarlyWarning, or None")
+    return said

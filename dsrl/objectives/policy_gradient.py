@@ -14,6 +14,8 @@ from dsrl.objectives.kl_penalty import KLPenalty
 from dsrl.objectives.objective import Objective
 from dsrl.objectives.token_weights import AllTokens, TokenWeight
 from dsrl.registry import build
+from dsrl.registry.blame import PartError, call_part, label_of
+from dsrl.registry.returned import expect_tensor
 from dsrl.types import LossBatch, LossOutput, Metric
 
 
@@ -67,13 +69,11 @@ class PolicyGradient(Objective):
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """Compute advantages [B, G] from the rewards [B, G] of all ranks."""
-        advantages: Tensor = self._part("advantage")(rewards)
-        return advantages
+        return self._returned("advantage", "advantages", self._call("advantage", rewards), rewards)
 
     def kept(self, rewards: Tensor, advantages: Tensor) -> Tensor:
         """Choose which samples count, bool [B, G]."""
-        kept: Tensor = self._part("keep")(rewards, advantages)
-        return kept
+        return self._returned("keep", "kept", self._call("keep", rewards, advantages), rewards)
 
     def scored(self, kept: Tensor, advantages: Tensor) -> Tensor:
         """Choose which samples the model must score, bool [B, G]: those kept, without advantages of 0 where these add
@@ -86,10 +86,25 @@ class PolicyGradient(Objective):
 
         `clip/fraction` is the share of the tokens scored that the surrogate clips.
         """
-        losses, clipped = self._part("surrogate")(logprobs, batch.old_logprobs, batch.advantages, batch.mask)
+        found = self._call("surrogate", logprobs, batch.old_logprobs, batch.advantages, batch.mask)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise PartError(
+                f"{label_of(self._part('surrogate'), 'surrogate')} must return the loss of each token and whether it "
+                f"is clipped, a pair of tensors [N, T], not {type(found).__name__}"
+            )
+        losses = self._returned("surrogate", "losses", found[0], logprobs, "[N, T]")
+        clipped = self._returned("surrogate", "clipped", found[1], logprobs, "[N, T]")
         losses = losses if batch.weights is None else losses * batch.weights
-        loss = self._part("aggregate")(losses, batch.mask, batch.counts)
+        loss = self._returned("aggregate", "loss", self._call("aggregate", losses, batch.mask, batch.counts), None)
         return LossOutput(loss=self.coefficient * loss, metrics={"clip/fraction": Metric.mean(clipped, batch.mask)})
+
+    def _returned(self, kind: str, what: str, value: Any, like: Tensor | None, letters: str = "[B, G]") -> Tensor:
+        """Return what one of the parts returned, if it is as it must be: a scalar, or of the shape of `like`."""
+        shape, letters = (tuple(like.shape), letters) if like is not None else ((), "scalar")
+        return expect_tensor(value, shape, owner=self._part(kind), kind=kind, what=what, letters=letters)
+
+    def _call(self, kind: str, *arguments: Any) -> Any:
+        return call_part(self._part(kind), kind, self._part(kind), *arguments)
 
     def _part(self, kind: str) -> Callable[..., Any]:
         if kind not in self._parts:

@@ -8,7 +8,7 @@ from typing import Any
 from dsrl.config.run_config import RunConfig
 from dsrl.devices import SHARDED
 from dsrl.loop.balance import Work
-from dsrl.loop.experience import space_key
+from dsrl.loop.contexts import space_key
 from dsrl.models.head import CHUNK_BYTES
 from dsrl.phases.phase import Phase
 from dsrl.planning.architecture import Shapes

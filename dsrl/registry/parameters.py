@@ -49,6 +49,14 @@ def dataclass_of(part: Callable[..., Any], name: str) -> type:
     return dataclasses.make_dataclass(f"{name}_config", fields, kw_only=True)
 
 
+def check_schema(label: str, part: Callable[..., Any], name: str) -> None:
+    """Raise ConfigError, beginning with `label`, where no configuration can hold a part's parameters."""
+    try:
+        OmegaConf.structured(dataclass_of(part, name))
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        raise ConfigError(f"{label}: {str(error).splitlines()[0]}") from error
+
+
 def typed_values(label: str, part: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Check `given` against the part's parameters and convert each value to its type.
 

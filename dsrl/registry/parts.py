@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from dsrl.errors import ConfigError, nearest
-from dsrl.registry.parameters import dataclass_of, parameters_of, refuse_lost_defaults, typed_values
-from dsrl.registry.plugins import load_plugins
+from dsrl.registry.parameters import check_schema, dataclass_of, parameters_of, refuse_lost_defaults, typed_values
+from dsrl.registry.plugins import failures, load_plugins
 
 KINDS = (
     "objective",
@@ -30,6 +31,9 @@ KINDS = (
 )
 """The kinds of parts that can be registered."""
 
+NAME = re.compile(r"[\w-]+")
+"""What a part may be called."""
+
 Registered = TypeVar("Registered", bound=Callable[..., Any])
 
 registered_parts: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
@@ -46,12 +50,18 @@ def register(kind: str, name: str) -> Callable[[Registered], Registered]:
 
     def decorate(part: Registered) -> Registered:
         label, owner = f"{kind} '{name}'", _owner(part)
+        if not NAME.fullmatch(name):
+            raise ConfigError(
+                f"{label}: a name is made of letters, digits, _ and -, so that a command line can hold it"
+            )
         if inspect.isclass(part):
             if not dataclasses.is_dataclass(part):
                 raise ConfigError(f"{label}: {owner} must be a dataclass (put @dataclass under @register)")
             refuse_lost_defaults(label, part)
         if "name" in parameters_of(part):
             raise ConfigError(f"{label}: a parameter cannot be called 'name', which is the part's own key")
+        if not owner.startswith("dsrl."):
+            check_schema(label, part, name)
         present = registered_parts[kind].get(name)
         if present is not None and _owner(present) != owner:
             raise ConfigError(f"{label} is registered twice: by {_owner(present)} and by {owner}")
@@ -76,7 +86,9 @@ def find(kind: str, name: str) -> Callable[..., Any]:
     if name not in registered_parts.get(kind, {}):
         known = names(kind)
         if name not in known:
-            raise ConfigError(f"unknown {kind} '{name}'; registered are {', '.join(known)}.{nearest(name, known)}")
+            raise ConfigError(
+                f"unknown {kind} '{name}'; registered are {', '.join(known)}.{nearest(name, known)}{failures()}"
+            )
     return registered_parts[kind][name]
 
 
@@ -103,6 +115,8 @@ def build(kind: str, spec: str | Mapping[str, Any] | Any, **parameters: Any) -> 
         raise
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{label}: {error}") from error
+    except Exception as error:
+        raise ConfigError(f"{label} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def parse_spec(kind: str, spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

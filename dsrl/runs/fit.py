@@ -23,6 +23,7 @@ from dsrl.parallel.first_process import is_first_process
 from dsrl.parallel.watchdog import Watchdog
 from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.planning.admission import SameBudget
+from dsrl.registry.blame import PartError
 from dsrl.runs.checkpoints import Checkpoints
 from dsrl.runs.lightning_objects import callbacks_of, loggers_of, own_arguments
 from dsrl.runs.lines import read_lines
@@ -187,7 +188,12 @@ def _fit(config: RunConfig, callbacks: Sequence[L.Callback], lock: FolderLock) -
         watchdog = _callback(trainer, Watchdog)
         if watchdog.verdict and not isinstance(error, DSRLError):
             raise DSRLError(watchdog.verdict) from error
-        raise _told(error, config.run_dir) from error
+        if isinstance(error, PartError) or not isinstance(error, DSRLError):
+            error.add_note(f"in phase {module.phase.number}, iteration {trainer.current_epoch}")
+        told = _told(error, config.run_dir)
+        if told is error:
+            raise
+        raise told from error
     finally:
         module.threads.restore()
     if _callback(trainer, Preemption).received == signal.SIGINT:

@@ -47,7 +47,7 @@ def export(checkpoint: Path, out: Path, *, adapter: bool = False) -> None:
         raise ConfigError(f"{checkpoint}: no such checkpoint")
     if out.exists():
         raise ConfigError(f"{out}: exists already; choose another folder")
-    content = read_checkpoint(checkpoint)
+    content = read_checkpoint(checkpoint, verify=True)
     about: Mapping[str, Any] = content["dsrl"]
     config = model_config_of(about["config"])
     if adapter and not config.lora.rank:

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from dsrl.loop.module import DSRLModule
 from dsrl.monitors import EarlyWarning, Monitor
+from dsrl.monitors.monitor import ask
 from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.runs.lines import text_of
 from dsrl.storage.atomic import atomic
@@ -53,7 +54,7 @@ class Monitoring(L.Callback):
             self.phase, self.history = module.phase.number, []
         fresh = module.validated_at == module.iteration + 1
         metrics = {**module.metrics, **(module.validated if fresh else {})}
-        asked = {label: monitor.observe(metrics, self.history) for label, monitor in self.monitors.items()}
+        asked = {label: ask(monitor, metrics, self.history) for label, monitor in self.monitors.items()}
         found: dict[str, EarlyWarning | None] = trainer.strategy.broadcast(asked)
         self.history.append(metrics)
         known = {line["monitor"] for line in self.given if line["phase"] == self.phase}

@@ -28,6 +28,8 @@ MAY_CHANGE = (
     "callbacks",
     "trainer",
     "update.micro_batch_tokens",
+    "update.on_nonfinite",
+    "update.max_skipped",
     "update.share_prompts",
     "sampler.max_batch_total_tokens",
     "mismatch.every",
@@ -108,7 +110,7 @@ def iterations_done_at(path: Path) -> int:
 def read_to_resume(path: Path) -> dict[str, Any]:
     """Read a checkpoint. Raises ConfigError where it cannot be read, which names the newest beside it that can."""
     try:
-        return read_checkpoint(path)
+        return read_checkpoint(path, verify=True)
     except UnreadableCheckpoint as error:
         beside = sorted(path.parent.glob("*.ckpt"), key=iterations_done_at, reverse=True)
         good = next((other for other in beside if other != path and _is_readable(other)), None)
@@ -118,7 +120,7 @@ def read_to_resume(path: Path) -> dict[str, Any]:
 
 def _is_readable(path: Path) -> bool:
     try:
-        read_checkpoint(path)
+        read_checkpoint(path, verify=True)
     except UnreadableCheckpoint:
         return False
     return True

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 import torch.distributed as dist
@@ -37,20 +38,35 @@ class UnreadableCheckpoint(DSRLError):
     """A checkpoint that is truncated, damaged, or not one of dsrl."""
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, verify: bool = False) -> dict[str, Any]:
     """Read a checkpoint: of a file everything, its tensors mapped into memory; of a folder all but the tensors.
 
-    Raises UnreadableCheckpoint.
+    Args:
+        path: the file or folder.
+        verify: read all of it once, and compare it with the sums that a file holds of its parts: tensors that are
+            mapped into memory would be taken as they are. Safetensors files of a folder hold none.
+
+    Raises:
+        UnreadableCheckpoint: it is none, or is damaged.
     """
     try:
         checkpoint = torch.load(path / REST if path.is_dir() else path, "cpu", weights_only=True, mmap=True)
         checkpoint["dsrl"]["config"], checkpoint["dsrl"]["iterations_done"]
         if path.is_dir():
             tensors_in(path)
+        damaged = _damaged_part(path / REST if path.is_dir() else path) if verify else None
     except Exception as error:  # whatever a damaged file leads the reader into
         raise UnreadableCheckpoint(f"{path}: not a readable checkpoint of dsrl ({type(error).__name__})") from error
+    if damaged is not None:
+        raise UnreadableCheckpoint(f"{path}: damaged since it was written ({damaged} has another sum)")
     assert isinstance(checkpoint, dict)
     return checkpoint
+
+
+def _damaged_part(file: Path) -> str | None:
+    """The first part of a file, which is a zip archive, whose CRC-32 is another than the one written beside it."""
+    with ZipFile(file) as archive:
+        return archive.testzip()
 
 
 def write_file(checkpoint: dict[str, Any], path: Path) -> None:

@@ -15,7 +15,8 @@ from dsrl import build, names, register
 from dsrl.loop import micro_batches
 from dsrl.loop.balance import deal
 from dsrl.loop.collector import RolloutBatch
-from dsrl.loop.experience import Experience, SpaceView, compute_advantages, contexts_in, space_key
+from dsrl.loop.contexts import contexts_in, space_key
+from dsrl.loop.experience import Experience, SpaceView, compute_advantages
 from dsrl.loop.loss import compute_loss
 from dsrl.loop.metrics import add_metrics
 from dsrl.loop.micro_batches import MicroBatch, RowLayout, cut, optimizer_steps

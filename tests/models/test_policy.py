@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from dsrl.loop.experience import contexts_in
+from dsrl.loop.contexts import contexts_in
 from dsrl.models.offloading import saved_on_host
 from dsrl.models.policy import Policy
 from dsrl.types import Prompt, Rollouts

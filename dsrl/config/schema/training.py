@@ -63,6 +63,10 @@ class UpdateConfig(Settled):
     """Times that the rollouts of an iteration are used."""
     clip_norm: float = 1.0
     """Largest norm of the gradient; 0: not clipped."""
+    on_nonfinite: str = "stop"
+    """What a gradient with a NaN or an infinity does: stop ends the run, skip leaves the optimizer step out."""
+    max_skipped: int = 3
+    """Optimizer steps that may be left out in a row; one more ends the run."""
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,96 @@
+"""Where a gradient that is not finite comes from: which term, which response, and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from dsrl.loop.loss import old_and_weights, term_losses
+from dsrl.loop.micro_batches import MicroBatch, OptimizerStep
+from dsrl.loop.scorer import Scorer
+from dsrl.parallel.collectives import gather
+from dsrl.types import Counts
+
+SHOWN = 3
+"""Responses that a message names."""
+REMEDY = (
+    "lower optimizer.lr or update.clip_norm, or take a precision with a wider range (trainer.precision=bf16-mixed, "
+    "32-true), and go on from a checkpoint before; update.on_nonfinite=skip leaves such steps out"
+)
+
+
+class Suspect(NamedTuple):
+    """A response that may be the cause.
+
+    Args:
+        certain: whether it is one, or has only the steepest loss.
+        size: how steep the loss is there.
+        text: what is wrong, and with which response.
+    """
+
+    certain: bool
+    size: float
+    text: str
+
+
+def cause_of(step: OptimizerStep, scorer: Scorer) -> str:
+    """Say which responses make the gradient of an optimizer step what it is. A collective: scores them again.
+
+    Returns:
+        A sentence for each, the worst first, and what to do.
+    """
+    own: list[Suspect] = []
+    for micro_batch in step.micro_batches:
+        with torch.no_grad():
+            logprobs = scorer.score_tokens(micro_batch).logprobs
+        if not micro_batch.idle:
+            own += suspects(micro_batch, logprobs, step.counts, scorer.encoder.tokenizer)
+    found = [suspect for share in gather(own) for suspect in share]
+    certain = [suspect for suspect in found if suspect.certain]
+    worst = sorted(certain or found, key=lambda suspect: -suspect.size)[:SHOWN]
+    head = "" if certain else "log-probabilities and the loss are finite, so that it came about in the backward pass; "
+    return f"{head}{'; '.join(suspect.text for suspect in worst)}. What to do: {REMEDY}"
+
+
+def suspects(
+    micro_batch: MicroBatch,
+    logprobs: torch.Tensor,
+    counts: list[Counts],
+    tokenizer: PreTrainedTokenizerBase,
+) -> Iterator[Suspect]:
+    """Find the responses of a micro-batch whose log-probabilities, or whose loss's slopes, are not finite; and of each
+    term the one with the steepest loss.
+
+    Args:
+        micro_batch: n responses in one space.
+        logprobs: [n, T] of these responses.
+        counts: a term's denominators each, of the whole optimizer step.
+        tokenizer: decodes responses for people.
+    """
+    view, homes = micro_batch.view, [(rank, row) for rank, rows in micro_batch.home for row in rows]
+    mask = view.mask.to(logprobs.device)
+    scored = logprobs.detach().clone().requires_grad_()
+
+    def response(place: int) -> str:
+        rank, row = homes[place]
+        text = tokenizer.decode(view.tokens[place][view.mask[place]][:30].tolist())
+        return f"response {row} of rank {rank}, {text!r}"
+
+    for place in (~scored.isfinite() & mask).any(-1).nonzero()[:, 0].tolist():
+        value = scored[place][mask[place] & ~scored[place].isfinite()][0].item()
+        yield Suspect(True, math.inf, f"in space {view.space}, a log-probability is {value} in {response(place)}")
+    for term, output in term_losses(view, scored, counts, *old_and_weights(view, scored)):
+        name = f"objective {type(term.objective).__name__}"
+        if not output.loss.requires_grad:
+            continue
+        (slopes,) = torch.autograd.grad(output.loss, scored, allow_unused=True, materialize_grads=True)
+        size = slopes.abs().amax(-1)
+        for place in (~slopes.isfinite()).any(-1).nonzero()[:, 0].tolist():
+            yield Suspect(True, math.inf, f"the loss of {name} has no finite slope in {response(place)}")
+        place = int(size.argmax())
+        steepest = float(size[place])
+        yield Suspect(False, steepest, f"the loss of {name} is steepest ({steepest:.3g}) in {response(place)}")
