@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,7 +57,8 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, console: Console, title: str)
 
     Raises:
         DSRLError: some have failed; the message names them and quotes the end of the first one's log.
-        KeyboardInterrupt: after all that were running have been told to stop, and have saved what they had.
+        KeyboardInterrupt: by Ctrl-C or SIGTERM, after all that were running have been told to stop, and have saved
+            what they had.
     """
     waiting = sorted((job for job in jobs if not job.done()), key=lambda job: -job.cost)
     environment = {**os.environ, "COLUMNS": "120"}
@@ -63,7 +66,7 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, console: Console, title: str)
     running: list[tuple[Job, subprocess.Popen[bytes]]] = []
     failed: list[tuple[Job, int]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+    with _sigterm_interrupts(), Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(title, total=len(jobs), completed=len(jobs) - len(waiting))
         try:
             while waiting or running:
@@ -91,6 +94,19 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, console: Console, title: str)
             f"{len(failed)} of {len(jobs)} jobs failed: {names}; the same command goes on with them. {first.name} "
             f"{how_it_ended(code)}{text}"
         )
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C, where signals can be had: its default would leave the processes behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -1,6 +1,9 @@
 """Processes several at once: what is done is left alone, a failure stops no other and is named with its log."""
 
 import io
+import os
+import signal
+import threading
 import time
 
 import pytest
@@ -8,6 +11,7 @@ from rich.console import Console
 
 from dsrl.errors import DSRLError
 from dsrl.replication.jobs import Job, run_jobs
+from dsrl.verifiers.contract import children
 
 
 @pytest.fixture
@@ -54,3 +58,12 @@ def test_a_job_that_fails_stops_no_other_and_is_named(writing, tmp_path):
     with pytest.raises(DSRLError, match=r"1 of 3 jobs failed: bad; .* ended with code 1; .*\n +no such thing"):
         run([writing("bad", 0), writing("a", 0.1), writing("b", 0.1)], at_once=1)
     assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
+
+
+def test_sigterm_stops_what_was_started(writing, tmp_path):
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    before, others = signal.getsignal(signal.SIGTERM), children()
+    with pytest.raises(KeyboardInterrupt):
+        run([writing("slow", 60)])
+    assert children() == others and not (tmp_path / "slow").exists()
+    assert signal.getsignal(signal.SIGTERM) == before
