@@ -102,12 +102,15 @@ def test_workers_end_with_an_evaluation_that_is_killed(tmp_path):
 
 @pytest.mark.slow
 def test_what_a_worker_finds_wrong_is_said(evaluated, tmp_path):
-    records = [{"prompt": f"10{i}+200=", "answer": f"{300 + i}", "data_source": "ab"[i > 5]} for i in range(8)]
+    (tmp_path / "rewards.py").write_text(
+        "def right(response, prompt):\n    return float(prompt.ground_truth == '300' or [][0])\n"
+    )
+    records = [{"prompt": f"10{i}+{200 - i * (i < 6)}=", "answer": f"{300 + max(0, i - 5)}"} for i in range(8)]
     path = tmp_path / "sums.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    line = (*SMALL, f"data.val={path}", "verifier=by_source", "verifier.sources={a: exact}", "accelerator=cpu")
-    with pytest.raises(ConfigError, match="^verifier by_source has none for data source 'b'"):
-        evaluated(*line, "devices=2")
+    line = (*SMALL, f"data.val={path}", "verifier=function", f"verifier.path={tmp_path / 'rewards.py'}:right")
+    with pytest.raises(DSRLError, match=r"rewards.py:right failed on each of \d+ responses: IndexError"):
+        evaluated(*line, "accelerator=cpu", "devices=2")
     samples = tmp_path / "evaluation" / "samples.jsonl"
     assert samples.read_bytes().count(b"\n") <= 6 * 3 and workers_of(os.getpid()) == []
 
