@@ -12,6 +12,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from dsrl import registry
 from dsrl.train import main
 
 ROOT = Path(__file__).parents[1]
@@ -80,23 +81,28 @@ def test_an_option_that_is_none(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("source", "reason"),
+    ("source", "words", "said"),
     [
-        (None, "ModuleNotFoundError: No module named 'broken_plugin'"),
-        ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("from dsrl import register\nregister('keep', 'all')(len)", "keep 'all' is registered twice: by "),
+        (None, ["--help"], "error: plugin DSRL_PLUGINS:broken_plugin failed to load: No module named 'broken_plugin'"),
+        ("1 / 0", ["objective=mine"], "plugin DSRL_PLUGINS:broken_plugin failed to load: ZeroDivisionError"),
+        (
+            "from dsrl import register\nregister('keep', 'all')(len)",
+            ["objective=grpo", "objective.keep=mine"],
+            "plugin DSRL_PLUGINS:broken_plugin failed to load: keep 'all' is registered twice: by ",
+        ),
     ],
 )
-def test_a_plugin_that_fails(source, reason, tmp_path, monkeypatch, capsys):
+def test_a_plugin_that_fails_is_named_where_it_is_used(source, words, said, tmp_path, monkeypatch, capsys):
     if source:
         (tmp_path / "broken_plugin.py").write_text(source)
+    for name in ("_loaded", "_failed"):
+        monkeypatch.setattr(registry.plugins, name, type(getattr(registry.plugins, name))())
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("DSRL_PLUGINS", "broken_plugin")
-    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith(f"error: plugin DSRL_PLUGINS:broken_plugin failed to load: {reason}")
+    assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_cfg_job_prints_and_loads_nothing(tmp_path, monkeypatch, capsys):
