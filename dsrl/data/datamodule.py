@@ -82,12 +82,13 @@ class PromptData(L.LightningDataModule):
     @property
     def encoder(self) -> PromptEncoder:
         """Makes prompts of questions: the module's, which knows the model, unless one was given."""
-        if self._encoder is None:
-            assert self.trainer is not None, "without an encoder of its own, a trainer must run this data module"
-            module: Any = self.trainer.lightning_module
-            self._encoder = module.encoder
-        assert isinstance(self._encoder, PromptEncoder)
-        return self._encoder
+        if self._encoder is not None:
+            return self._encoder
+        assert self.trainer is not None, "without an encoder of its own, a trainer must run this data module"
+        module: Any = self.trainer.lightning_module
+        found = module.encoder  # another one once the model is loaded
+        assert isinstance(found, PromptEncoder)
+        return found
 
     @cached_property
     def batches(self) -> IterationBatches:

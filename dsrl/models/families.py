@@ -51,13 +51,19 @@ def freeze_beside_text(model: Any) -> None:
 
     It gets no gradient, so DDP would wait for one for ever, and weight decay alone would change it.
     """
-    if model.config.get_text_config() is model.config:
-        return
-    reached = [model.get_decoder(), model.get_output_embeddings()]
-    kept = {id(parameter) for module in reached for parameter in module.parameters()}
+    kept = reached_by_text(model)
     for parameter in model.parameters():
         if id(parameter) not in kept:
             parameter.requires_grad_(False)
+
+
+def reached_by_text(model: Any) -> set[int]:
+    """Collect the ids of the parameters that text reaches: all, unless the model reads something else, too."""
+    config = getattr(model, "config", None)  # which a plain module has none of
+    if config is None or config.get_text_config() is config:
+        return {id(parameter) for parameter in model.parameters()}
+    reached = [model.get_decoder(), model.get_output_embeddings()]
+    return {id(parameter) for module in reached for parameter in module.parameters()}
 
 
 def keep_weights(model: nn.Module) -> None:

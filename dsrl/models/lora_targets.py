@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from dsrl.config.schema import LoraConfig
 from dsrl.errors import ConfigError, nearest
+from dsrl.models.families import reached_by_text
 from dsrl.models.lora import adapted_layers, adapted_weight, asked_targets, name_without_adapters
 
 PLAIN = (nn.Linear, Conv1D, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -38,7 +39,10 @@ def check_targets(model: nn.Module, config: LoraConfig, settings: Any) -> None:
         raise ConfigError(f"{asked_targets(config)}: the model has no layer {name}.{nearest(name, known)}")
     refused: dict[str, str] = {}  # why, by name and type
     mergeable: set[str] = set()
+    reached = reached_by_text(model)
     for name, layer in layers.items():
+        if id(model.get_parameter(adapted_weight(name, layer))) not in reached:
+            continue  # its adapter is frozen, and changes nothing
         if problem := why_not_merged(model, name, layer):
             kind = type(layer.get_base_layer()).__name__
             refused.setdefault(f"{name.rpartition('.')[2]} ({kind})", problem)

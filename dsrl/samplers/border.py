@@ -32,8 +32,9 @@ def draw(sampler: Sampler, prompts: list[Prompt], params: SamplingParams) -> Rol
 
 def _problems(sampler: Sampler, rollouts: Rollouts, prompts: Sequence[Prompt], params: SamplingParams) -> Iterator[str]:
     asked, count = len(prompts), params.responses_per_prompt
+    drawn_now = getattr(sampler, "on_policy", True)  # a record has the prompts and the lengths that it has
     positions, wanted = [prompt.position for prompt in rollouts.prompts], [prompt.position for prompt in prompts]
-    if positions != wanted:
+    if drawn_now and positions != wanted:
         yield f"rollouts are of prompts {positions[:8]}, not of those that were asked, {wanted[:8]}"
     if len(rollouts.texts) != asked * count:
         yield f"{len(rollouts.texts)} responses to {asked} prompts, where {count} to each were asked for"
@@ -52,7 +53,6 @@ def _problems(sampler: Sampler, rollouts: Rollouts, prompts: Sequence[Prompt], p
         yield f"response {int((lengths == 0).nonzero()[0])} has no token; an empty one is its end token alone"
     if not torch.equal(mask, torch.arange(mask.shape[1]) < lengths[:, None]):
         yield "mask must be true on the tokens of a response, from the left, and false on the padding after them"
-    drawn_now = getattr(sampler, "on_policy", True)  # a record has the lengths that it has
     if drawn_now and int(lengths.max()) > params.max_new_tokens:
         yield f"a response has {int(lengths.max())} tokens, where at most {params.max_new_tokens} were asked for"
     drawn, own = tokens[mask], logprobs[mask]

@@ -65,7 +65,7 @@ def test_the_models_own_end_tokens_are_no_text(listed: bool, text: str) -> None:
     generation = SimpleNamespace(eos_token_id=[tokenizer.eos_token_id, end] if listed else None)
     sampler = HFSampler()
     sampler.encoder = PromptEncoder(tokenizer=tokenizer)
-    sampler.policy = SimpleNamespace(model=SimpleNamespace(generation_config=generation))
+    sampler.policy = SimpleNamespace(model=SimpleNamespace(generation_config=generation), embeddings=len(tokenizer))
     ids = tokenizer("<answer>2</answer>", add_special_tokens=False).input_ids
     assert sampler.decode([[*ids, end]]) == [text]
 

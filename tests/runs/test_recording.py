@@ -146,6 +146,6 @@ def test_responses_that_were_drawn_in_another_way_are_refused(recorded, replay):
 
 
 def test_another_tokenizer_is_refused(recorded, replay, monkeypatch):
-    monkeypatch.setattr("dsrl.data.encoding.PromptEncoder.decode", lambda self, rows: ["?" for _ in rows])
+    monkeypatch.setattr("dsrl.data.encoding.PromptEncoder.decode", lambda self, rows, ends=(): ["?" for _ in rows])
     with pytest.raises(ConfigError, match="recorded with another tokenizer"):
         replay("other", recorded[0], "objective=grpo", "validation.every=0")
