@@ -41,14 +41,17 @@ def _context(space: Space, prompt: Prompt, encoder: PromptEncoder, rng: random.R
     found = space(prompt, encoder, rng)
     if found is prompt.token_ids:
         return prompt.token_ids
-    expected = f"{label_of(space, 'space')} must return token ids, a sequence of whole numbers"
     try:
         ids = tuple(map(operator.index, found))
     except TypeError:
-        raise PartError(f"{expected}, not {found!r:.60}") from None
+        raise _no_context(space, f"not {found!r:.60}") from None
     if ids and min(ids) < 0:
-        raise PartError(f"{expected} from 0 on, not {min(ids)}")
+        raise _no_context(space, f"from 0 on, not {min(ids)}")
     return ids
+
+
+def _no_context(space: Space, came: str) -> PartError:
+    return PartError(f"{label_of(space, 'space')} must return token ids, a sequence of whole numbers, {came}")
 
 
 def space_name(space: Any) -> str:

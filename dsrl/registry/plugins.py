@@ -48,10 +48,7 @@ def load_plugins() -> None:
     for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
         _load_once(f"{PLUGIN_GROUP}:{entry.name} = {entry.value}", entry.load)
     for module in filter(None, (part.strip() for part in os.environ.get(PLUGIN_VARIABLE, "").split(","))):
-        try:
-            _load_once(f"{PLUGIN_VARIABLE}:{module}", functools.partial(importlib.import_module, module))
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"plugin {PLUGIN_VARIABLE}:{module} failed to load: {error}") from error
+        _load_once(f"{PLUGIN_VARIABLE}:{module}", functools.partial(importlib.import_module, module))
 
 
 def failures() -> str:
@@ -67,12 +64,10 @@ def _load_once(label: str, load: Callable[[], Any]) -> None:
         plugin = load()
         if callable(plugin) and not inspect.isclass(plugin):
             plugin()
-    except ModuleNotFoundError as error:
-        if label == f"{PLUGIN_VARIABLE}:{error.name}":
-            _loaded.discard(label)
-            raise
-        _note_failure(label, error)
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and label == f"{PLUGIN_VARIABLE}:{error.name}":
+            _loaded.discard(label)
+            raise ConfigError(f"plugin {label} failed to load: {error}") from error
         _note_failure(label, error)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from transformers import PreTrainedModel
 
 from dsrl.registry.blame import PartError, label_of
 from dsrl.registry.returned import expect
@@ -41,8 +40,8 @@ def _problems(sampler: Sampler, rollouts: Rollouts, prompts: Sequence[Prompt], p
     tokens, mask, logprobs = rollouts.tokens, rollouts.mask, rollouts.logprobs
     if not asked:
         return
-    if others := sorted({part.device.type for part in (tokens, mask, logprobs)} - {"cpu"}):
-        yield f"tokens, mask and logprobs must be on the CPU, not on {others[0]}"
+    if devices := sorted({part.device.type for part in (tokens, mask, logprobs)} - {"cpu"}):
+        yield f"tokens, mask and logprobs must be on the CPU, not on {devices[0]}"
     for name, part, right in (("tokens", tokens, tokens.dtype == torch.long), ("mask", mask, mask.dtype == torch.bool)):
         if not right:
             yield f"{name} must be {'int64' if name == 'tokens' else 'bool'}, not {str(part.dtype)[6:]}"
@@ -56,9 +55,9 @@ def _problems(sampler: Sampler, rollouts: Rollouts, prompts: Sequence[Prompt], p
     if drawn_now and int(lengths.max()) > params.max_new_tokens:
         yield f"a response has {int(lengths.max())} tokens, where at most {params.max_new_tokens} were asked for"
     drawn, own = tokens[mask], logprobs[mask]
-    if int(drawn.min()) < 0 or int(drawn.max()) >= _vocabulary(sampler):
-        wrong = int(drawn.min()) if int(drawn.min()) < 0 else int(drawn.max())
-        yield f"token {wrong} is not among the model's {_vocabulary(sampler):,}"
+    known = getattr(getattr(sampler, "policy", None), "embeddings", 2**62)  # no bound where the model is not known
+    if len(others := drawn[(drawn < 0) | (drawn >= known)]):
+        yield f"token {int(others[0])} is not among the model's {known:,}"
     if not own.isfinite().all() or float(own.max()) > SLACK:
         wrong_one = own[~own.isfinite() | (own > SLACK)][0].item()
         yield f"the log-probability of a token is {wrong_one}; it must be a finite number, at most 0"
@@ -66,11 +65,3 @@ def _problems(sampler: Sampler, rollouts: Rollouts, prompts: Sequence[Prompt], p
         yield f"finish_reasons hold {wrong_reasons[0]!r}; allowed are {', '.join(FINISH_REASONS)}"
     if not all(isinstance(text, str) for text in rollouts.texts):
         yield "texts must hold text"
-
-
-def _vocabulary(sampler: Sampler) -> int:
-    """How many tokens the model knows; without bound for a sampler that has not been given the policy."""
-    model = getattr(getattr(sampler, "policy", None), "model", None)
-    if not isinstance(model, PreTrainedModel):
-        return 2**62
-    return int(model.config.get_text_config().vocab_size)
