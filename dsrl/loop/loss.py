@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from dsrl.loop.experience import SpaceView, Term
@@ -71,6 +72,16 @@ def term_losses(
             weights=weights,
         )
         yield term, loss_of(term.objective, logprobs, batch)
+
+
+def term_slopes(view: SpaceView, scored: Tensor, counts: list[Counts]) -> Iterator[tuple[Term, Tensor]]:
+    """Compute the gradient [n, T] of each term's loss in a space, before the term's weight, with respect to
+    log-probabilities [n, T] that require one. A term whose loss depends on none of them is left out.
+    """
+    for term, output in term_losses(view, scored, counts, *old_and_weights(view, scored)):
+        if output.loss.requires_grad:
+            (slope,) = torch.autograd.grad(output.loss, scored, allow_unused=True, materialize_grads=True)
+            yield term, slope
 
 
 def score_metrics(micro_batch: MicroBatch, scores: TokenScores) -> Metrics:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from dsrl.loop.loss import old_and_weights, term_losses
+from dsrl.loop.loss import term_slopes
 from dsrl.loop.micro_batches import MicroBatch, OptimizerStep
 from dsrl.loop.scorer import Scorer
 from dsrl.parallel.collectives import gather
@@ -83,11 +83,8 @@ def suspects(
     for place in (~scored.isfinite() & mask).any(-1).nonzero()[:, 0].tolist():
         value = scored[place][mask[place] & ~scored[place].isfinite()][0].item()
         yield Suspect(True, math.inf, f"in space {view.space}, a log-probability is {value} in {response(place)}")
-    for term, output in term_losses(view, scored, counts, *old_and_weights(view, scored)):
+    for term, slopes in term_slopes(view, scored, counts):
         name = f"objective {type(term.objective).__name__}"
-        if not output.loss.requires_grad:
-            continue
-        (slopes,) = torch.autograd.grad(output.loss, scored, allow_unused=True, materialize_grads=True)
         size = slopes.abs().amax(-1)
         for place in (~slopes.isfinite()).any(-1).nonzero()[:, 0].tolist():
             yield Suspect(True, math.inf, f"the loss of {name} has no finite slope in {response(place)}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dsrl.loop.logged import TokenPull
-from dsrl.loop.loss import old_and_weights, term_losses
+from dsrl.loop.loss import term_slopes
 from dsrl.loop.micro_batches import MicroBatch
 from dsrl.objectives import KLPenalty
 from dsrl.types import Counts
@@ -37,10 +37,7 @@ def pulls_of(
     view = micro_batch.view.select(list(places))
     scored = logprobs.detach()[list(places), : view.mask.shape[1]].cpu().requires_grad_()
     pull, clipped = torch.zeros_like(scored), torch.zeros_like(scored, dtype=torch.bool)
-    for term, output in term_losses(view, scored, counts, *old_and_weights(view, scored)):
-        if not output.loss.requires_grad:
-            continue
-        (slope,) = torch.autograd.grad(output.loss, scored, allow_unused=True, materialize_grads=True)
+    for term, slope in term_slopes(view, scored, counts):
         pull -= term.weight * slope
         if not isinstance(term.objective, KLPenalty):
             clipped |= (slope == 0) & view.counted_for(term) & (term.scored & (term.advantages != 0))[:, None]
