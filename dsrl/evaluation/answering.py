@@ -40,6 +40,7 @@ class Answerer:
         encoder = encoder.leaving_room(policy.positions, config.sampling.max_new_tokens, config.sampler.max_length)
         try:
             self.encoder = encoder.for_model(policy)
+            policy.read_up_to(encoder.max_tokens + config.sampling.max_new_tokens)
             config.sampler.setup(policy, self.encoder)
             config.sampler.check_logprobs()
         except BaseException:

@@ -313,6 +313,8 @@ class DSRLModule(L.LightningModule):
         longest = max(phase.sampling.max_new_tokens for phase in config.phases)
         self.encoder = self.encoder.leaving_room(self.policy.positions, longest, self.sampler.max_length)
         self.encoder = self.encoder.for_model(self.policy)
+        for model in (self.policy, *frozen):
+            model.read_up_to(self.encoder.max_tokens + longest)
         self.sampler.setup(self.policy, self.encoder)
         device = strategy.root_device
         copies = {"reference": self.reference, "initial": initial}

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dsrl.models.buffers import persistent_buffers
 from dsrl.models.head import Reader, TokenScores, score_hidden, score_in_chunks
 from dsrl.models.lora import has_adapters, merge_adapters
+from dsrl.models.positions import fix_positions
 from dsrl.models.rows import BY_BLOCKS, BY_MASK, BY_POSITIONS, RowCost, Rows, lay_out
 from dsrl.parallel.collectives import all_max
 from dsrl.parallel.sharding import compute_device, full_parameters, is_sharded, parameter_count, unwrapped
@@ -27,7 +28,9 @@ logger = logging.getLogger(__name__)
 class Policy(nn.Module):
     """Wrap a causal language model so that it scores responses.
 
-    Dropout is turned off for good: the model that is scored must be the model that sampled.
+    It computes as in evaluation mode, also while it is trained: the model that is scored must be the model that
+    sampled. In training mode there is dropout, some models leave out layers (OPT) or draw the experts of a token at
+    random (Phi-3.5-MoE), and Gemma-3n clips weights.
     """
 
     def __init__(self, model: PreTrainedModel, saving: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
@@ -39,10 +42,29 @@ class Policy(nn.Module):
         """
         super().__init__()
         self.model, self.saving = model, saving
+        self.longest: int | None = None
         _turn_dropout_off(model)
+        self.train(model.training)
         self.chunks = score_in_chunks(unwrapped(model))
         if not self.chunks:
             logger.warning("%s is scored with the logits of all tokens in memory", type(unwrapped(model)).__name__)
+
+    def read_up_to(self, longest: int) -> None:
+        """Get ready for sequences of up to `longest` tokens, a prompt and its response together. Raises ConfigError
+        where the model's positions depend on it, and cannot be the same for all sequences (`dsrl.models.positions`).
+        """
+        self.longest = longest
+        fix_positions(unwrapped(self.model), longest)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode. In training mode activations are checkpointed where that is asked for; the rest computes as in
+        evaluation.
+        """
+        super().train(mode)
+        if mode:
+            for module in self.model.modules():
+                module.training = bool(getattr(module, "gradient_checkpointing", False))
+        return self
 
     def forward(
         self, contexts: Sequence[Sequence[int]], tokens: Tensor, mask: Tensor, temperature: float = 1.0
@@ -204,7 +226,5 @@ class Policy(nn.Module):
 def _turn_dropout_off(model: nn.Module) -> None:
     for module in model.modules():
         for name, value in list(vars(module).items()):
-            if isinstance(value, float) and (
-                "dropout" in name or "jitter" in name or (name == "p" and isinstance(module, nn.Dropout))
-            ):
+            if isinstance(value, float) and ("drop" in name or (name == "p" and isinstance(module, nn.Dropout))):
                 setattr(module, name, 0.0)

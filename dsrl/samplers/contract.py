@@ -180,8 +180,9 @@ def the_policy_is_left_as_it_was(bench: SamplerBench) -> None:
     state = torch.get_rng_state()
     for training in (True, False):
         bench.policy.train(training)
+        before = [module.training for module in bench.policy.modules()]
         bench.sample()
-        assert all(module.training == training for module in bench.policy.modules())
+        assert [module.training for module in bench.policy.modules()] == before
     assert all(parameter.requires_grad for parameter in bench.policy.parameters())
     assert all(parameter.grad is None for parameter in bench.policy.parameters())
     assert torch.equal(torch.get_rng_state(), state)

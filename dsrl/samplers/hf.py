@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dsrl.data.encoding import PromptEncoder
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.models.buffers import persistent_buffers
+from dsrl.models.positions import fix_positions
 from dsrl.registry import register
 from dsrl.samplers.drawing import draw_tokens
 from dsrl.samplers.sampler import Sampler
@@ -76,6 +77,8 @@ class HFSampler(Sampler):
         self.model = policy.model
         if policy.sharded:
             self.model = _empty_copy(policy.model)
+            if policy.longest is not None:
+                fix_positions(self.model, policy.longest)
             self.sync(policy.named_tensors(self.sync_dtype))
 
     def check_logprobs(self) -> None:
@@ -272,10 +275,11 @@ def casting_once(device_type: str) -> Iterator[None]:
 
 @contextmanager
 def in_eval_mode(module: nn.Module) -> Iterator[None]:
-    """Put the module into evaluation mode; afterwards, and after an error, back into the mode before."""
-    was_training = module.training
+    """Put the module into evaluation mode; afterwards, and after an error, each part of it into the mode before."""
+    before = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        module.train(was_training)
+        for part, training in before:
+            part.training = training

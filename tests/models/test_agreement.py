@@ -63,7 +63,7 @@ def test_models_of_the_table_pass(name, encoder):
     sampler = sampler_of(model_of(name).train(), encoder)
     check_rows(sampler.policy)
     sampler.check_logprobs()
-    assert sampler.policy.model.training
+    assert sampler.policy.training
 
 
 @pytest.mark.parametrize("name", MORE)

@@ -225,6 +225,7 @@ def test_gradient_checkpointing_changes_no_gradient():
         policy = Policy(build_model("tied", torch.float64))
         if checkpointing:
             policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            policy.train()
         policy(PROMPTS, *pad(RESPONSES)).sum().backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in policy.parameters()]))
     torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
@@ -241,6 +242,7 @@ def test_activation_offloading_changes_no_gradient_and_moves_the_inputs_of_block
     for saving in (nullcontext, partial(saved_on_host, to_host)):
         policy = Policy(build_model("tied", torch.float64), saving)
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        policy.train()
         policy(PROMPTS, *pad(RESPONSES)).sum().backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in policy.parameters()]))
     torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)

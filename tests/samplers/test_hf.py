@@ -321,3 +321,14 @@ def test_under_autocast_weights_are_cast_once_and_those_of_the_next_batch_anew()
     assert after.dtype == torch.bfloat16 and (after - before).min() > 3
     with casting_once("cpu"):
         assert layer(seen).dtype == torch.float32
+
+
+def test_what_else_a_generation_config_asks_for_changes_nothing(encoder, prompts):
+    """As of Qwen-2.5 and Llama-3: its temperature, penalty and bounds would sample from another distribution."""
+    plain, asking = Policy(load_model(TINY)), Policy(load_model(TINY))
+    asked = {"temperature": 0.1, "top_k": 1, "top_p": 0.1, "min_p": 0.5, "repetition_penalty": 5.0}
+    asked |= {"suppress_tokens": [4, 5, 6], "bad_words_ids": [[7]], "no_repeat_ngram_size": 1, "max_new_tokens": 1}
+    for name, value in asked.items():
+        setattr(asking.model.generation_config, name, value)
+    found = [responses_of(sampler_of(policy, encoder).sample(prompts, params_of())) for policy in (plain, asking)]
+    assert found[0] == found[1]

@@ -254,7 +254,7 @@ class VLLMSampler(Sampler):
             "gpu_memory_utilization": self.gpu_memory_utilization,
             "kv_cache_memory_bytes": None if room is None else int(room * 2**30),
             "tensor_parallel_size": self.tensor_parallel_size,
-            "max_model_len": self.max_model_len,
+            "max_model_len": self._max_model_len(),
             "max_num_seqs": self.max_num_seqs,
             "enforce_eager": self.enforce_eager,
             "enable_prefix_caching": self.enable_prefix_caching,
@@ -263,6 +263,14 @@ class VLLMSampler(Sampler):
             **({} if on_gpu else {"enable_chunked_prefill": False}),
             **self.engine,
         }
+
+    def _max_model_len(self) -> int | None:
+        """The engine's longest sequence, by which it chooses the factors of LongRoPE, as the policy has chosen them."""
+        from dsrl.models.positions import longrope_limit  # loads transformers
+
+        if longrope_limit(self.policy.model.config) is None or self.policy.longest is None:
+            return self.max_model_len
+        return self.policy.longest
 
     def _model_config(self) -> dict[str, Any]:
         config: dict[str, Any] = self.policy.model.config.to_dict()
