@@ -38,9 +38,29 @@ def load_model(model: ModelConfig | str) -> PreTrainedModel:
     if "gguf_file" in source:  # dequantised: from here on a plain model, which can be saved
         vars(loaded.config).pop("quantization_config", None)
         vars(loaded).pop("hf_quantizer", None)
+    if apart := untied(loaded):
+        raise ConfigError(weights_apart(config, *apart))
     prepare(loaded, config)
     initialize_adapters(loaded)
     return loaded
+
+
+def untied(model: Any) -> tuple[str, str] | None:
+    """Name two weights that the configuration ties, and the file held apart, with other values; None if there are none.
+
+    transformers keeps both then. What reads the configuration alone, such as an engine or a copy, would tie them.
+    """
+    kept = model.all_tied_weights_keys
+    tied = model.get_expanded_tied_weights_keys(all_submodels=True)
+    return next(((one, other) for one, other in tied.items() if one not in kept), None)
+
+
+def weights_apart(config: ModelConfig, one: str, other: str) -> str:
+    """Say that a model's file and its configuration do not agree on whether two weights are one."""
+    return (
+        f"model.name={config.name}: its config.json says tie_word_embeddings=true, and its file holds {one} with other "
+        f"values than {other}; write tie_word_embeddings=false into its config.json to use both"
+    )
 
 
 def prepare(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:

@@ -15,10 +15,11 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from dsrl.config.schema import ModelConfig
+from dsrl.errors import ConfigError
 from dsrl.models.buffers import persistent_buffers
-from dsrl.models.loading import compute_of, load_architecture, load_model, prepare, source_of
+from dsrl.models.loading import compute_of, load_architecture, load_model, prepare, source_of, weights_apart
 from dsrl.models.lora import ADAPTER, initialize_adapters, name_without_adapters
-from dsrl.parallel.sharding import copy_weights
+from dsrl.parallel.sharding import copy_weights, unwrapped
 from dsrl.storage.safetensors_files import read_tensors, tensors_in
 
 
@@ -73,6 +74,8 @@ def load_parts(config: ModelConfig, models: Sequence[Any], device: torch.device)
         if not ADAPTER.match(name)
     }
     folder = _safetensors(config)
+    if folder is not None and (apart := _untied(folder, first)):
+        raise ConfigError(weights_apart(config, *apart))
     if folder is not None and _hold(folder, parts):
         read_tensors(folder, parts)
     else:
@@ -93,6 +96,19 @@ def _safetensors(config: ModelConfig) -> Path | None:
     if not folder.is_dir():
         folder = Path(snapshot_download(str(folder), revision=source["revision"], allow_patterns="model*.safetensors*"))
     return folder if any(folder.glob("*.safetensors")) else None
+
+
+def _untied(folder: Path, model: Any) -> tuple[str, str] | None:
+    """Name two weights that the model ties, and that the files hold with different values; None if there are none."""
+    held = tensors_in(folder)
+    for one, other in unwrapped(model).all_tied_weights_keys.items():
+        if one not in held or other not in held:
+            continue
+        found = {name: torch.empty(held[name][0], dtype=held[name][1]) for name in (one, other)}
+        read_tensors(folder, found)
+        if not torch.equal(*found.values()):
+            return one, other
+    return None
 
 
 def _hold(folder: Path, parts: Mapping[str, Tensor]) -> bool:
