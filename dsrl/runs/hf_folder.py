@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from dsrl.config.schema import LoraConfig, ModelConfig
 from dsrl.errors import ConfigError
@@ -91,7 +93,10 @@ def write_hf(
         try:
             weights = {name: on_disk(tensor, scratch / f"{n}") for n, (name, tensor) in enumerate(tensors)}
             model = model_without_weights(config.plain())
+            generation, model.generation_config = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
             model.save_pretrained(partial, state_dict=weights, max_shard_size=PART_SIZE)
+            # as the model came: transformers refuses to write some that it reads, with a temperature and no sampling
+            generation.to_json_file(partial / GENERATION_CONFIG_NAME)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         tokenizer.save_pretrained(partial)

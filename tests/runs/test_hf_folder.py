@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from dsrl.config.compose import compose
 from dsrl.errors import ConfigError, DSRLError
+from dsrl.models import Policy, load_model, load_tokenizer
 from dsrl.runs.hf_folder import export, write_hf
 
 LORA = ("model.lora.rank=4", "optimizer.lr=1e-2")
@@ -62,6 +64,25 @@ def test_weights_are_written_in_parts_none_of_which_stays_in_memory(fit, tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {"run", "out"}
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert torch.equal(logprobs(saved), logprobs(module.policy.model))
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["generation_config.json", "config.json"])
+def test_a_generation_config_that_transformers_would_not_write_is_kept(legacy, tmp_path):
+    """As of Llama-2 and Vicuna: a temperature, and no sampling. A run would end without its model."""
+    model, asked = load_model("tiny"), {"do_sample": False, "temperature": 0.6, "top_p": 0.9}
+    model.save_pretrained(tmp_path / "model")
+    load_tokenizer("tiny").save_pretrained(tmp_path / "model")
+    path = tmp_path / "model" / ("config.json" if legacy else "generation_config.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **asked}))
+    config = compose(["model=hf", f"model.name={tmp_path / 'model'}"])
+    policy = Policy(load_model(config.model))
+    about = {"config": config.resolved, "iterations_done": 1}
+    write_hf(tmp_path / "out", config.model, policy.named_tensors(), load_tokenizer(config.model), about)
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logprobs(saved), logprobs(policy.model))
+    kept = saved.generation_config
+    assert kept.eos_token_id == model.generation_config.eos_token_id
+    assert legacy or (kept.do_sample, kept.temperature, kept.top_p) == (False, 0.6, 0.9)
 
 
 def test_the_card_says_where_it_comes_from(fit, tmp_path):
