@@ -5,14 +5,27 @@ from __future__ import annotations
 import re
 
 OPENING = "\\boxed{"
+BRACED = re.compile(r"\\(?:boxed|fbox)\s{0,9}\{")
+BARE = re.compile(r"\\(?:boxed|fbox)\s{1,9}([-+]?\d[\d,]*(?:\.\d+)?(?:/\d+)?|[A-J](?![\w'])(?!\s+[a-z]))")
+EMPTY = re.compile(r"\\boxed\{(?:\\?[\s,;!]|\.\.\.|\\[lc]?dots|\u2026){0,20}\}")
+
+
+def plain_boxes(text: str) -> str:
+    r"""Write \fbox{4}, \boxed {4} and \boxed 4 as \boxed{4}, and leave out empty boxes beside one that is not, as in
+    "I have put it into \boxed{}".
+    """
+    text = BARE.sub(r"\\boxed{\1}", BRACED.sub(r"\\boxed{", text))
+    filled = EMPTY.sub("", text)
+    return filled if OPENING in filled else text
 
 
 def last_boxed(text: str) -> str | None:
     """Return the content of the last \\boxed{...} of a text, or None where there is none or it never closes.
 
-    Braces inside are balanced, and escaped braces are not counted. Of nested boxes it is the inner one. The time is
-    linear in the length of the text.
+    It may be written in any way that `plain_boxes` knows. Braces inside are balanced, and escaped braces are not
+    counted. Of nested boxes it is the inner one. The time is linear in the length of the text.
     """
+    text = plain_boxes(text)
     found = text.rfind(OPENING)
     if found < 0:
         return None
@@ -22,3 +35,8 @@ def last_boxed(text: str) -> str | None:
         if depth == 0:
             return text[start : start + brace.start()]
     return None
+
+
+def ends_in_a_box(text: str) -> bool:
+    """Tell whether the last box never closes: the text was cut off in its answer, and what stands there is none."""
+    return OPENING in plain_boxes(text) and last_boxed(text) is None

@@ -11,7 +11,7 @@ from dsrl.errors import ConfigError
 from dsrl.registry import register
 from dsrl.types import Prompt
 from dsrl.verifiers.ground_truth import ground_truth_of, text_problem
-from dsrl.verifiers.last_boxed import last_boxed
+from dsrl.verifiers.last_boxed import ends_in_a_box, last_boxed, plain_boxes
 from dsrl.verifiers.math_reading import is_in_another_base, is_same_text, read_truth, readable
 from dsrl.verifiers.workers.pool import Worker
 from dsrl.verifiers.workers.pooled_verifier import PooledVerifier
@@ -29,8 +29,8 @@ class Math(PooledVerifier):
     """Score 1 where math-verify finds the response's answer equal to the ground truth, else 0.
 
     The answer is what math-verify finds in boxes, else the last expression. Only the last 10,000 characters of a
-    response are read. Checks run in worker processes: an answer whose check takes longer than `timeout`, needs more
-    than 2 GiB or crashes scores 0, and the other answers are not affected.
+    response are read, and one that is cut off in a box scores 0. Checks run in worker processes: an answer whose check
+    takes longer than `timeout`, needs more than 2 GiB or crashes scores 0, and the other answers are not affected.
 
     A ground truth is LaTeX, or what else people write:
 
@@ -41,6 +41,8 @@ class Math(PooledVerifier):
       said to be the answer, else with the end of the last line; a word is never the product of its letters
     - the letter of a choice, as `choice` reads it
     - a number in a base (2516_8): an answer may leave the base out, but not have another
+
+    math-verify rounds numbers to six places. Two must also agree to a thousandth, however small they are.
 
     A ground truth in which math-verify finds no expression is compared as a string, with the content of the last box or
     else the last line.
@@ -69,8 +71,9 @@ class Math(PooledVerifier):
 
         Raises ConfigError for a prompt without a ground truth, and DSRLError where the workers cannot start.
         """
-        pairs = [(text[-TAIL:], ground_truth_of(prompt)) for text, prompt in zip(responses, prompts, strict=True)]
-        readings = {pair: read_truth(pair[1]) for pair in pairs}
+        tails = [plain_boxes(text[-TAIL:]) for text in responses]
+        pairs = [(text, ground_truth_of(prompt)) for text, prompt in zip(tails, prompts, strict=True)]
+        readings = {pair: read_truth(pair[1]) for pair in pairs if not ends_in_a_box(pair[0])}
         right = {pair: is_same_text(pair[0], reading) for pair, reading in readings.items()}
         asked = {
             pair: (readable(pair[0], reading), reading.latex)
@@ -79,7 +82,7 @@ class Math(PooledVerifier):
         }
         for pair, verdict in zip(asked, self.ask_all(list(asked.values())), strict=True):
             right[pair] = self._is_right(verdict, *pair)
-        return [float(right[pair]) for pair in pairs]
+        return [float(right.get(pair, False)) for pair in pairs]
 
     def ground_truth_problem(self, prompt: Prompt) -> str | None:
         """Say that a row has no ground truth, or one that is not text; None for all others."""

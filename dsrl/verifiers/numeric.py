@@ -12,6 +12,7 @@ from dsrl.types import Prompt
 from dsrl.verifiers.answer_forms import other_verifier
 from dsrl.verifiers.exact import marked_or_boxed
 from dsrl.verifiers.ground_truth import ground_truth_of, text_problem
+from dsrl.verifiers.last_boxed import ends_in_a_box
 from dsrl.verifiers.last_number import last_number
 from dsrl.verifiers.single_number import number_value
 from dsrl.verifiers.verifier import Verifier
@@ -33,7 +34,8 @@ class Numeric(Verifier):
     Within means |answer - truth| <= max(rel_tol * |truth|, abs_tol), in double precision.
 
     The answer is the text after the last `marker`, else the content of the last \\boxed{}, and must be one number;
-    where there is neither, it is the last number of the response. Only the last 10,000 characters are read.
+    where there is neither, it is the last number of the response. A response that is cut off in a box has none. Only
+    the last 10,000 characters are read.
 
     Numbers may be written as 1,234.5, 1 000 000, 1.234.567, -.5, 1e-3, 1.5 \\times 10^{3}, 2^{10}, 3/4, \\frac{3}{4},
     \\frac12, 3 1/2, 2\u00bd, 1st and 2 million. A name before it (x = 5) and units around it (m^2, $, %, km/h, apples)
@@ -87,6 +89,8 @@ class Numeric(Verifier):
     def _answer(self, response: str) -> float | None:
         answer = marked_or_boxed(response, self.marker)
         if answer == response.strip():
+            if ends_in_a_box(answer):
+                return None
             number = number_value(answer)
             return last_number(answer) if number is None else number
         parts = [answer] if SEVERAL.search(answer) else [answer, *EQUALS.split(answer)[-1:]]

@@ -9,7 +9,7 @@ import pytest
 from dsrl.errors import ConfigError
 from dsrl.registry import build
 from dsrl.verifiers import Exact
-from dsrl.verifiers.last_boxed import last_boxed
+from dsrl.verifiers.last_boxed import ends_in_a_box, last_boxed
 
 
 @pytest.mark.parametrize(
@@ -113,10 +113,36 @@ def test_a_missing_ground_truth_is_refused(make_rollouts) -> None:
         (r"\boxed{1\}", None),
         ("boxed{1}", None),
         (r"\boxed{}", ""),
+        (r"\fbox{42}", "42"),
+        (r"so \boxed {42}", "42"),
+        (r"\boxed 42.", "42"),
+        (r"\fbox -1,234.5", "-1,234.5"),
+        (r"\boxed 1/2 is it", "1/2"),
+        (r"\boxed A", "A"),
+        (r"Mark your solution with \boxed and a line", None),
+        (r"\boxed{5}. I put it into \boxed{} as asked", "5"),
+        (r"\boxed{5}, in the form \boxed{...} or \boxed{\ldots}", "5"),
+        (r"\boxed{6} \boxed{5} and \boxed{ }", "5"),
     ],
 )
 def test_last_boxed(text: str, content: str | None) -> None:
     assert last_boxed(text) == content
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        (r"the answer is \boxed{12", True),
+        (r"\boxed{5}, so \boxed{", True),
+        (r"\boxed{\frac{1}{2}", True),
+        (r"\fbox{1", True),
+        (r"\boxed{12}", False),
+        (r"\boxed{\boxed{12}", False),
+        ("12", False),
+    ],
+)
+def test_a_text_that_is_cut_off_in_its_box(text: str, cut: bool) -> None:
+    assert ends_in_a_box(text) == cut
 
 
 def test_last_boxed_is_linear() -> None:

@@ -182,11 +182,49 @@ CASES = [
     (r"$x^2$.", r"\boxed{x^2}", 1),
     ("10 %", r"\boxed{10\%}", 1),
     ("east", "<think>west?</think> <answer>East</answer>", 1),
+    ("0.0000001", r"\boxed{0.0000002}", 0),  # math-verify rounds both to 0
+    ("0.0000001", r"\boxed{1e-7}", 1),
+    ("1.6e-19", r"\boxed{9.1e-31}", 0),
+    ("1.6e-19", r"\boxed{1.6 \times 10^{-19}}", 1),
+    (r"1.6 \times 10^{-19}", r"\boxed{1.6e-19}", 1),
+    (r"1.6 \times 10^{-19}", r"\boxed{3.2 \times 10^{-19}}", 0),
+    (r"1.6 \times 10^{-19}", r"\boxed{-1.6 \times 10^{-19}}", 0),
+    (r"\frac{1}{2^{99}}", r"\boxed{\frac{1}{2^{98}}}", 0),
+    (r"\frac{1}{2^{99}}", r"\boxed{2^{-99}}", 1),
+    (r"\frac{1}{2004!}", r"\boxed{\frac{1}{2006!}}", 0),
+    (r"\frac{1}{2004!}", r"\boxed{\frac{1}{2004!}}", 1),
+    (r"e^{-40}", r"\boxed{e^{-41}}", 0),
+    (r"e^{-40}", r"\boxed{\frac{1}{e^{40}}}", 1),
+    (r"\frac{2^{2005}+1}{3 \cdot 2^{2006}}", r"\boxed{\frac{1}{3 \cdot 2^{2006}}}", 0),  # a sixth, and nearly 0
+    ("0", r"\boxed{0.0000001}", 0),
+    ("0", r"\boxed{\frac{1}{2^{99}}}", 0),
+    ("0", r"\boxed{0.00}", 1),
+    ("(1, 0.0000001)", r"\boxed{(1, 0.0000002)}", 0),
+    (r"\{2^{-60}, 1\}", r"\boxed{\{1, 2^{-61}\}}", 0),
+    (r"\{2^{-60}, 1\}", r"\boxed{\{1, \frac{1}{2^{60}}\}}", 1),
+    (r"x = 2^{-60}", r"\boxed{x = 2^{-61}}", 0),
+    (r"[0, 2^{-60}]", r"\boxed{[0, 2^{-61}]}", 0),
+    (r"\begin{pmatrix} 2^{-60} \\ 1 \end{pmatrix}", r"\boxed{\begin{pmatrix} 2^{-61} \\ 1 \end{pmatrix}}", 0),
+    (r"\frac{1}{1024}", r"\boxed{0.000977}", 1),  # six places, as math-verify allows
+    ("0.05%", r"\boxed{0.05\%}", 1),
+    ("42", r"so \fbox{42}, not 7", 1),
+    (r"\frac12", r"$\fbox{\frac{1}{2}}$ for 7", 1),
+    ("42", r"\boxed 42. It is not 7", 1),
+    ("x+1", r"\boxed {x+1}, at x = 3", 1),
+    (r"\sqrt{2}", r"\boxed{\sqrt{2}}. I have put it into \boxed{} as asked", 1),
+    ("5", r"\boxed{5}, and not \boxed{}", 1),
+    ("12", r"the answer is \boxed{12", 0),  # perhaps of 125
+    (r"x + 1", r"the answer is \boxed{x + 1", 0),
+    ("5", r"first \boxed{5}, but no, \boxed{", 0),
+    ("east", r"the answer is \boxed{east", 0),
 ]
 """Ground truth, response, reward."""
 
-OTHERWISE_BY_AUTO = {("50", r"\boxed{50\%}"), ("0.5", r"\boxed{50\%}"), ("1/3", r"\boxed{0.\overline{3}}")}
-"""Numbers, which auto gives to numeric: 50% is 50, and a repeating decimal is no number."""
+OTHERWISE_BY_AUTO = {
+    *(("50", r"\boxed{50\%}"), ("0.5", r"\boxed{50\%}"), ("1/3", r"\boxed{0.\overline{3}}")),
+    (r"\frac{1}{1024}", r"\boxed{0.000977}"),
+}
+"""Numbers, which auto gives to numeric: 50% is 50, a repeating decimal is no number, and six places are not enough."""
 
 
 @pytest.fixture(scope="module")
