@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from dsrl.config.store import LATER_PHASES
 from dsrl.errors import ConfigError
 from dsrl.runs.handoff import phase_that_begins
 from dsrl.storage.checkpoint_files import UnreadableCheckpoint, read_checkpoint
+
+logger = logging.getLogger(__name__)
 
 MAY_CHANGE = (
     "run_dir",
@@ -36,6 +39,7 @@ MAY_CHANGE = (
     "plan",
     "monitors",
     "thoughts",
+    "model.chat_date",
     "model.thoughts",
     "probe",
 )
@@ -77,6 +81,29 @@ def check_continues(config: RunConfig, path: Path, checkpoint: Mapping[str, Any]
             + "\n".join(changed)
         )
     _check_unfinished(config, path, checkpoint)
+    if told := changed_rate(config, checkpoint):
+        logger.warning("resume=%s: %s", path, told)
+
+
+def changed_rate(config: RunConfig, checkpoint: Mapping[str, Any]) -> str | None:
+    """Say that the learning rate goes on otherwise, where a schedule spans another number of iterations now; else None.
+
+    Args:
+        config: of the run that is to go on.
+        checkpoint: what it goes on from.
+    """
+    state, before = checkpoint["callbacks"]["PhaseScheduler"], checkpoint["dsrl"]["config"]["iterations"]
+    number, start = len(state["starts"]), state["starts"][-1]  # of the phase that the next iteration belongs to
+    phase, done = config.phases[number - 1], checkpoint["dsrl"]["iterations_done"]
+    rates = [phase.learning_rate(done - start, iterations - start) for iterations in (before, config.iterations)]
+    if rates[0] == rates[1]:
+        return None
+    key = "optimizer.schedule" if number == 1 else f"phase{number}.schedule"
+    return (
+        f"{key}={phase.schedule} spans iterations={config.iterations} now, and {before} when the run began, so that "
+        f"the learning rate goes on at {rates[1]:.3g}, where it would have been {rates[0]:.3g}; {key}=constant is the "
+        "same for any number"
+    )
 
 
 def check_unfinished(config: RunConfig) -> None:
