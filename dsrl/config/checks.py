@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,11 +158,21 @@ def model_problems(model: ModelConfig) -> Iterator[str]:
     )
     if model.activation_offloading and not model.gradient_checkpointing:
         yield "model.activation_offloading keeps what checkpointing saves: add model.gradient_checkpointing=true"
+    if model.chat_date is not None and not _is_date(model.chat_date):
+        yield f"model.chat_date={model.chat_date}: must be a date, such as 2026-11-30, or null"
     if not model.name:
         yield "model.name is empty: tiny, retry, smollm2, a folder, or a name on the Hugging Face hub"
     elif problem := missing_model(model):
         yield problem
     yield from _lora(model.lora)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _lora(lora: LoraConfig) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ class PromptEncoder:
 
     start_token: the context of the marginal space, a token or its id; None chooses (see `start_token_id`).
     chat: whether questions go through the tokenizer's chat template, where it has one. chat_options: what the template
-    is given beside the messages; models that think read `enable_thinking`.
+    is given beside the messages; models that think read `enable_thinking`. chat_date: the date, as 2026-11-30, that
+    templates write into prompts as the day's (Llama 3.2, SmolLM3, GPT-OSS); None: today's.
     system_prompt: put before questions that carry no system message; needs a chat template that shows it.
     template: text around a question, in which `{question}` stands for it; for models without a chat.
     max_tokens: longer prompts lose their beginning.
@@ -44,6 +46,7 @@ class PromptEncoder:
     start_token: str | int | None = None
     chat: bool = True
     chat_options: Mapping[str, Any] = field(default_factory=lambda: {"enable_thinking": False})
+    chat_date: str | None = None
     system_prompt: str | None = None
     template: str | None = None
     max_tokens: int = 1024
@@ -91,6 +94,7 @@ class PromptEncoder:
             start_token=model.start_token,
             chat=model.chat,
             chat_options=model.chat_options,
+            chat_date=model.chat_date,
             system_prompt=data.system_prompt,
             template=data.template,
             max_tokens=data.max_prompt_tokens,
@@ -194,7 +198,8 @@ class PromptEncoder:
         """
         tokenizer = self.tokenizer
         frame = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, *ends}
-        return [str(tokenizer.decode([token for token in ids if token not in frame])) for ids in responses]
+        kept = ([token for token in ids if token not in frame] for ids in responses)
+        return [str(tokenizer.decode(ids, clean_up_tokenization_spaces=False)) for ids in kept]
 
     def token_id(self, token: str) -> int:
         """Look up the id of one token of the vocabulary, such as a stop token. Raises ConfigError for anything else."""
@@ -263,13 +268,19 @@ class PromptEncoder:
                 tokenize=False,
                 add_generation_prompt=not continued,
                 continue_final_message=continued,
-                **self.chat_options,
+                **{"strftime_now": self._day.strftime, **self.chat_options},
             )
         except Exception as error:  # templates are programs, and may fail in any way
             reason = " ".join(str(error).split()) or type(error).__name__
             to_do = "; data.last_turn=drop asks without the last turn, by the assistant" if continued else ""
             raise ConfigError(f"the model's chat template refuses it: {reason:.300}{to_do}") from error
         return str(rendered)
+
+    @cached_property
+    def _day(self) -> datetime:
+        """The day that templates are given; without a time, so that no two prompts differ by it."""
+        day = date.today() if self.chat_date is None else date.fromisoformat(self.chat_date)
+        return datetime.combine(day, time())
 
     def _known(self, token: str | int) -> int:
         asked = "the configuration asks for it"

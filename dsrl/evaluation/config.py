@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from dsrl.config.build import built_fields, without_value
+from dsrl.config.chat_date import with_chat_date
 from dsrl.config.checks import (
     ACCELERATORS,
     folder_problem,
@@ -100,7 +101,7 @@ class EvaluationConfig(ModelConfigured):
             if changed := [
                 f"{key}: {old!r} in the evaluation, {new!r} now"
                 for key, old, new in differences(before, asked)
-                if key not in ("run_dir", "resume", "devices")
+                if key not in ("run_dir", "resume", "devices") and (key, new) != ("model.chat_date", None)
             ]:
                 head = (
                     f"resume={resume}: it was begun with another configuration; resume={resume} alone goes on with it"
@@ -129,7 +130,7 @@ class EvaluationConfig(ModelConfigured):
         config = cls(**{field.name: fields[field.name] for field in dataclasses.fields(cls)})
         if wrong := [*_problems(config)]:
             raise ConfigError("\n".join(dict.fromkeys(wrong)))
-        return config
+        return with_chat_date(config)
 
 
 def compose_evaluation(overrides: Sequence[str] = ()) -> DictConfig:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dsrl.config.chat_date import with_chat_date
 from dsrl.config.renamed import in_todays_words
 from dsrl.config.run_config import RunConfig
 from dsrl.errors import ConfigError
@@ -42,7 +43,7 @@ def start_of(config: RunConfig) -> Start:
         config = with_its_phases(config, checkpoint)
         check_continues(config, path, checkpoint)
         saved = in_todays_words(checkpoint["dsrl"]["config"])
-    config = with_micro_batch_tokens(config, saved)
+    config = with_chat_date(with_micro_batch_tokens(config, saved), saved)
     architecture = architecture_of(config.model)
     config.sampler.check_architecture(architecture)
     if config.model.lora.rank:

@@ -1,5 +1,7 @@
 """Text to token ids: chat templates, truncation, and which token starts the marginal space."""
 
+from datetime import date
+
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import ByT5Tokenizer, CanineTokenizer, PreTrainedTokenizerFast
@@ -456,3 +458,17 @@ def test_the_start_token_of_a_template_that_wants_a_system_message():
     assert start_of(qwen(wants)) == "<|im_start|>"
     with pytest.raises(ConfigError, match="chat template refuses it: never"):
         start_of(qwen("{{ raise_exception('never') }}"))
+
+
+DATED = "{{ strftime_now('%d %b %Y') }} {{ strftime_now('%H:%M') }}: {{ messages[0]['content'] }}"
+
+
+def test_templates_that_write_the_date_are_given_one_day(monkeypatch):
+    """As those of Llama 3.2, SmolLM3 and GPT-OSS: a run that goes on past midnight would ask other prompts."""
+    days = iter([date(2026, 11, 30), date(2026, 12, 1)])
+    monkeypatch.setattr(
+        "dsrl.data.encoding.date", type("date", (date,), {"today": classmethod(lambda cls: next(days))})
+    )
+    encoder = encoder_of(tokenizer_of(DATED))
+    assert [encoder.render("x"), encoder.render("y")] == ["30 Nov 2026 00:00: x", "30 Nov 2026 00:00: y"]
+    assert encoder_of(tokenizer_of(DATED), chat_date="2024-02-29").render("x") == "29 Feb 2024 00:00: x"

@@ -57,6 +57,15 @@ def test_a_text_is_what_was_written(response: str, text: str, special: bool) -> 
     assert PromptEncoder(tokenizer=tokenizer).decode([ids, []]) == [text, ""]
 
 
+def test_spaces_before_punctuation_stay_whatever_the_tokenizer_asks_for() -> None:
+    """transformers would make "a ,b != c" of the code that was written."""
+    tokenizer, code = tokenizer_of(special=False), "a , b != c ? ' x ' : d . n't"
+    tokenizer.clean_up_tokenization_spaces = True
+    ids = tokenizer(code, add_special_tokens=False).input_ids
+    assert tokenizer.decode(ids) != code
+    assert PromptEncoder(tokenizer=tokenizer).decode([ids]) == [code]
+
+
 @pytest.mark.parametrize(("listed", "text"), [(True, "<answer>2</answer>"), (False, "<answer>2</answer><eot>")])
 def test_the_models_own_end_tokens_are_no_text(listed: bool, text: str) -> None:
     """As <|eot_id|> of Llama 3, which its generation config names beside the tokenizer's EOS."""

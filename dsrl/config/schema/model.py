@@ -47,6 +47,8 @@ class ModelConfig(Settled):
     """Ask with the tokenizer's chat template, where it has one."""
     chat_options: dict[str, Any] = field(default_factory=lambda: {"enable_thinking": False})
     """Arguments of the chat template."""
+    chat_date: str | None = None
+    """Date, such as 2026-11-30, for chat templates that write the day's; null: the day on which the run began."""
     start_token: str | int | None = None
     """Token that P(y) starts from; null: what opens the chat template, where that is used, else BOS, else EOS."""
     thoughts: Any = "seal"
