@@ -10,14 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from dsrl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ def fix_positions(model: Any, longest: int) -> None:
     limit = longrope_limit(model.config)
     if limit is None or longest <= limit:
         return
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
     for module, layer_type in _rotations(model):
         prefix = "" if layer_type is None else f"{layer_type}_"
         device = getattr(module, f"{prefix}inv_freq").device

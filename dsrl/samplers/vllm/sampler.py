@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dsrl.data.encoding import PromptEncoder
 from dsrl.errors import DSRLError
+from dsrl.models.positions import longrope_limit
 from dsrl.parallel.collectives import ranks_of_this_host
 from dsrl.registry import register
 from dsrl.samplers.sampler import Sampler
@@ -266,8 +267,6 @@ class VLLMSampler(Sampler):
 
     def _max_model_len(self) -> int | None:
         """The engine's longest sequence, by which it chooses the factors of LongRoPE, as the policy has chosen them."""
-        from dsrl.models.positions import longrope_limit  # loads transformers
-
         if longrope_limit(self.policy.model.config) is None or self.policy.longest is None:
             return self.max_model_len
         return self.policy.longest
