@@ -53,7 +53,7 @@ def with_saved(given: Sequence[Override], compose: Callable[[list[str]], DictCon
     if _text(given, "resume") != "last":
         left |= {*OF_THE_FOLDER}
     parts = list(_parts(compose(choices), saved, {*chosen, *left}))
-    there = compose([*parts, *choices, f"run_dir={text_of(saved['run_dir'])}"])
+    there = compose([*parts, *choices, f"run_dir={text_of(saved.get('run_dir', ''))}"])
     values = [
         f"++{key}={text_of(value)}"
         for key, value in _differences(OmegaConf.to_container(there, resolve=True), saved, "")
@@ -81,7 +81,7 @@ def saved_config(resume: str, run_dir: str | None) -> dict[str, Any] | None:
         return None
     try:
         loaded: Any = OmegaConf.to_container(OmegaConf.load(path))
-        return in_todays_words(loaded)
+        return in_todays_words(loaded or {})
     except Exception as error:  # whatever a damaged file leads the reader into
         raise ConfigError(f"resume=last: {path} cannot be read ({type(error).__name__})") from error
 
@@ -147,14 +147,14 @@ def _parts(now: DictConfig, saved: Mapping[str, Any], chosen: Container[str]) ->
     """Choose the saved parts where the line chooses none."""
     for group in PARTS:
         is_, was = _name_of(now, group), _name_of(saved, group)
-        if group in chosen or is_ == was:
+        if group in chosen or group not in saved or is_ == was:  # an earlier version may not have had it
             continue
         if was is None:
             yield f"~{group}"
         else:
             yield f"{group}={was}" if is_ is not None else f"+{group}={was}"
     for group in OF_THE_FOLDER:
-        if group not in chosen and {*now[group]} - {*saved[group]}:
+        if group not in chosen and group in saved and {*now[group]} - {*saved[group]}:
             yield f"{group}=none"
 
 
