@@ -20,6 +20,7 @@ from dsrl.runs.lines import read_lines, text_of
 from dsrl.runs.loggers import log_samples
 from dsrl.runs.metrics_csv import MetricsCSV
 from dsrl.runs.preemption import Preemption
+from dsrl.runs.resume import changes
 from dsrl.runs.samples import answered_questions, questions_line, training_samples, validation_samples
 from dsrl.storage.atomic import atomic
 from dsrl.storage.disk_errors import writing
@@ -73,9 +74,14 @@ class RunFolder(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Make the folder and write config.yaml."""
-        if trainer.is_global_zero:
-            with atomic(self.folder / "config.yaml") as partial:
-                partial.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
+        self._write_config(trainer, "")
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write at the top of config.yaml what has changed since the checkpoint was written."""
+        changed = changes(DSRLModule.of(pl_module).config, checkpoint)
+        if changed:
+            told = "".join(f"#   {key}: {before!r} -> {after!r}\n" for key, before, after in changed)
+            self._write_config(trainer, f"# Resumed from {trainer.ckpt_path}, with\n{told}")
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin without lines: the run starts from the beginning."""
@@ -163,6 +169,11 @@ class RunFolder(L.Callback):
         for _ in tensors:  # what rank 0 reads, every rank has a part in
             pass
         wait_for_all(trainer.strategy)
+
+    def _write_config(self, trainer: L.Trainer, head: str) -> None:
+        if trainer.is_global_zero:
+            with atomic(self.folder / "config.yaml") as partial:
+                partial.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
 
     def _write_lines(self, trainer: L.Trainer) -> None:
         self._append(trainer, "metrics.jsonl", *self._lines)
