@@ -13,6 +13,7 @@ Each file is named after the verifier that it registers:
 What they are made of:
 
     verifier.py       the base class; compute_rewards and others, which work with any object that has `score`
+    failures.py       what a verifier fails on: counted, kept, and a reason to stop
     routing.py        the base class of those that choose another verifier for each row
     ground_truth.py   what a response is compared with
     answer_forms.py   what a ground truth is by its form

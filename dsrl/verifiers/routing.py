@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dsrl.errors import ConfigError
 from dsrl.types import Prompt, Rollouts
+from dsrl.verifiers.failures import Failures
 from dsrl.verifiers.verifier import (
     SupportsScore,
     Verifier,
@@ -19,6 +20,7 @@ from dsrl.verifiers.verifier import (
     close_all,
     compute_rewards,
     extracted_answers_of,
+    failures_of,
     ground_truth_problem,
 )
 
@@ -86,6 +88,10 @@ class Routing(Verifier):
     def check(self) -> list[str]:
         """Return the problems of all verifiers."""
         return [problem for part in self._parts.values() for problem in check_verifier(part)]
+
+    def take_failures(self) -> list[Failures]:
+        """Give what each of them failed on since the last call."""
+        return [failures for part in self._parts.values() for failures in failures_of(part)]
 
     def close(self) -> None:
         """Close all verifiers."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dsrl.errors import DSRLError
 from dsrl.types import Prompt, Rollouts
+from dsrl.verifiers.failures import Failures
 
 RESERVED = ("mean", "std")
 """Names that no component may have: `reward/mean` and `reward/std` are metrics of the whole reward."""
@@ -103,6 +104,10 @@ class Verifier:
         """Say in a line what the verifier makes of the rows of a data set, where people would want to know."""
         return []
 
+    def take_failures(self) -> list[Failures]:
+        """Give what it failed on and scored without having read, since the last call; nothing by default."""
+        return []
+
     def close(self) -> None:
         """Release processes and files. May be called twice; a closed verifier that scores again starts again."""
 
@@ -185,6 +190,12 @@ def check_verifier(verifier: SupportsScore) -> list[str]:
     """Return the problems that a verifier finds itself before a run; none where it has no `check`."""
     check: Callable[[], list[str]] = getattr(verifier, "check", list)
     return check()
+
+
+def failures_of(verifier: SupportsScore) -> list[Failures]:
+    """Take what a verifier, or each of its parts, failed on since the last call; nothing where it does not say so."""
+    take: Callable[[], list[Failures]] = getattr(verifier, "take_failures", list)
+    return take()
 
 
 def close_all(parts: Iterable[object]) -> None:
