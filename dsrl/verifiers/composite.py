@@ -25,6 +25,7 @@ from dsrl.verifiers.verifier import (
     extracted_answers_of,
     failures_of,
     ground_truth_problem,
+    inner_names,
     summary_of,
 )
 
@@ -94,6 +95,10 @@ class Composite(Verifier):
     def check(self) -> list[str]:
         """Return the problems of all components."""
         return [problem for _, part in self._parts.values() for problem in check_verifier(part)]
+
+    def component_names(self) -> list[str] | None:
+        """Name the components, and theirs."""
+        return inner_names({label: part for label, (_, part) in self._parts.items()})
 
     def take_failures(self) -> list[Failures]:
         """Give what each of them failed on since the last call."""

@@ -97,6 +97,10 @@ class Function(PooledVerifier):
         failed = torch.tensor([problem is not None for problem in problems]).view(found.shape).float()
         return found, {APPLICABLE: (~found.isnan()).float(), "failed": failed}
 
+    def component_names(self) -> list[str]:
+        """Name the two components."""
+        return [APPLICABLE, "failed"]
+
     def score(self, rollouts: Rollouts) -> Tensor:
         """Compute rewards [B, G], NaN where there is none."""
         return self.score_with_components(rollouts)[0]

@@ -22,6 +22,7 @@ from dsrl.verifiers.verifier import (
     extracted_answers_of,
     failures_of,
     ground_truth_problem,
+    inner_names,
 )
 
 
@@ -88,6 +89,10 @@ class Routing(Verifier):
     def check(self) -> list[str]:
         """Return the problems of all verifiers."""
         return [problem for part in self._parts.values() for problem in check_verifier(part)]
+
+    def component_names(self) -> list[str] | None:
+        """Name the verifiers as the metrics do, and their components."""
+        return inner_names({self._labels[key]: part for key, part in self._parts.items()})
 
     def take_failures(self) -> list[Failures]:
         """Give what each of them failed on since the last call."""

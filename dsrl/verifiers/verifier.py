@@ -104,6 +104,10 @@ class Verifier:
         """Say in a line what the verifier makes of the rows of a data set, where people would want to know."""
         return []
 
+    def component_names(self) -> list[str] | None:
+        """Name the components of its rewards, before it has scored; None where they are not known."""
+        return [] if type(self).score_with_components is Verifier.score_with_components else None
+
     def take_failures(self) -> list[Failures]:
         """Give what it failed on and scored without having read, since the last call; nothing by default."""
         return []
@@ -190,6 +194,21 @@ def check_verifier(verifier: SupportsScore) -> list[str]:
     """Return the problems that a verifier finds itself before a run; none where it has no `check`."""
     check: Callable[[], list[str]] = getattr(verifier, "check", list)
     return check()
+
+
+def component_names(verifier: SupportsScore) -> list[str] | None:
+    """Name the components of a verifier's rewards, before it has scored; None where they are not known."""
+    named: Callable[[], list[str] | None] = getattr(verifier, "component_names", lambda: None)
+    return named()
+
+
+def inner_names(parts: Mapping[str, SupportsScore]) -> list[str] | None:
+    """Name the components of a verifier that is made of others, by label; None where those of one are not known."""
+    found = {label: component_names(part) for label, part in parts.items()}
+    if any(names is None for names in found.values()):
+        return None
+    every = [path for label, names in found.items() for path in (label, *(f"{label}/{name}" for name in names or ()))]
+    return [*every, APPLICABLE] if any(path.endswith(f"/{APPLICABLE}") for path in every) else every
 
 
 def failures_of(verifier: SupportsScore) -> list[Failures]:
