@@ -22,6 +22,7 @@ What they are made of:
 
 And for people who use or write one:
 
+    text_rollouts.py  texts that nobody sampled, as rollouts
     texts.py          score a list of strings, without a run
     contract.py       what every verifier must do, as checks that a plugin's tests can run
 """

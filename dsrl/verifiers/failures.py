@@ -87,7 +87,7 @@ class FailureLog:
         """Take note of a batch of responses, with the failure of each that has one.
 
         The limit holds of the last RECENT responses, or of the batch where that is larger, or of all where there were
-        fewer: one row in which something is wrong stops no run that has gone on well.
+        fewer: one row in which something is wrong stops no run that has gone on well. A single response stops nothing.
 
         Raises DSRLError where the limit is passed.
         """
@@ -99,7 +99,7 @@ class FailureLog:
         since.kept += [*raised, *lost][: KEPT - len(since.kept)]
         self._recent = deque(self._recent, maxlen=max(RECENT, len(found)))
         self._recent.extend(failure is not None and failure.raised for failure in found)
-        if raised and sum(self._recent) > self.limit * len(self._recent):
+        if raised and len(self._recent) > 1 and sum(self._recent) > self.limit * len(self._recent):
             bad, checked = sum(self._recent), len(self._recent)
             many = f"each of {checked}" if bad == checked else f"{bad} of the last {checked}"
             raise DSRLError(

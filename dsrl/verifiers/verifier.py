@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from dsrl.errors import DSRLError
+from dsrl.registry.parts import completed
 from dsrl.types import Prompt, Rollouts
 from dsrl.verifiers.failures import Failures
+from dsrl.verifiers.text_rollouts import rollouts_of_texts
 
 RESERVED = ("mean", "std")
 """Names that no component may have: `reward/mean` and `reward/std` are metrics of the whole reward."""
@@ -69,7 +73,14 @@ class Verifier:
         return self.score(rollouts), {}
 
     def score_all(self, responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
-        """Compute the rewards of N responses, in their order; prompts [N] holds the prompt of each."""
+        """Compute the rewards of N responses, in their order; prompts [N] holds the prompt of each.
+
+        A response that has no reward has NaN.
+        """
+        kind = type(self)
+        own = kind.score, kind.score_with_components
+        if kind.score_one is Verifier.score_one and own != (Verifier.score, Verifier.score_with_components):
+            return score_all_of(self, responses, prompts)
         return [self.score_one(response, prompt) for response, prompt in zip(responses, prompts, strict=True)]
 
     def score_one(self, response: str, prompt: Prompt) -> float:
@@ -150,6 +161,23 @@ def compute_rewards(verifier: SupportsScore, rollouts: Rollouts) -> tuple[Tensor
             raise DSRLError(f"{type(verifier).__name__}: {label} are not all finite: {scores.tolist()}")
     rewards = rewards.float().masked_fill(missing.to(rewards.device), math.nan)
     return rewards, {name: scores.float() for name, scores in components.items()}
+
+
+def score_all_of(verifier: SupportsScore, responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
+    """Compute the rewards of N responses by a verifier that scores rollouts, NaN where one has none."""
+    rewards: list[float] = compute_rewards(verifier, rollouts_of_texts(responses, prompts))[0].flatten().tolist()
+    return rewards
+
+
+def with_score_all(verifier: Any) -> Any:
+    """Give a verifier that has `score` alone a `score_all`, too."""
+    if hasattr(verifier, "score") and not hasattr(verifier, "score_all"):
+        with suppress(AttributeError):  # a class with slots has no room for it
+            verifier.score_all = partial(score_all_of, verifier)
+    return verifier
+
+
+completed["verifier"] = with_score_all
 
 
 def applicable_somewhere(parts: Mapping[str, Tensor], components: Mapping[str, Tensor]) -> dict[str, Tensor]:
