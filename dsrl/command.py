@@ -68,7 +68,7 @@ def help_of(text: str | None, module: str) -> str:
     return "\n\n".join(
         part.replace(name, called_as(module))
         if part.startswith(("    ", name))  # examples
-        else textwrap.fill(" ".join(part.replace(name, called_as(module)).split()), fits, **WHOLE_WORDS)
+        else _filled(" ".join(part.replace(name, called_as(module)).split()), fits)
         for part in parts
     )
 
@@ -77,7 +77,7 @@ def broken(line: str, indent: int) -> str:
     """Break a line between words at the width of the terminal; what follows is indented."""
     if len(line) <= width():
         return line
-    return textwrap.fill(line, width(), subsequent_indent=" " * indent, **WHOLE_WORDS)
+    return _filled(line, width(), indent)
 
 
 def width() -> int:
@@ -85,5 +85,6 @@ def width() -> int:
     return shutil.get_terminal_size((WIDE, 24)).columns
 
 
-WHOLE_WORDS = {"break_long_words": False, "break_on_hyphens": False}
-"""Paths and commands, which people copy, stay whole."""
+def _filled(text: str, columns: int, indent: int = 0) -> str:
+    """Break a text between words; paths and commands, which people copy, stay whole."""
+    return textwrap.fill(text, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
