@@ -119,7 +119,7 @@ class SweepIndex:
     def table(self) -> Table:
         """Make the table that a sweep ends with: swept keys, state, validation before and after, time."""
         keys, metrics = self._keys(), self._metrics("avg")
-        table = Table(title=f"sweep {self.folder}", title_justify="left")
+        table = Table()
         for column in ("job", *map(escape, keys), "state", "iterations", "reward"):
             table.add_column(column, overflow="fold")
         for metric in metrics:
