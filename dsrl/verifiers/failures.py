@@ -86,8 +86,9 @@ class FailureLog:
     def add(self, found: Sequence[Failure | None]) -> None:
         """Take note of a batch of responses, with the failure of each that has one.
 
-        The limit holds of the last RECENT responses, or of the batch where that is larger, or of all where there were
-        fewer: one row in which something is wrong stops no run that has gone on well. A single response stops nothing.
+        The limit holds of the last RECENT responses, or of the batch where that is larger: one row in which something
+        is wrong stops no run that has gone on well, nor does chance. While there are fewer, it stops if it raised on
+        all of several, or if the limit is 0.
 
         Raises DSRLError where the limit is passed.
         """
@@ -99,8 +100,9 @@ class FailureLog:
         since.kept += [*raised, *lost][: KEPT - len(since.kept)]
         self._recent = deque(self._recent, maxlen=max(RECENT, len(found)))
         self._recent.extend(failure is not None and failure.raised for failure in found)
-        if raised and len(self._recent) > 1 and sum(self._recent) > self.limit * len(self._recent):
-            bad, checked = sum(self._recent), len(self._recent)
+        bad, checked = sum(self._recent), len(self._recent)
+        decided = checked >= RECENT or (bad == checked > 1) or self.limit == 0
+        if raised and decided and bad > self.limit * checked:
             many = f"each of {checked}" if bad == checked else f"{bad} of the last {checked}"
             raise DSRLError(
                 f"{since.verifier} failed on {many} responses: {said(raised[0])}. Let it return 0, or None for no "

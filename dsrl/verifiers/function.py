@@ -90,8 +90,9 @@ class Function(PooledVerifier):
         total = len(rollouts.texts)
         scores, problems = self._scores(rollouts) if total else ([], [])
         self._log.add(problems)
-        if total > 1 and (lost := problems[0]) and all(problems):
-            raise DSRLError(f"{self.label()} failed on each of {total} responses: {said(lost)}")
+        lost = [problem for problem in problems if problem and not problem.raised]
+        if total > 1 and lost and all(problems):
+            raise DSRLError(f"{self.label()} failed on each of {total} responses: {said(lost[0])}")
         found = torch.tensor([math.nan if score is None else score for score in scores], dtype=torch.float32)
         found = found.view(len(rollouts.prompts), rollouts.responses_per_prompt)
         failed = torch.tensor([problem is not None for problem in problems]).view(found.shape).float()

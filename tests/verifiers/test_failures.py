@@ -19,13 +19,26 @@ LOST = Failure(message="its process was lost", traceback="", response="y")
 def test_one_bad_row_stops_no_run_that_has_gone_on_well_and_a_verifier_that_breaks_does():
     log = FailureLog("verifier mine", 0.5)
     log.add([None] * 100)
-    log.add([RAISED] * 8)
-    for _ in range(3):
+    for _ in range(4):
         log.add([RAISED] * 8)  # 32 of the last 64
     with pytest.raises(DSRLError, match=f"^verifier mine failed on 33 of the last {RECENT} responses: ValueError: a"):
         log.add([RAISED])
-    with pytest.raises(DSRLError, match="failed on each of 200 responses"):  # a batch of more than that counts whole
-        FailureLog("verifier mine", 0.5).add([RAISED] * 200)
+    with pytest.raises(DSRLError, match="failed on 101 of the last 200 responses"):  # a larger batch counts whole
+        FailureLog("verifier mine", 0.5).add([RAISED] * 101 + [None] * 99)
+    FailureLog("verifier mine", 1.0).add([RAISED] * 200)
+
+
+def test_few_responses_decide_nothing_unless_it_raised_on_all_of_several_or_may_on_none():
+    log = FailureLog("verifier mine", 0.5)
+    log.add([RAISED])
+    log.add([None])
+    log.add([RAISED] * 61)  # 62 of 63
+    with pytest.raises(DSRLError, match="failed on 63 of the last 64 responses"):
+        log.add([RAISED])
+    with pytest.raises(DSRLError, match="failed on each of 2 responses"):
+        FailureLog("verifier mine", 0.5).add([RAISED] * 2)
+    with pytest.raises(DSRLError, match="failed on 1 of the last 3 responses"):
+        FailureLog("verifier mine", 0.0).add([RAISED, None, None])
 
 
 def test_what_took_too_long_is_counted_apart_and_stops_nothing(caplog):

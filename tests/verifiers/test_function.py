@@ -183,12 +183,12 @@ def test_the_first_error_is_told_once_and_all_are_kept_for_the_run_folder(rollou
 
 def test_it_stops_where_it_raises_on_more_than_its_share(rollouts) -> None:
     with function("dangerous") as verifier:
-        verifier.score(rollouts([["5", "crash"]], ["5"]))
-        with pytest.raises(DSRLError, match=r"failed on 3 of the last 4 responses: RuntimeError.*max_failed=0.5 is"):
-            verifier.score(rollouts([["crash", "nan"]], ["5"]))
-        assert verifier.take_failures()[0].raised == 3  # what ended the run is in its folder, too
-    with function("dangerous", max_failed=0.0) as verifier, pytest.raises(DSRLError, match="1 of the last 2"):
-        verifier.score(rollouts([["5", "crash"]], ["5"]))
+        verifier.score(rollouts([["5", "crash", "crash"]], ["5"]))
+        with pytest.raises(DSRLError, match=r"failed on 62 of the last 64 responses: ValueError: .*max_failed=0.5 is"):
+            verifier.score(rollouts([["5"] + ["nan"] * 60], ["5"]))
+        assert verifier.take_failures()[0].raised == 62  # what ended the run is in its folder, too
+    with function("always_broken", max_failed=1.0) as verifier:
+        assert verifier.score(rollouts([["4", "5"]], ["5"])).tolist() == [[0, 0]]
     with pytest.raises(ConfigError, match="max_failed must be a share, 0 to 1, not 2"):
         build("verifier", {"name": "math", "max_failed": 2})
 
