@@ -14,7 +14,7 @@ ifeq ($(origin PYTHON), undefined)
   CHECK = $(VENV)/.check
 endif
 
-.PHONY: demo check lint types docs test test-all
+.PHONY: demo check lint types newest docs test test-all
 
 demo: $(DEMO)
 	$(PYTHON) train.py objective=nsr_prerl +phase2=grpo
@@ -27,6 +27,10 @@ lint: $(CHECK)
 
 types: $(CHECK)
 	$(PYTHON) -m mypy
+
+# Types for the newest Python that pyproject.toml names: what its standard library no longer has.
+newest: $(CHECK)
+	$(PYTHON) -m mypy --python-version 3.13
 
 docs: $(CHECK)
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet --strict

@@ -19,12 +19,14 @@ from collections.abc import Sequence
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from dsrl.command import command, help_of
 from dsrl.errors import print_error
 from dsrl.registry.blame import blamed
 from dsrl.runs.arguments import parse_arguments
 from dsrl.runs.terminal import terminal
 
 
+@command
 def main() -> None:
     """Run the command line. What the user can mend ends with one message and exit code 2, Ctrl-C with 130."""
     try:
@@ -42,7 +44,7 @@ def run(arguments: Sequence[str], console: Console) -> None:
     """Do what the arguments ask for. Raises DSRLError."""
     given = parse_arguments(arguments)
     if given.help:
-        print(__doc__)
+        print(help_of(__doc__, "dsrl.align"))
         return
     from dsrl.evaluation.align_config import AlignConfig, compose_align  # heavy imports only for what runs
 

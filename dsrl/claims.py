@@ -18,11 +18,13 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from dsrl.command import command, help_of
 from dsrl.errors import ConfigError, DSRLError, print_error
 from dsrl.runs.terminal import terminal
 from dsrl.storage.folder_lock import FolderLock
 
 
+@command
 def main() -> None:
     """Run the command line. What the user can mend ends with one message and exit code 2, Ctrl-C with 130."""
     try:
@@ -37,7 +39,7 @@ def main() -> None:
 def run(arguments: Sequence[str], console: Console) -> None:
     """Do what the arguments ask for. Raises DSRLError."""
     if {"-h", "--help"} & {*arguments}:
-        print(__doc__)
+        print(help_of(__doc__, "dsrl.claims"))
         return
     if options := [text for text in arguments if text.startswith("-")]:
         raise ConfigError(f"{options[0]}: there is --help; the rest are words of train.py, and a mode")

@@ -29,6 +29,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from dsrl.command import command, help_of
 from dsrl.errors import ConfigError, print_error
 from dsrl.registry.blame import blamed
 from dsrl.runs.arguments import parse_arguments
@@ -36,6 +37,7 @@ from dsrl.runs.terminal import terminal
 from dsrl.storage.atomic import atomic
 
 
+@command
 def main() -> None:
     """Run the command line. What the user can mend ends with one message and exit code 2, Ctrl-C with 130."""
     try:
@@ -54,7 +56,7 @@ def run(arguments: Sequence[str], console: Console) -> None:
     """Do what the arguments ask for. Raises DSRLError, and KeyboardInterrupt with the command that goes on after it."""
     given = parse_arguments(arguments, shows=("job", "prompt"))
     if given.help:
-        print(__doc__)
+        print(help_of(__doc__, "dsrl.evaluate"))
     elif given.cfg == "prompt":
         from dsrl.evaluation.config import EvaluationConfig
         from dsrl.evaluation.evaluation import first_prompts

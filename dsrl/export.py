@@ -6,13 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
+from dsrl.command import called_as, command, help_of
 from dsrl.errors import DSRLError, print_error
 from dsrl.runs.hf_folder import export
 
 
+@command
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. What the user can mend ends with one message and exit code 2."""
-    parser = argparse.ArgumentParser(prog="python -m dsrl.export", description=__doc__)
+    parser = argparse.ArgumentParser(prog=called_as("dsrl.export"), description=help_of(__doc__, "dsrl.export"))
     parser.add_argument("checkpoint", type=Path, help="a checkpoint of a run, a file or a folder")
     parser.add_argument("out", type=Path, help="the folder to write; it must not exist")
     parser.add_argument("--adapter", action="store_true", help="of a run with model.lora: the adapter alone, for peft")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from dsrl.command import command, help_of
 from dsrl.config.build import build_run_config
 from dsrl.config.compose import compose_tree, composing
 from dsrl.config.run_config import RunConfig
@@ -26,6 +27,7 @@ from dsrl.runs.terminal import terminal
 JSON = "json="
 
 
+@command
 def main() -> None:
     """Run the command line. What the user can mend ends with one message and exit code 2."""
     try:
@@ -37,7 +39,7 @@ def main() -> None:
 def run(arguments: Sequence[str], console: Console) -> None:
     """Print the plan of a command line, or its help. Raises ConfigError."""
     if {"-h", "--help"} & {*arguments}:
-        print(__doc__)
+        print(help_of(__doc__, "dsrl.plan"))
         return
     if options := [text for text in arguments if text.startswith("-")]:
         raise ConfigError(f"{options[0]}: there is --help; the rest are words of train.py, and json=true")

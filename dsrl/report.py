@@ -13,6 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from dsrl.command import called_as, command, help_of
 from dsrl.errors import ConfigError, DSRLError, print_error
 from dsrl.reports.page import read_runs, write_report
 from dsrl.reports.reading import folders_of
@@ -21,6 +22,7 @@ from dsrl.runs.terminal import terminal
 from dsrl.storage.disk_errors import UnwritableError
 
 
+@command
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. What the user can mend ends with one message and exit code 2."""
     given = parser().parse_intermixed_args(arguments)
@@ -33,7 +35,9 @@ def main(arguments: list[str] | None = None) -> None:
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog="python -m dsrl.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=called_as("dsrl.report"),
+        description=help_of(__doc__, "dsrl.report"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, or one with run folders in it; out=FILE")
     made.add_argument("--text", action="store_true", help="print the report instead of writing a file")

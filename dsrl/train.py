@@ -16,9 +16,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
 
+from dsrl.command import command
 from dsrl.config.build import build_run_config
 from dsrl.config.command_line import search_path, text_of
-from dsrl.config.compose import check_command_line, compose
+from dsrl.config.compose import check_command_line, compose, job_lines
 from dsrl.config.help import help_text
 from dsrl.config.run_config import RunConfig
 from dsrl.config.store import config_dir
@@ -27,6 +28,8 @@ from dsrl.parallel.first_process import is_first_process
 from dsrl.registry.blame import blamed
 from dsrl.runs.start import check_run_dir
 from dsrl.runs.sweep import Sweep, run_apart, stop_sweep
+from dsrl.runs.sweep_index import SweepIndex
+from dsrl.runs.terminal import terminal
 from dsrl.storage.folder_lock import FolderLock
 
 SWITCHES = {"--help": "-h", "--multirun": "-m", "--resolve": None, "--hydra-help": None, "--shell-completion": "-sc"}
@@ -36,6 +39,7 @@ SHOWN = ("job", "prompt", "hydra", "all")
 MODES = ("help", "hydra_help", "cfg", "info", "shell_completion", "multirun")
 
 
+@command
 def main() -> None:
     """Run the command line. What the user can mend ends with one message and exit code 2, Ctrl-C with 130.
 
@@ -68,8 +72,9 @@ def _hydra(job: Callable[[DictConfig], None]) -> None:
 
 def _sweep(overrides: list[str], first: RunConfig) -> None:
     """Run the jobs of a sweep, whose folder nobody else may write to meanwhile; one with a time in its name is new."""
-    sweep, named = Sweep(), any(text.startswith("run_dir=") for text in overrides)
-    locks = named and is_first_process(first.trainer.devices * first.trainer.num_nodes)
+    writes = is_first_process(first.trainer.devices * first.trainer.num_nodes)
+    sweep = Sweep(lines=job_lines(overrides) if writes else ())
+    locks = writes and any(text.startswith("run_dir=") for text in overrides)
 
     def job(composed: DictConfig) -> None:
         its, folder = HydraConfig.get(), _run_dir()
@@ -81,10 +86,21 @@ def _sweep(overrides: list[str], first: RunConfig) -> None:
             stop_sweep(received)
 
     with FolderLock(first.run_dir.parent) if locks else nullcontext():
-        _hydra(job)
+        try:
+            _hydra(job)
+        finally:
+            if sweep.index is not None:
+                _show_sweep(sweep.index)
     if failures := sweep.failures():
         print_error(DSRLError(failures))
         sys.exit(1)
+
+
+def _show_sweep(index: SweepIndex) -> None:
+    console = terminal()
+    console.print(index.table())
+    files = f"{index.folder}/index.json, index.csv; python -m dsrl.report {index.folder} compares the runs"
+    console.print(files, markup=False, soft_wrap=True)
 
 
 def _arguments() -> Namespace:

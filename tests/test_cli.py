@@ -136,6 +136,10 @@ def test_a_sweep_writes_each_run_under_its_own_folder(tmp_path):
     sizes = "responses_per_prompt=2 sampling.max_new_tokens=8 validation.every=0 logger=none"
     done = train(*line.split(), *sizes.split(), f"run_dir={tmp_path}/sweep")
     assert done.returncode == 0, done.stderr
+    index = json.loads((tmp_path / "sweep" / "index.json").read_text())["jobs"]
+    told = [(job["overrides"], job["state"], job["iterations_done"]) for job in index]
+    assert told == [({"phase2": name}, "finished", 2) for name in ("grpo", "gspo")]
+    assert [line for line in done.stdout.splitlines() if "gspo" in line and "finished" in line and "2/2" in line]
     for job, objective in enumerate(["grpo", "gspo"]):
         folder = tmp_path / "sweep" / str(job)
         rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]

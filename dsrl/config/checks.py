@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsrl.config.dry_run import try_condition, try_monitor, try_objective
+from dsrl.config.metric_names import metric_problems
 from dsrl.config.replay_checks import replay_problems
 from dsrl.config.resumed import missing_checkpoint
 from dsrl.config.schema import LoraConfig, ModelConfig, SamplingConfig
@@ -60,6 +61,7 @@ def config_problems(config: RunConfig) -> list[str]:
     problems += getattr(config.data, "check_training", list)()
     problems += _temperature("validation", config.validation.temperature, config.sampler.for_validation)
     problems += replay_problems(config)
+    problems += metric_problems(config)
     return problems
 
 
@@ -213,8 +215,6 @@ def _phases(config: RunConfig) -> Iterator[str]:
             yield f"{given}: never reached, iterations={config.iterations} end with {config.iterations - 1}"
         elif first <= begun:
             yield f"{given}: must come after phase {phase.number - 1}, which starts at {begun} or later"
-        if isinstance(start, Condition) and start.metric.startswith("val/") and config.validation.every == 0:
-            yield f"{key}.metric={start.metric}: there is no validation with validation.every=0"
         begun = max(begun, first)
 
 

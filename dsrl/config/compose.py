@@ -63,6 +63,12 @@ def check_command_line(
         return spelled
 
 
+def job_lines(overrides: Sequence[str]) -> list[list[str]]:
+    """List the command line of each job of a sweep, of overrides that `check_command_line` gave."""
+    with composing():
+        return [*jobs(read(overrides))]
+
+
 def compose_tree(overrides: Sequence[str], root: str = "train") -> DictConfig:
     """Compose the typed tree of a root, `configs/ROOT.yaml`; its values are not checked against each other yet.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dsrl.command import broken, called_as, width
 from dsrl.config.compose import compose_tree, composing
 from dsrl.config.explain import OPEN, options
 from dsrl.config.settled import Settled
@@ -21,13 +22,15 @@ from dsrl.registry import KINDS, find, names
 FILES = ("model", "trainer", "logger", "callbacks", "experiment")
 """Groups whose options are YAML files alone."""
 PARTS = ("space", "advantage", "keep", "surrogate", "aggregate", "token_weight")
+NARROW = 110
+"""Columns below which what a key is for stands below it where it does not fit beside."""
 HEAD = """\
 dsrl: reinforcement learning of language models in two spaces, P(y|x) and P(y)
 
-  python train.py objective=NAME [+phase2=NAME] [phase2.start=N] [KEY=VALUE ...]
-  python train.py -m objective=grpo,nsr_prerl        a sweep: one run each
-  python train.py [KEY=VALUE ...] --cfg job          the configuration that would run
-  python train.py [KEY=VALUE ...] --cfg prompt       the first prompt, as the model would read it
+  {train} objective=NAME [+phase2=NAME] [phase2.start=N] [KEY=VALUE ...]
+  {train} -m objective=grpo,nsr_prerl        a sweep: one run each
+  {train} [KEY=VALUE ...] --cfg job          the configuration that would run
+  {train} [KEY=VALUE ...] --cfg prompt       the first prompt, as the model would read it
 """
 
 
@@ -35,7 +38,10 @@ def help_text(overrides: Sequence[str]) -> str:
     """Write the help of a command line: its values are those that it composes. Raises ConfigError."""
     with composing():
         composed = compose_tree(overrides)
-        lines = [HEAD, "Names (GROUP=NAME; +phase2=NAME where an experiment does not set it)"]
+        lines = [
+            HEAD.format(train=called_as("dsrl.train")),
+            "Names (GROUP=NAME; +phase2=NAME where an experiment does not set it)",
+        ]
         lines.append(_listed("objective, phase2 .. phase5", names("objective")))
         lines += [_listed(group, options(group)) for group in (*GROUPS[1:], *FILES)]
     lines += ["", "Parts of an objective (objective.KEY=NAME, or objective.KEY={name: NAME, parameter: value})"]
@@ -70,7 +76,7 @@ def attribute_docs(kind: type) -> dict[str, str]:
 
 
 def _listed(group: str, choices: Sequence[str]) -> str:
-    return f"  {group:29} {', '.join(choices)}"
+    return broken(f"  {group:29} {', '.join(choices)}", indent=32)
 
 
 def _section(node: DictConfig, prefix: str) -> Iterator[str]:
@@ -82,13 +88,18 @@ def _section(node: DictConfig, prefix: str) -> Iterator[str]:
         is_choice = key in GROUPS or key in LATER_PHASES or (key == "name" and prefix != "model.")
         if key not in nested and not is_choice:
             shown = value if isinstance(value, str) else json.dumps(value)
-            yield f"  {f'{prefix}{key}':34} {shown:24} {docs.get(key, '')}".rstrip()
+            about = docs.get(key, "")
+            line = f"  {f'{prefix}{key}':34} {shown:24} {about}".rstrip()
+            if about and len(line) > width() < NARROW:
+                yield from (f"  {f'{prefix}{key}':34} {shown}", broken(f"{' ' * 6}{about}", indent=6))
+            else:
+                yield broken(line, indent=62)
     for key, value in nested.items():
         kind = OmegaConf.get_type(node, key)
         about = _first_paragraph(kind) if isinstance(kind, type) and issubclass(kind, Settled) else docs.get(key, "")
         chosen = "name" in value and key not in ("model", value["name"])
         heading = f"{prefix}{key}={value['name']}" if chosen else f"{prefix}{key}"
-        yield f"\n{heading}{f'   {about}' if about else ''}"
+        yield "\n" + broken(f"{heading}{f'   {about}' if about else ''}", indent=2)
         if prefix + key in OPEN:
             yield from (f"  {f'{key}.{name}':34} {spec.get('_target_')}" for name, spec in value.items())
         else:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dsrl.data.files import suffix_of, table_records
 from dsrl.errors import ConfigError, nearest
+from dsrl.storage.hub_messages import tell_once
 
 SAVED = ("dataset_dict.json", "dataset_info.json")
 """Files that `save_to_disk` writes."""
@@ -46,6 +47,7 @@ def hub_records(
     import datasets
 
     datasets.utils.logging.disable_progress_bar()
+    tell_once()
     label = path if config is None else f"{path} ({config})"
     try:
         folder = Path(path).expanduser()

@@ -103,6 +103,15 @@ class Questions(DataSource):
             sets |= found
         return sets
 
+    def val_names(self) -> list[str] | None:
+        """Name the validation sets; None where an entry is a data source that does not know its own."""
+        try:
+            entries = [entry for _, entry, _ in self._entries("val")]
+        except ConfigError:  # which `check` tells
+            return None
+        named = [entry.val_names() if isinstance(entry, DataSource) else [entry.set] for entry in entries]
+        return None if None in named else [name for names in named for name in names or ()]
+
     def check(self) -> list[str]:
         """List entries that make no sense, and files that are not there."""
         problems = DataSource.check(self)

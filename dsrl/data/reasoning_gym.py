@@ -73,6 +73,13 @@ class ReasoningGymSource(DataSource):
                 logger.warning(told, name, len(rows), self.val_size)
         return found
 
+    def val_names(self) -> list[str] | None:
+        """Name the sets, which are the tasks."""
+        try:
+            return [*self._tasks()] if self.val_size else []
+        except ConfigError:  # which `check` tells
+            return None
+
     def check(self) -> list[str]:
         """List unknown tasks and parameters, and sizes that make no sense."""
         problems = DataSource.check(self)

@@ -69,6 +69,10 @@ class DataSource(ABC):
     def val_sets(self) -> Mapping[str, Sequence[Row]]:
         """Return the rows of each validation set by its name; an empty mapping means no validation."""
 
+    def val_names(self) -> list[str] | None:
+        """Name the validation sets without reading them; None where the names are not known before."""
+        return None
+
     def check(self) -> list[str]:
         """List the problems that can be seen without reading the rows, such as missing files."""
         problems = []

@@ -40,6 +40,10 @@ class WorldSource(DataSource):
         """Draw one set of `val_size` held-out questions, called as the source is."""
         return {self.name: self._rows("val", self.val_size)} if self.val_size else {}
 
+    def val_names(self) -> list[str]:
+        """Name that set."""
+        return [self.name] if self.val_size else []
+
     def check(self) -> list[str]:
         """List values that make no sense, and the problems of every data source."""
         problems = DataSource.check(self)

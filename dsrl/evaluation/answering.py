@@ -15,11 +15,12 @@ from dsrl.evaluation.loaded_model import load_policy
 from dsrl.loop.collector import Collector
 from dsrl.parallel.sharding import parameter_count
 from dsrl.planning.architecture import architecture_of
+from dsrl.runs.failure_file import append_failures
 from dsrl.samplers.border import draw
 from dsrl.seeding import derive_seed
 from dsrl.threads import ComputeThreads
 from dsrl.types import Rollouts, SamplingParams
-from dsrl.verifiers.verifier import close_all
+from dsrl.verifiers.verifier import close_all, failures_of
 
 Line = dict[str, Any]
 """A line of samples.jsonl."""
@@ -69,8 +70,14 @@ class Answerer:
             sampled.set_exception(error)
 
     def lines(self, batch: Batch, rollouts: Rollouts) -> list[Line]:
-        """Check a batch's responses, and make the line of each, question by question."""
-        checked = self.collector.verify(rollouts, self._params(batch))
+        """Check a batch's responses, and make the line of each, question by question.
+
+        What the verifier fails on is written to verifier_failures.jsonl.
+        """
+        try:
+            checked = self.collector.verify(rollouts, self._params(batch))
+        finally:
+            append_failures(self.config.run_dir, failures_of(self.config.verifier), set=batch.set)
         return [
             {
                 "set": batch.set,

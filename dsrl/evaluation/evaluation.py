@@ -27,6 +27,7 @@ from dsrl.evaluation.statistics import questions_of
 from dsrl.evaluation.workers import answer_on_devices
 from dsrl.planning.architecture import architecture_of
 from dsrl.planning.plan import positions_of
+from dsrl.runs.failure_file import FILE
 from dsrl.runs.terminal import progress_bar, terminal
 from dsrl.storage.atomic import atomic
 
@@ -77,6 +78,9 @@ def evaluate(config: EvaluationConfig | Sequence[str], console: Console | None =
         console.print(thoughts)
     label = f"{config.label} (temperature {config.sampling.temperature:g}, seed {config.seed})"
     console.print(results_line(label, summary["results"]), soft_wrap=True, markup=False)
+    if (failures := config.run_dir / FILE).exists():
+        told = f"the verifier failed on responses, which score 0: {failures} has the first of them"
+        console.print(told, style="yellow", soft_wrap=True, markup=False)
     console.print(f"{config.run_dir}/results.json, samples.jsonl", style="dim", soft_wrap=True, markup=False)
     return results
 

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from dsrl.config.checks import AUTO
+from dsrl.config.metric_names import is_known
 from dsrl.config.run_config import RunConfig
 from dsrl.data.datamodule import PromptData
 from dsrl.data.encoding import PromptEncoder
@@ -111,6 +112,7 @@ class DSRLModule(L.LightningModule):
         self.skipped_in_a_row = 0  # optimizer steps left out since their gradients were not finite
         self.experience: Experience | None = None
         self.metrics: dict[str, float] = {}
+        self.looked_up: set[str] = set()  # metrics that have been found
         self.validated: dict[str, float] = {}
         self.validated_at = -1
 
@@ -246,13 +248,17 @@ class DSRLModule(L.LightningModule):
         self.log_dict({**self.validated, "step": float(self.validated_at)}, batch_size=1)
 
     def metric(self, name: str, key: str) -> float | None:
-        """Look up a metric of the iteration that ends, or of the validation after it; None if it was not validated.
+        """Look up a metric of the iteration that ends, or of the validation after it; None where it was not measured.
 
-        Raises ConfigError, which names the configuration's `key`, where no metric has that name.
+        Raises ConfigError, which names the configuration's `key`, where no metric has had that name yet, and none will
+        for sure.
         """
         of_validation = name.startswith("val/")
         found = self.validated if of_validation else self.metrics
+        self.looked_up |= {name} & {*found}
         if found and name not in found:
+            if name in self.looked_up or is_known(self.config, name):
+                return None
             raise ConfigError(f"{key}: there is no metric '{name}'.{nearest(name, found)}")
         return None if of_validation and self.validated_at != self.iteration + 1 else found[name]
 

@@ -11,6 +11,7 @@ import torch
 from dsrl.config.schema import ModelConfig
 from dsrl.errors import ConfigError
 from dsrl.models.lora import add_adapters, initialize_adapters, missing_peft
+from dsrl.storage.hub_messages import tell_once
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -139,6 +140,7 @@ def from_pretrained(loader: Any, model: ModelConfig, **arguments: Any) -> Any:
     """Call an Auto class of transformers for the model. Raises ConfigError with the reason if it finds none."""
     if problem := missing_model(model):
         raise ConfigError(problem)
+    tell_once()
     try:
         return loader.from_pretrained(**arguments)
     except (OSError, ValueError, KeyError, ImportError) as error:

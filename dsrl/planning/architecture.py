@@ -11,7 +11,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from dsrl.config.schema import ModelConfig
-from dsrl.errors import ConfigError
+from dsrl.errors import ConfigError, nearest
 from dsrl.models.loading import load_architecture
 from dsrl.models.rows import RowCost, share_of_experts
 from dsrl.models.sharded_loading import model_of_architecture
@@ -40,8 +40,10 @@ def architecture_of(model: ModelConfig) -> PreTrainedConfig:
     try:
         return load_architecture(model)
     except ConfigError as error:
+        owners = ", ".join(dict.fromkeys(name.partition("/")[0] for name in known))
         raise ConfigError(
-            f"{error}\n  without its weights are known: a folder with a config.json, and {', '.join(known)}"
+            f"{error}\n  without its weights are known: a folder with a config.json, and {len(known)} models of "
+            f"{owners}.{nearest(name, known)}"
         ) from error
 
 

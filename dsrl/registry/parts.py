@@ -39,6 +39,9 @@ Registered = TypeVar("Registered", bound=Callable[..., Any])
 registered_parts: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
 """Every part by kind and name. `register` alone writes to it."""
 
+completed: dict[str, Callable[[Any], Any]] = {}
+"""By kind, what adds to a part that was built what it may leave out."""
+
 
 def register(kind: str, name: str) -> Callable[[Registered], Registered]:
     """Make a dataclass or a function known as `name` among its kind: a decorator.
@@ -110,7 +113,7 @@ def build(kind: str, spec: str | Mapping[str, Any] | Any, **parameters: Any) -> 
     if not inspect.isclass(part):
         return functools.partial(part, **values) if values else part
     try:
-        return part(**values)
+        return completed.get(kind, _as_it_is)(part(**values))
     except ConfigError:
         raise
     except (ValueError, TypeError) as error:
@@ -139,6 +142,10 @@ def full_spec(kind: str, spec: str | Mapping[str, Any]) -> str | dict[str, Any]:
 def config_schema(kind: str, name: str) -> type:
     """Make the dataclass that Hydra composes for a part: its name and its typed parameters with their defaults."""
     return dataclass_of(find(kind, name), name)
+
+
+def _as_it_is(part: Any) -> Any:
+    return part
 
 
 def _check_kind(kind: str) -> None:

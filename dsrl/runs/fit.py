@@ -35,6 +35,7 @@ from dsrl.runs.recording import Recording
 from dsrl.runs.report import Report
 from dsrl.runs.run_folder import RunFolder
 from dsrl.runs.start import start_of
+from dsrl.runs.verifier_failures import VerifierFailures
 from dsrl.storage.disk_errors import UnwritableError, is_of_disk, system_error_in
 from dsrl.storage.folder_lock import FolderLock
 
@@ -137,6 +138,7 @@ def build_trainer(
                 samples=config.logged_samples,
                 lock=lock,
             ),
+            VerifierFailures(config.run_dir, progress.console),
             *([Recording(config.run_dir)] if config.record == "all" else []),
             scheduler,
             progress,

@@ -36,6 +36,7 @@ MAY_CHANGE = (
     "update.max_skipped",
     "update.share_prompts",
     "sampler.max_batch_total_tokens",
+    "verifier.max_failed",
     "mismatch.every",
     "plan",
     "monitors",

@@ -26,7 +26,7 @@ from dsrl.storage.atomic import atomic
 from dsrl.storage.disk_errors import writing
 from dsrl.storage.folder_lock import FolderLock
 
-LINES = ("metrics.jsonl", "samples.jsonl", "validations.jsonl")
+LINES = ("metrics.jsonl", "samples.jsonl", "validations.jsonl", "verifier_failures.jsonl")
 """Files of the folder with lines of iterations."""
 
 

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: one that fails does not end it, and all that have are listed at the end."""
+"""The jobs of a sweep: one that fails does not end it, and what came of each is in an index and told at the end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import NoReturn
 import __main__
 from dsrl.errors import DSRLError, print_error
 from dsrl.processes import how_it_ended
+from dsrl.runs.sweep_index import SweepIndex
+from dsrl.storage.disk_errors import UnwritableError
 
 FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Signals that a job in a process of its own gets from this one."""
@@ -45,6 +48,9 @@ class Sweep:
 
     jobs: list[Job] = field(default_factory=list)
     process: int = field(default_factory=os.getpid)
+    lines: Sequence[Sequence[str]] = ()
+    """The command line of every job, for the index; none where another process keeps it."""
+    index: SweepIndex | None = None
 
     @contextmanager
     def job(self, number: int, words: Sequence[str], folder: Path) -> Iterator[None]:
@@ -55,6 +61,8 @@ class Sweep:
         """
         own = Job(number=number, words=words, folder=folder)
         self.jobs.append(own)
+        began = time.perf_counter()
+        self._note(lambda index: index.begin(number), folder)
         try:
             yield
         except DSRLError as error:
@@ -71,6 +79,8 @@ class Sweep:
         finally:
             if wandb := sys.modules.get("wandb"):
                 wandb.finish()  # else the next job would log to this one's run
+            seconds = time.perf_counter() - began
+            self._note(lambda index: index.end(number, reason=own.reason, seconds=seconds), folder)
 
     def failures(self) -> str | None:
         """List the jobs that have failed, a line for each with the words that not all have; None without any."""
@@ -84,6 +94,16 @@ class Sweep:
             reason = (job.reason or "").splitlines() or ["without a word"]
             lines.append(f"  job {job.number}{f' ({own})' if own else ''}, {job.folder}: {reason[0]}")
         return "\n".join(lines)
+
+    def _note(self, change: Callable[[SweepIndex], None], folder: Path) -> None:
+        """Change the index. Where it cannot be written, that is told, and the jobs go on."""
+        if os.getpid() != self.process or not self.lines:
+            return
+        try:
+            self.index = self.index or SweepIndex(folder.parent, self.lines)
+            change(self.index)
+        except UnwritableError as error:
+            print_error(error)
 
     def _hand_on(self, error: Exception) -> None:
         if os.getpid() != self.process:

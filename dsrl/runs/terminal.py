@@ -5,11 +5,15 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dsrl.command import width
+
 
 def terminal() -> Console:
-    """Open the terminal. If the output goes to a file, a line has 160 columns, so that few are broken."""
+    """Open the terminal. If the output goes to a file, a line has the columns that COLUMNS says, else 160, so that few
+    are broken.
+    """
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    return console if console.is_terminal else Console(highlight=False, width=width())
 
 
 def progress_bar(console: Console) -> Progress:

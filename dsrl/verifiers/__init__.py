@@ -13,6 +13,7 @@ Each file is named after the verifier that it registers:
 What they are made of:
 
     verifier.py       the base class; compute_rewards and others, which work with any object that has `score`
+    failures.py       what a verifier fails on: counted, kept, and a reason to stop
     routing.py        the base class of those that choose another verifier for each row
     ground_truth.py   what a response is compared with
     answer_forms.py   what a ground truth is by its form
@@ -21,6 +22,7 @@ What they are made of:
 
 And for people who use or write one:
 
+    text_rollouts.py  texts that nobody sampled, as rollouts
     texts.py          score a list of strings, without a run
     contract.py       what every verifier must do, as checks that a plugin's tests can run
 """

@@ -13,6 +13,7 @@ from torch import Tensor
 from dsrl.errors import ConfigError
 from dsrl.registry import build_weighted, register
 from dsrl.types import Prompt, Rollouts
+from dsrl.verifiers.failures import Failures
 from dsrl.verifiers.verifier import (
     APPLICABLE,
     RESERVED,
@@ -22,7 +23,9 @@ from dsrl.verifiers.verifier import (
     close_all,
     compute_rewards,
     extracted_answers_of,
+    failures_of,
     ground_truth_problem,
+    inner_names,
     summary_of,
 )
 
@@ -92,6 +95,14 @@ class Composite(Verifier):
     def check(self) -> list[str]:
         """Return the problems of all components."""
         return [problem for _, part in self._parts.values() for problem in check_verifier(part)]
+
+    def component_names(self) -> list[str] | None:
+        """Name the components, and theirs."""
+        return inner_names({label: part for label, (_, part) in self._parts.items()})
+
+    def take_failures(self) -> list[Failures]:
+        """Give what each of them failed on since the last call."""
+        return [failures for _, part in self._parts.values() for failures in failures_of(part)]
 
     def close(self) -> None:
         """Close all components."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,10 @@ from torch import Tensor
 from dsrl.errors import ConfigError, DSRLError, nearest
 from dsrl.registry import register
 from dsrl.types import Rollouts
+from dsrl.verifiers.failures import Failure, said
 from dsrl.verifiers.verifier import APPLICABLE
 from dsrl.verifiers.workers.pool import Worker, pool_size
-from dsrl.verifiers.workers.pooled_verifier import PooledVerifier
-
-logger = logging.getLogger(__name__)
+from dsrl.verifiers.workers.pooled_verifier import LONGEST, PooledVerifier
 
 HANDLER = Path(__file__).parent / "workers" / "function_handler.py"
 
@@ -47,7 +45,8 @@ class Function(PooledVerifier):
     The callable runs in worker processes, which have the trainer's environment; what they start ends with them. A call
     that raises, takes longer than `timeout` or returns another number of scores is repeated for each of its responses
     alone. Responses that fail alone score 0, and the component `failed` counts them; the first such error is logged. It
-    is an error where all of several fail, and where the callable requires a column that no row has.
+    is an error where it raises on more than `max_failed` of them, where all of several fail, and where the callable
+    requires a column that no row has.
     """
 
     path: str
@@ -57,7 +56,7 @@ class Function(PooledVerifier):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._columns_checked = self._told_of_failure = False
+        self._columns_checked = False
         self._gives_answers = False
         self._answers: dict[tuple[str, str], str | None] = {}  # of the last batch, by prompt and response
         module, _, name = self.path.rpartition(":")
@@ -90,13 +89,18 @@ class Function(PooledVerifier):
         """
         total = len(rollouts.texts)
         scores, problems = self._scores(rollouts) if total else ([], [])
-        if total > 1 and all(problems):
-            raise DSRLError(f"verifier function: {self.path} failed on each of {total} responses: {problems[0]}")
-        self._tell_of_failure(problems)
+        self._log.add(problems)
+        lost = [problem for problem in problems if problem and not problem.raised]
+        if total > 1 and lost and all(problems):
+            raise DSRLError(f"{self.label()} failed on each of {total} responses: {said(lost[0])}")
         found = torch.tensor([math.nan if score is None else score for score in scores], dtype=torch.float32)
         found = found.view(len(rollouts.prompts), rollouts.responses_per_prompt)
-        failed = torch.tensor([bool(problem) for problem in problems]).view(found.shape).float()
+        failed = torch.tensor([problem is not None for problem in problems]).view(found.shape).float()
         return found, {APPLICABLE: (~found.isnan()).float(), "failed": failed}
+
+    def component_names(self) -> list[str]:
+        """Name the two components."""
+        return [APPLICABLE, "failed"]
 
     def score(self, rollouts: Rollouts) -> Tensor:
         """Compute rewards [B, G], NaN where there is none."""
@@ -111,22 +115,16 @@ class Function(PooledVerifier):
         prompts = [rollouts.prompt_of(row).text for row in range(len(rollouts.texts))]
         return [self._answers.get(pair) or none for pair in zip(prompts, rollouts.texts, strict=True)]
 
-    def _tell_of_failure(self, problems: Sequence[str]) -> None:
-        """Log the first error of the first batch that has any; the component `failed` counts all."""
-        failed = [problem for problem in problems if problem]
-        if failed and not self._told_of_failure:
-            self._told_of_failure = True
-            logger.warning(
-                "verifier function: %s failed on %d of %d responses, which score 0 (reward/failed counts them): %s",
-                self.path,
-                len(failed),
-                len(problems),
-                failed[0],
-            )
+    def label(self) -> str:
+        """Name the callable in messages."""
+        return f"verifier function: {self.path}"
 
-    def _scores(self, rollouts: Rollouts) -> tuple[list[float | None], list[str]]:
-        """Return the scores of N responses, 0 where the callable failed, and the error of each, or empty text."""
-        (called,) = self.ask_all([{}])
+    def _scores(self, rollouts: Rollouts) -> tuple[list[float | None], list[Failure | None]]:
+        """Return the scores of N responses, 0 where the callable failed, and the failure of each, or None."""
+        (how,) = self.answer_all([{}])
+        if how.reply is None:
+            raise DSRLError(f"{self.label()} cannot be asked how it is called: {how.problem}")
+        called = how.reply
         with_ids = called["reads_ids"] and rollouts.tokens.shape[1] > 0  # texts that nobody sampled have none
         rows = [_row(rollouts, row, with_ids) for row in range(len(rollouts.texts))]
         if not self._columns_checked:  # a later batch may hold rows of sources that have none alone: they get None
@@ -134,18 +132,16 @@ class Function(PooledVerifier):
             self._columns_checked = True
         scores: list[float | None] = [None] * len(rows)
         answers: list[str | None] = [None] * len(rows)
-        problems = [""] * len(rows)
+        problems: list[Failure | None] = [None] * len(rows)
 
         def call(calls: Sequence[range]) -> None:
-            replies = self.ask_all([{"rows": rows[places.start : places.stop]} for places in calls])
-            for places, reply in zip(calls, replies, strict=True):
-                problem = (
-                    "its process was lost: a crash, or over the timeout" if reply is None else reply.get("error", "")
-                )
+            found = self.answer_all([{"rows": rows[places.start : places.stop]} for places in calls])
+            for places, answer in zip(calls, found, strict=True):
+                reply = answer.reply or {"error": answer.problem, "traceback": answer.traceback}
                 for number, place in enumerate(places):
-                    problems[place] = problem
+                    problems[place] = _failure(rollouts, place, reply) if "error" in reply else None
                     scores[place], answers[place] = (
-                        (0.0, None) if problem else (reply["scores"][number], reply["answers"][number])
+                        (0.0, None) if "error" in reply else (reply["scores"][number], reply["answers"][number])
                     )
 
         size = self._rows_a_call(rollouts) if called["batched"] else 1
@@ -172,6 +168,15 @@ class Function(PooledVerifier):
         """Return how many responses go into a call: whole groups, so many that each worker gets one call."""
         prompts = -(-len(rollouts.prompts) // pool_size(self.workers))
         return prompts * rollouts.responses_per_prompt
+
+
+def _failure(rollouts: Rollouts, row: int, reply: Mapping[str, str]) -> Failure:
+    return Failure(
+        message=reply["error"],
+        traceback=reply["traceback"],
+        response=rollouts.texts[row][:LONGEST],
+        question=rollouts.prompt_of(row).text[:LONGEST],
+    )
 
 
 def _row(rollouts: Rollouts, row: int, with_ids: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dsrl.errors import ConfigError
 from dsrl.types import Prompt, Rollouts
+from dsrl.verifiers.failures import Failures
 from dsrl.verifiers.verifier import (
     SupportsScore,
     Verifier,
@@ -19,7 +20,9 @@ from dsrl.verifiers.verifier import (
     close_all,
     compute_rewards,
     extracted_answers_of,
+    failures_of,
     ground_truth_problem,
+    inner_names,
 )
 
 
@@ -86,6 +89,14 @@ class Routing(Verifier):
     def check(self) -> list[str]:
         """Return the problems of all verifiers."""
         return [problem for part in self._parts.values() for problem in check_verifier(part)]
+
+    def component_names(self) -> list[str] | None:
+        """Name the verifiers as the metrics do, and their components."""
+        return inner_names({self._labels[key]: part for key, part in self._parts.items()})
+
+    def take_failures(self) -> list[Failures]:
+        """Give what each of them failed on since the last call."""
+        return [failures for part in self._parts.values() for failures in failures_of(part)]
 
     def close(self) -> None:
         """Close all verifiers."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from dsrl.data.rows import ground_truth_text
 from dsrl.errors import ConfigError
 from dsrl.registry import build
-from dsrl.types import Prompt, Rollouts
+from dsrl.types import Prompt
+from dsrl.verifiers.text_rollouts import rollouts_of_texts
 from dsrl.verifiers.verifier import SupportsScore, close_all, compute_rewards
 
 SINGULAR = {
@@ -75,7 +74,7 @@ def score_texts(
         )
         for position in range(count)
     ]
-    rollouts = _rollouts(responses, rows, [[]] * count if completion_ids is None else completion_ids)
+    rollouts = rollouts_of_texts(responses, rows, completion_ids)
     built = build("verifier", verifier)
     try:
         rewards: list[float] = compute_rewards(built, rollouts)[0].flatten().tolist()
@@ -120,20 +119,4 @@ def _prompt(
         structured_ground_truth=truth if isinstance(truth, Mapping | list) else None,
         data_source=data_source,
         extra=columns,
-    )
-
-
-def _rollouts(responses: Sequence[str], prompts: list[Prompt], token_ids: Sequence[Sequence[int]]) -> Rollouts:
-    """Make rollouts [N, T] with one response to each prompt; T is 0 where there are no token ids."""
-    lengths = torch.tensor([len(ids) for ids in token_ids], dtype=torch.long)
-    mask = torch.arange(int(lengths.max()) if len(lengths) else 0) < lengths[:, None]
-    tokens = torch.zeros(mask.shape, dtype=torch.long)
-    tokens[mask] = torch.tensor([token for ids in token_ids for token in ids], dtype=torch.long)
-    return Rollouts(
-        prompts=prompts,
-        tokens=tokens,
-        mask=mask,
-        logprobs=torch.zeros(mask.shape),
-        texts=list(responses),
-        finish_reasons=["stop"] * len(responses),
     )

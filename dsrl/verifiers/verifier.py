@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from dsrl.errors import DSRLError
+from dsrl.registry.parts import completed
 from dsrl.types import Prompt, Rollouts
+from dsrl.verifiers.failures import Failures
+from dsrl.verifiers.text_rollouts import rollouts_of_texts
 
 RESERVED = ("mean", "std")
 """Names that no component may have: `reward/mean` and `reward/std` are metrics of the whole reward."""
@@ -68,7 +73,14 @@ class Verifier:
         return self.score(rollouts), {}
 
     def score_all(self, responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
-        """Compute the rewards of N responses, in their order; prompts [N] holds the prompt of each."""
+        """Compute the rewards of N responses, in their order; prompts [N] holds the prompt of each.
+
+        A response that has no reward has NaN.
+        """
+        kind = type(self)
+        own = kind.score, kind.score_with_components
+        if kind.score_one is Verifier.score_one and own != (Verifier.score, Verifier.score_with_components):
+            return score_all_of(self, responses, prompts)
         return [self.score_one(response, prompt) for response, prompt in zip(responses, prompts, strict=True)]
 
     def score_one(self, response: str, prompt: Prompt) -> float:
@@ -101,6 +113,14 @@ class Verifier:
 
     def summary_of(self, prompts: Sequence[Prompt]) -> list[str]:
         """Say in a line what the verifier makes of the rows of a data set, where people would want to know."""
+        return []
+
+    def component_names(self) -> list[str] | None:
+        """Name the components of its rewards, before it has scored; None where they are not known."""
+        return [] if type(self).score_with_components is Verifier.score_with_components else None
+
+    def take_failures(self) -> list[Failures]:
+        """Give what it failed on and scored without having read, since the last call; nothing by default."""
         return []
 
     def close(self) -> None:
@@ -141,6 +161,23 @@ def compute_rewards(verifier: SupportsScore, rollouts: Rollouts) -> tuple[Tensor
             raise DSRLError(f"{type(verifier).__name__}: {label} are not all finite: {scores.tolist()}")
     rewards = rewards.float().masked_fill(missing.to(rewards.device), math.nan)
     return rewards, {name: scores.float() for name, scores in components.items()}
+
+
+def score_all_of(verifier: SupportsScore, responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
+    """Compute the rewards of N responses by a verifier that scores rollouts, NaN where one has none."""
+    rewards: list[float] = compute_rewards(verifier, rollouts_of_texts(responses, prompts))[0].flatten().tolist()
+    return rewards
+
+
+def with_score_all(verifier: Any) -> Any:
+    """Give a verifier that has `score` alone a `score_all`, too."""
+    if hasattr(verifier, "score") and not hasattr(verifier, "score_all"):
+        with suppress(AttributeError):  # a class with slots has no room for it
+            verifier.score_all = partial(score_all_of, verifier)
+    return verifier
+
+
+completed["verifier"] = with_score_all
 
 
 def applicable_somewhere(parts: Mapping[str, Tensor], components: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -185,6 +222,27 @@ def check_verifier(verifier: SupportsScore) -> list[str]:
     """Return the problems that a verifier finds itself before a run; none where it has no `check`."""
     check: Callable[[], list[str]] = getattr(verifier, "check", list)
     return check()
+
+
+def component_names(verifier: SupportsScore) -> list[str] | None:
+    """Name the components of a verifier's rewards, before it has scored; None where they are not known."""
+    named: Callable[[], list[str] | None] = getattr(verifier, "component_names", lambda: None)
+    return named()
+
+
+def inner_names(parts: Mapping[str, SupportsScore]) -> list[str] | None:
+    """Name the components of a verifier that is made of others, by label; None where those of one are not known."""
+    found = {label: component_names(part) for label, part in parts.items()}
+    if any(names is None for names in found.values()):
+        return None
+    every = [path for label, names in found.items() for path in (label, *(f"{label}/{name}" for name in names or ()))]
+    return [*every, APPLICABLE] if any(path.endswith(f"/{APPLICABLE}") for path in every) else every
+
+
+def failures_of(verifier: SupportsScore) -> list[Failures]:
+    """Take what a verifier, or each of its parts, failed on since the last call; nothing where it does not say so."""
+    take: Callable[[], list[Failures]] = getattr(verifier, "take_failures", list)
+    return take()
 
 
 def close_all(parts: Iterable[object]) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dsrl.command import command
 from dsrl.errors import DSRLError, print_error
 from dsrl.models.loading import folder_of, load_model, load_tokenizer
 from dsrl.reports.intervals import share_half_width
@@ -215,6 +216,7 @@ def answering(world: World, answers: Answers, bias: float) -> Answering:
     )
 
 
+@command
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exits with 0 where the world is admitted, with 1 where it is not."""
     given = parser().parse_args(arguments)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from dsrl.command import command
 from dsrl.config.help import attribute_docs
 from dsrl.errors import ConfigError, print_error
 from dsrl.models.loading import EMBEDDED
@@ -34,6 +35,7 @@ STAGE_OPTIONS = {
 """What a stage of the training has, and what `--help` says of it."""
 
 
+@command
 def main(arguments: list[str] | None = None) -> None:
     """Train, measure, and save the model, its tokenizer, its world and its card."""
     given = parser().parse_args(arguments)

@@ -110,7 +110,7 @@ PHASES = [
     ("+phase2=grpo|phase2.start={name: drop, earliest: 50}", "phase2.start.earliest=50: never reached, iterations=40"),
     (
         "+phase2=grpo|phase2.start={name: drop, metric: val/x/avg@4}|validation.every=0",
-        "phase2.start.metric=val/x/avg@4: there is no validation with validation.every=0",
+        "phase2.start.metric=val/x/avg@4: it needs a validation, which has data.val and validation.every of at least 1",
     ),
     ("+phase2=grpo|phase2.start=0", "phase2.start=0: a later phase starts at iteration 1 or after"),
     ("+phase2=grpo|phase2.start=-1", "phase2.start=-1: a later phase starts at iteration 1 or after"),

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from snippets import ROOT
 
+from dsrl.config.metric_names import NAMES
+
 PAGE = (ROOT / "docs" / "metrics.md").read_text()
 PLACEHOLDERS = {
     "NAME": ".+",
@@ -79,6 +81,15 @@ def test_the_page_has_every_key_of_a_run_and_no_other(folders):
         assert {key for key in found if not any(each.fullmatch(key) for each in patterns.values())} == set()
         unseen = {key for key, each in patterns.items() if not any(map(each.fullmatch, found))}
         assert unseen == (OF_AN_ENGINE_OR_A_GPU if name == "metrics.jsonl" else set())
+
+
+def test_what_a_configuration_may_watch_is_what_the_page_has():
+    """The names that are checked before a run; those of places and warnings are no metrics of an iteration's own."""
+    page = keys_of("metrics.jsonl")
+    elsewhere = {"iteration", "phase", "objective", "handoff_reason", "iterations_done", "warnings/NAME"}
+    known = [name for family in NAMES for name in family.names]
+    assert {*known} == {key for key in page if not key.startswith("probe/")} - elsewhere
+    assert len(known) == len({*known})
 
 
 def test_what_an_engine_or_a_gpu_alone_has_is_in_the_code():

@@ -133,7 +133,7 @@ def test_a_column_that_some_rows_have_is_none_in_others(rollouts) -> None:
 
 
 def test_a_score_beyond_float32_counts_as_failed(rollouts) -> None:
-    with function("huge") as verifier:
+    with function("huge", max_failed=1.0) as verifier:
         rewards, components = compute_rewards(verifier, rollouts([["1e300", "-1e39", "1e38"]], [""]))
     assert rewards.tolist() == [[0, 0, pytest.approx(1e38)]]
     assert components["failed"].tolist() == [[1, 1, 0]]
@@ -142,7 +142,7 @@ def test_a_score_beyond_float32_counts_as_failed(rollouts) -> None:
 @pytest.mark.parametrize("name", ["dangerous", "dangerous_trl"])
 def test_an_answer_on_which_it_fails_costs_itself_alone(rollouts, name: str) -> None:
     texts = ["5", "crash", "exit", "nan", "nothing readable", "4", "5"]
-    with function(name) as verifier:
+    with function(name, max_failed=1.0) as verifier:
         rewards, components = compute_rewards(verifier, rollouts([texts], ["5"]))
     assert rewards.tolist() == [[1, 0, 0, 0, 0, 0, 1]]
     assert components["failed"].tolist() == [[0, 1, 1, 1, 1, 0, 0]]
@@ -163,14 +163,34 @@ def test_a_function_that_always_fails_is_an_error(rollouts) -> None:
         verifier.score(rollouts([["4", "5"]], ["5"]))
 
 
-def test_the_first_error_is_told_once(rollouts, caplog: pytest.LogCaptureFixture) -> None:
-    made = rollouts([["5", "crash", "nan"]], ["5"])
-    with function("dangerous") as verifier:
+def test_the_first_error_is_told_once_and_all_are_kept_for_the_run_folder(rollouts, caplog) -> None:
+    made = rollouts([["5", "crash", "nan", "exit"]], ["5"])
+    with function("dangerous", max_failed=1.0) as verifier:
         verifier.score(made)
         verifier.score(made)
+        (found,), (later,) = verifier.take_failures(), verifier.take_failures()
     (told,) = [record.getMessage() for record in caplog.records]
-    assert "rewards.py:dangerous failed on 2 of 3 responses, which score 0" in told
-    assert "RuntimeError: it broke" in told and "rewards.py, line" in told
+    assert "rewards.py:dangerous raised on 2 of 4 responses, and its process crashed or took too long on 1" in told
+    assert (
+        "RuntimeError: it broke (" in told and "rewards.py, line" in told and told.endswith("on the response 'crash'")
+    )
+    assert (found.checked, found.raised, found.lost) == (8, 4, 2) and later.failed == later.checked == 0
+    assert [failure.response for failure in found.kept] == ["crash", "nan", "exit"] * 2
+    head, *frames, last = found.kept[0].traceback.splitlines()
+    assert head == "Traceback (most recent call last):" and last == "RuntimeError: it broke"
+    assert "function_handler.py" not in "".join(frames) and "rewards.py" in frames[0]
+
+
+def test_it_stops_where_it_raises_on_more_than_its_share(rollouts) -> None:
+    with function("dangerous") as verifier:
+        verifier.score(rollouts([["5", "crash", "crash"]], ["5"]))
+        with pytest.raises(DSRLError, match=r"failed on 62 of the last 64 responses: ValueError: .*max_failed=0.5 is"):
+            verifier.score(rollouts([["5"] + ["nan"] * 60], ["5"]))
+        assert verifier.take_failures()[0].raised == 62  # what ended the run is in its folder, too
+    with function("always_broken", max_failed=1.0) as verifier:
+        assert verifier.score(rollouts([["4", "5"]], ["5"])).tolist() == [[0, 0]]
+    with pytest.raises(ConfigError, match="max_failed must be a share, 0 to 1, not 2"):
+        build("verifier", {"name": "math", "max_failed": 2})
 
 
 def test_answers_are_those_that_a_mapping_has_beside_its_score(rollouts) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
-from dsrl import names
+from dsrl import build, names, register
 from dsrl.errors import ConfigError, DSRLError
-from dsrl.registry import find
-from dsrl.types import Rollouts
-from dsrl.verifiers import Function, Math, Python, score_texts
+from dsrl.registry import find, registered_parts
+from dsrl.types import Prompt, Rollouts
+from dsrl.verifiers import Function, Math, Python, score_texts, texts
 from dsrl.verifiers.contract import children
+from dsrl.verifiers.text_rollouts import rollouts_of_texts
+from dsrl.verifiers.verifier import close_all
 
 REWARDS = Path(__file__).with_name("rewards.py")
 CHAIN = {"question": "1 + 1 =", "answer": "2", "metadata": {"source_dataset": "chain_sum"}}
@@ -70,16 +73,25 @@ def built_in() -> list[str]:
 
 
 @pytest.mark.parametrize("name", built_in())
-def test_every_verifier_scores_a_list_of_strings(name: str) -> None:
+def test_every_verifier_scores_a_list_of_strings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By score_texts, and by its `score_all`, whatever it implements; `length` alone needs more than texts."""
     if name == "reasoning_gym":
         pytest.importorskip("reasoning_gym")
     if name == "python" and (problems := Python(workers=1).check()):
         pytest.skip(problems[0])
     parameters, responses, given, expected = CASES[name]
     before = children()
-    rewards = score_texts({"name": name, **parameters}, responses, **given)
+    verifier, prompts = build("verifier", {"name": name, **parameters}), []
+    monkeypatch.setattr(texts, "rollouts_of_texts", lambda *made: prompts.extend(made[1]) or rollouts_of_texts(*made))
+    rewards = score_texts(verifier, responses, **given)
     assert rewards == pytest.approx(expected)
     assert all(type(reward) is float for reward in rewards)
+    if name == "length":
+        with pytest.raises(ConfigError, match="counts tokens"):
+            verifier.score_all(responses, prompts)
+    else:
+        assert verifier.score_all(responses, prompts) == pytest.approx(expected)
+    close_all([verifier])
     assert children() == before
 
 
@@ -93,6 +105,19 @@ def test_a_verifier_with_score_alone() -> None:
             return torch.tensor(scores).view(-1, 1)
 
     assert score_texts(Plain(), ["a", "bb"], prompts=["", "xyz"]) == [1.0, 5.0]
+
+
+def test_a_registered_class_with_score_alone_has_score_all_once_it_is_built(monkeypatch) -> None:
+    monkeypatch.setitem(registered_parts, "verifier", {**registered_parts["verifier"]})
+
+    @register("verifier", "lengths_alone")
+    @dataclass
+    class Lengths:
+        def score(self, rollouts: Rollouts) -> torch.Tensor:
+            return torch.tensor([float(len(text)) for text in rollouts.texts]).view(-1, 1)
+
+    prompt = Prompt(position=0, text="", token_ids=())
+    assert build("verifier", "lengths_alone").score_all(["a", "bcd"], [prompt, prompt]) == [1.0, 3.0]
 
 
 def test_one_that_is_built_stays_open_and_one_by_name_does_not() -> None:

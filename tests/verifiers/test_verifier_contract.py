@@ -53,7 +53,7 @@ BENCHES = {
         },
     ),
     "function": (
-        {"path": f"{REWARDS}:dangerous_trl", "timeout": 1.0},
+        {"path": f"{REWARDS}:dangerous_trl", "timeout": 1.0, "max_failed": 1.0},
         {"lethal": ["crash", "exit", "hang", "nan", "wrong length", "nothing readable"]},
     ),
     "composite": (

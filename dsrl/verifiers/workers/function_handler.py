@@ -1,8 +1,8 @@
 """Runs in a worker of verifier `function`: calls the user's callable, by the signature that its parameters show.
 
 A request is {"rows": [...]}, where each row has response, prompt and columns. The reply is {"scores": [...],
-"answers": [...]}, each score a number or null and each answer a text or null, or {"error": message}. Any other request
-asks how the callable is to be called, and which columns it requires.
+"answers": [...]}, each score a number or null and each answer a text or null, or {"error": message, "traceback": text}.
+Any other request asks how the callable is to be called, and which columns it requires.
 """
 
 from __future__ import annotations
@@ -142,10 +142,20 @@ def reply(request: dict[str, Any]) -> dict[str, Any]:
         scores, answers = [_number(score) for score in found], [_answer(score) for score in found]
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return {"error": f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"}
+        message = f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+        return {"error": message, "traceback": _traceback(error)}
     if len(scores) != len(rows):
-        return {"error": f"{len(scores)} scores for {len(rows)} responses"}
+        message = f"{len(scores)} scores for {len(rows)} responses"
+        return {"error": message, "traceback": message}
     return {"scores": scores, "answers": answers}
+
+
+def _traceback(error: Exception) -> str:
+    """Write an exception as Python does, without the frames of this file that it begins with."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
+        frame = frame.tb_next
+    return "".join(traceback.format_exception(type(error), error, frame))
 
 
 def _as_trl(rows: list[dict[str, Any]]) -> Any:

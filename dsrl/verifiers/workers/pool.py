@@ -35,6 +35,24 @@ GRACE = 1.0
 """Seconds over its timeout after which a worker that has not ended itself is killed."""
 
 
+LOST = "its process was lost: a crash, or over the timeout"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a worker makes of a request.
+
+    Args:
+        reply: what its handler returned; None where there is a problem.
+        problem: why there is no reply: the exception of the handler with its file and line, or LOST.
+        traceback: of that exception.
+    """
+
+    reply: Any
+    problem: str = ""
+    traceback: str = ""
+
+
 @dataclass(kw_only=True)
 class Worker:
     """Hold one process, which starts when it is first asked, and again after it was lost."""
@@ -53,7 +71,11 @@ class Worker:
     """The process, while there is one."""
 
     def ask(self, request: Any) -> Any:
-        """Send a request and return its reply, or None where the worker was lost over it.
+        """Send a request and return its reply, or None where there is none; see `answer`."""
+        return self.answer(request).reply
+
+    def answer(self, request: Any) -> Answer:
+        """Send a request and return its reply, or why there is none.
 
         The request is pickled, so a tuple arrives as a tuple; the reply has been through JSON. Raises DSRLError where
         the request cannot be pickled or the worker cannot start.
@@ -63,11 +85,12 @@ class Worker:
         line = self._exchange(process, message)
         if not line.endswith(b"\n"):
             self.stop()
-            return None
-        reply, spent = json.loads(line)
+            return Answer(reply=None, problem=LOST)
+        reply, spent, raised = json.loads(line)
         if spent:
             self.stop()
-        return reply
+        problem, trace = raised or ("", "")
+        return Answer(reply=reply, problem=problem, traceback=trace)
 
     def stop(self) -> None:
         """Kill the process, if there is one, with all others of its process group, and reap it."""
@@ -120,14 +143,14 @@ class WorkerPool:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix=model.handler.stem)
         self.close = weakref.finalize(self, _close, self._threads, members)
 
-    def ask_all(self, requests: Sequence[Any]) -> list[Any]:
-        """Return the replies in the order of the requests; None for each over which a worker was lost."""
-        return list(self._threads.map(self._ask, requests))
+    def answer_all(self, requests: Sequence[Any]) -> list[Answer]:
+        """Return the answers in the order of the requests."""
+        return list(self._threads.map(self._answer, requests))
 
-    def _ask(self, request: Any) -> Any:
+    def _answer(self, request: Any) -> Answer:
         worker = self._idle.get()  # there are as many threads as workers, so this never waits
         try:
-            return worker.ask(request)
+            return worker.answer(request)
         finally:
             self._idle.put(worker)
 

@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dsrl.errors import ConfigError
+from dsrl.registry import registered_parts
+from dsrl.verifiers.failures import Failure, FailureLog, Failures
 from dsrl.verifiers.verifier import Verifier
-from dsrl.verifiers.workers.pool import Worker, WorkerPool
+from dsrl.verifiers.workers.pool import Answer, Worker, WorkerPool
 
+LONGEST = 2000
+"""Characters of a response that are kept with its failure."""
 _creation = threading.Lock()
 
 
@@ -26,6 +30,8 @@ class PooledVerifier(Verifier):
     """Seconds of wall time that the check of one response may take."""
     workers: int | None = None
     """Number of worker processes; null: one for each core, at most 8."""
+    max_failed: float = 0.5
+    """Largest share of responses on which the check may raise, which score 0; above it the run stops."""
     _pool: WorkerPool | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -38,17 +44,46 @@ class PooledVerifier(Verifier):
                 f"verifier {name}: workers must be at least 1, or null for one a core, not {self.workers}"
             )
 
+        if not 0 <= self.max_failed <= 1:
+            raise ConfigError(f"verifier {name}: max_failed must be a share, 0 to 1, not {self.max_failed}")
+        self._log = FailureLog(self.label(), self.max_failed)
+
+    def label(self) -> str:
+        """Name the verifier in messages."""
+        known = registered_parts["verifier"].items()
+        return f"verifier {next((name for name, part in known if part is type(self)), type(self).__name__)}"
+
     def worker(self) -> Worker:
         """Describe the workers of the pool: one that has not started, of which all are copies."""
         raise NotImplementedError
 
     def ask_all(self, requests: Sequence[Any]) -> list[Any]:
-        """Return the replies in the order of the requests; None for each over which a worker was lost."""
+        """Return the replies in the order of the requests; None for each on which a worker raised or was lost.
+
+        Raises DSRLError where too many raised: see `max_failed`.
+        """
+        answers = self.answer_all(requests)
+        self._log.add(
+            [
+                Failure(message=answer.problem, traceback=answer.traceback, response=str(request)[:LONGEST])
+                if answer.problem
+                else None
+                for request, answer in zip(requests, answers, strict=True)
+            ]
+        )
+        return [answer.reply for answer in answers]
+
+    def answer_all(self, requests: Sequence[Any]) -> list[Answer]:
+        """Return the answers of the workers in the order of the requests, and take no note of failures."""
         with _creation:
             if self._pool is None:
                 self._pool = WorkerPool(self.worker(), workers=self.workers)
             pool = self._pool
-        return pool.ask_all(requests)
+        return pool.answer_all(requests)
+
+    def take_failures(self) -> list[Failures]:
+        """Give what it failed on since the last call."""
+        return [self._log.take()]
 
     def close(self) -> None:
         """End the worker processes."""

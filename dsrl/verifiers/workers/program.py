@@ -6,9 +6,10 @@ HANDLER is a file that defines `reply(request)`. It may define `start(*arguments
 first request. TIMEOUT is in seconds for each request, MEMORY in bytes (0: no limit).
 
 A request on the standard input is its length in 8 bytes and a pickle. On the standard output the first line of JSON is
-`{"ready": true}` or `{"failed": message}`; then each request is answered by a line `[reply, spent]`, where `spent` says
-that the worker has used much memory and should be replaced. Requests are pickles and replies are JSON, since what comes
-from the trainer can be trusted, and what a model's answer may have changed cannot.
+`{"ready": true}` or `{"failed": message}`; then each request is answered by a line `[reply, spent, raised]`, where
+`spent` says that the worker has used much memory, or raised, and should be replaced, and `raised` is null, or the
+exception of `reply` as [message, traceback]. Requests are pickles and replies are JSON, since what comes from the
+trainer can be trusted, and what a model's answer may have changed cannot.
 
 It imports nothing of dsrl, and so no torch: it starts in a fraction of a second, is small, and ends with its input.
 """
@@ -22,6 +23,8 @@ import resource
 import runpy
 import signal
 import sys
+import traceback
+from collections.abc import Callable
 
 
 def main(handler_file: str, timeout: float, memory: int, arguments: list[str]) -> None:
@@ -54,12 +57,24 @@ def main(handler_file: str, timeout: float, memory: int, arguments: list[str]) -
     while "ready" in first and (size := requests.read(8)):
         request = requests.read(int.from_bytes(size))
         signal.setitimer(signal.ITIMER_REAL, timeout)
-        reply = handler["reply"](pickle.loads(request))
+        line = _answer(handler["reply"], request, memory)
         if os.getpid() != worker:
             os._exit(0)  # a process that `reply` forked must not answer as well
         signal.setitimer(signal.ITIMER_REAL, 0)
-        spent = memory > 0 and _address_space() > memory / 2
-        print(json.dumps([reply, spent]), file=replies, flush=True)
+        print(line, file=replies, flush=True)
+
+
+def _answer(reply: Callable[[object], object], request: bytes, memory: int) -> str:
+    """Return the line that answers a request, also where `reply` raises."""
+    try:
+        found = reply(pickle.loads(request))
+        return json.dumps([found, memory > 0 and _address_space() > memory / 2, None])
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+        if error.__traceback__ is not None:  # its first frame is this function
+            error = error.with_traceback(error.__traceback__.tb_next)
+        return json.dumps([None, True, [message, "".join(traceback.format_exception(error))]])
 
 
 def _limit_memory(memory: int) -> None:

@@ -247,7 +247,7 @@ def test_holds_for_a_user_who_is_not_root(tmp_path: Path) -> None:
         pytest.skip(f"this kernel lets no user make namespaces: {replies[0][0]['refused']}")
     assert ready == {"ready": True}
     expected = [[text if text is None else fingerprint.of_lines(text)] for text in codes.values()]
-    assert [reply["outputs"] for reply, _ in replies] == expected
+    assert [reply["outputs"] for reply, _, _ in replies] == expected
 
 
 def _below(parent: int) -> set[int]:
