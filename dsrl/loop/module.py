@@ -73,7 +73,7 @@ class DSRLModule(L.LightningModule):
         reference: a frozen copy, where some phase has a KL.
         initial: a frozen copy of the policy that the run began with, where `initial_kl` needs one of its own.
         experience: the rollouts of the last iteration and what the objective kept of them, on this rank.
-        metrics: the numbers of the last iteration, over all ranks.
+        metrics: the numbers of the last iteration, over all ranks: of `measured_at`.
         validated: the numbers of the last validation, after `validated_at` iterations.
     """
 
@@ -111,6 +111,7 @@ class DSRLModule(L.LightningModule):
         self.skipped_in_a_row = 0  # optimizer steps left out since their gradients were not finite
         self.experience: Experience | None = None
         self.metrics: dict[str, float] = {}
+        self.measured_at = -1
         self.validated: dict[str, float] = {}
         self.validated_at = -1
 
@@ -216,6 +217,7 @@ class DSRLModule(L.LightningModule):
         }
         logged = {**self.metrics, "phase": float(self.phase.number), "step": float(self.iteration)}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
+        self.measured_at = self.iteration
 
     def validation_step(self, prompts: list[Prompt], batch_idx: int, dataloader_idx: int = 0) -> STEP_OUTPUT:
         """Sample `validation.k` responses to each held-out question of a batch, and count the correct ones.
@@ -357,9 +359,10 @@ class DSRLModule(L.LightningModule):
     @property
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint, and a model card, say of the run."""
+        iterations: Any = self.trainer.fit_loop.epoch_progress.current
         return {
             "config": self.config.resolved,
-            "iterations_done": min(self.iteration + 1, self.config.iterations),
+            "iterations_done": max(iterations.processed, self.measured_at + 1),
             "precision": precision_of(self.config.trainer),
         }
 

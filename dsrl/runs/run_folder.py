@@ -53,6 +53,7 @@ class RunFolder(L.Callback):
         self._lines: list[dict[str, Any]] = []  # of the iteration under way: its own, and that of the validation after
         self._logged: dict[str, Any] = {}  # before the iteration under way
         self._asked: dict[str, list[dict[str, Any]]] = {}  # this rank's questions of the validation under way, by set
+        self.ended = -1  # the last iteration whose line was to be written
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Lock the folder, unless `dsrl.fit` has; find the tables that follow metrics.jsonl."""
@@ -149,6 +150,7 @@ class RunFolder(L.Callback):
         # What was logged in an earlier iteration and not in this one is the same object as when this one began.
         fresh = {key: value for key, value in trainer.callback_metrics.items() if self._logged.get(key) is not value}
         self._lines[0] |= {key: float(value) for key, value in fresh.items() if key not in own}
+        self.ended = module.iteration
         self._write_lines(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -163,6 +165,18 @@ class RunFolder(L.Callback):
         for _ in tensors:  # what rank 0 reads, every rank has a part in
             pass
         wait_for_all(trainer.strategy)
+
+    def has(self, iteration: int) -> bool:
+        """Whether this callback has seen the end of an iteration's update."""
+        return self.ended == iteration or any(line["iteration"] == iteration for line in self._lines)
+
+    def has_validation(self, iteration: int) -> bool:
+        """Whether it has seen the end of the validation after an iteration."""
+        return self.ended == iteration or any("iterations_done" in line for line in self._lines)
+
+    def has_written(self, iteration: int) -> bool:
+        """Whether an iteration's line is in metrics.jsonl."""
+        return any(line["iteration"] == iteration for line in read_lines(self.folder / "metrics.jsonl"))
 
     def _write_lines(self, trainer: L.Trainer) -> None:
         self._append(trainer, "metrics.jsonl", *self._lines)

@@ -1,0 +1,161 @@
+"""A run that fails loses nothing that was finished, and says from where it goes on."""
+
+import json
+from dataclasses import dataclass
+
+import lightning as L
+import pytest
+import torch
+
+from dsrl.config.compose import compose
+from dsrl.errors import DSRLError
+from dsrl.loop.module import DSRLModule
+from dsrl.registry import register
+from dsrl.runs.fit import fit as run
+from dsrl.storage.checkpoint_files import read_checkpoint
+
+LINE = (
+    "iterations=5",
+    "verifier=odd_test",
+    "objective=grpo",
+    "+phase2=nsr_prerl",
+    "phase2.start=3",
+    "update.minibatches=2",
+    "prompts_per_iteration=3",
+    "responses_per_prompt=3",
+    "sampling.max_new_tokens=6",
+    "sampling.temperature=3",
+    "validation.every=2",
+    "validation.k=2",
+    "data.train_size=20",
+    "data.val_size=3",
+    "curriculum.always_wrong=0.5",
+    "curriculum.always_right=0.5",
+    "logger=none",
+    "logged_samples=1",
+    "report=false",
+)
+
+
+@register("verifier", "odd_test")
+@dataclass
+class Odd:
+    """Rewards responses whose tokens have an odd sum."""
+
+    def score(self, rollouts):
+        sums = (rollouts.tokens * rollouts.mask).sum(-1)
+        return (sums % 2).float().view(-1, rollouts.responses_per_prompt)
+
+
+class Counts(L.Callback):
+    """A callback of one's own with a state, which changes at every hook."""
+
+    def __init__(self):
+        self.seen = {"hooks": []}
+
+    def on_train_epoch_start(self, trainer, module):
+        self.seen["hooks"].append(trainer.current_epoch)
+
+    def state_dict(self):
+        return self.seen
+
+    def load_state_dict(self, state):
+        self.seen = state
+
+
+class Fails(L.Callback):
+    """Fails at a hook of an iteration."""
+
+    def __init__(self, hook, iteration, error=ZeroDivisionError):
+        self.iteration, self.error = iteration, error
+        setattr(self, hook, self._at)
+
+    def _at(self, trainer, *rest):
+        if trainer.current_epoch == self.iteration and not trainer.sanity_checking:
+            raise self.error
+
+
+def lines(folder, name="metrics.jsonl"):
+    """Without times."""
+    found = map(json.loads, (folder / name).read_text().splitlines())
+    return [{k: v for k, v in line.items() if not k.startswith(("time/", "throughput/", "sync/s"))} for line in found]
+
+
+def apart(one, other, place=""):
+    """Where two checkpoints differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in {*one, *other}:
+            if str(key).startswith(("time/", "throughput/")) or key in ("config", "memory/reserved_gib"):
+                continue
+            if key not in one or key not in other:
+                yield f"{place}/{key}"
+            else:
+                yield from apart(one[key], other[key], f"{place}/{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for number, pair in enumerate(zip(one, other, strict=True)):
+            yield from apart(*pair, f"{place}/{number}")
+    elif isinstance(one, torch.Tensor):
+        if not torch.equal(one, other):
+            yield place
+    elif one != other:
+        yield f"{place}: {one} {other}"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    words = ("checkpoint.every=1", "checkpoint.keep=9", f"run_dir={folder}")
+    run(compose([*LINE, *words]), callbacks=[Counts()])
+    return folder
+
+
+def patched(method, iteration, calls=1):
+    """Make a method of the module fail in an iteration, when it is called as often."""
+    own, count = getattr(DSRLModule, method), [0]
+
+    def fails(self, *arguments, **rest):
+        count[0] += self.trainer.current_epoch == iteration
+        if count[0] == calls:
+            raise ZeroDivisionError
+        return own(self, *arguments, **rest)
+
+    return fails
+
+
+@pytest.mark.parametrize(
+    ("hook", "iteration", "saved"),
+    [
+        ("on_train_epoch_start", 2, 1),
+        ("on_train_batch_start", 2, 1),
+        ("probe", 2, 1),
+        ("on_train_batch_end", 2, 2),
+        ("on_validation_end", 1, 1),
+        ("on_train_epoch_end", 0, 0),
+        ("on_train_epoch_end", 1, 1),
+        ("on_train_epoch_end", 2, 2),
+    ],
+)
+def test_the_file_is_the_one_of_a_run_that_saves_every_iteration(hook, iteration, saved, whole, tmp_path, monkeypatch):
+    config = compose([*LINE, "checkpoint.every=0", f"run_dir={tmp_path}/run"])
+    own = [Fails(hook, iteration)] if hook.startswith("on_") else []
+    if not own:
+        monkeypatch.setattr(DSRLModule, hook, patched(hook, iteration))
+    with pytest.raises(ZeroDivisionError) as failure:
+        run(config, callbacks=[Counts(), *own])
+    print(failure.value.__notes__)
+    name = f"iteration{saved}.ckpt"
+    found, expected = (read_checkpoint(folder / "checkpoints" / name) for folder in (tmp_path / "run", whole))
+    assert [*apart(found, expected)] == []
+    monkeypatch.undo()
+    run(compose([*LINE, "checkpoint.every=0", f"run_dir={tmp_path}/run", "resume=last"]), callbacks=[Counts()])
+    assert lines(tmp_path / "run") == lines(whole)
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_start", "on_validation_batch_end"])
+def test_a_validation_that_fails_is_left_out_alone(hook, whole, tmp_path):
+    words = [*LINE, "checkpoint.every=0", f"run_dir={tmp_path}/run"]
+    with pytest.raises(ZeroDivisionError) as failure:
+        run(compose(words), callbacks=[Counts(), Fails(hook, 1)])
+    assert failure.value.__notes__[-1].endswith("goes on; the validation after iteration 1 is left out")
+    run(compose([*words, "resume=last"]), callbacks=[Counts()])
+    assert lines(tmp_path / "run") == [line for line in lines(whole) if line.get("iterations_done") != 2]
