@@ -73,6 +73,7 @@ class DSRLModule(L.LightningModule):
         reference: a frozen copy, where some phase has a KL.
         initial: a frozen copy of the policy that the run began with, where `initial_kl` needs one of its own.
         experience: the rollouts of the last iteration and what the objective kept of them, on this rank.
+        updated: while an iteration whose optimizer steps are over has no metrics yet, what they will be made of.
         metrics: the numbers of the last iteration, over all ranks: of `measured_at`.
         validated: the numbers of the last validation, after `validated_at` iterations.
     """
@@ -112,6 +113,7 @@ class DSRLModule(L.LightningModule):
         self.experience: Experience | None = None
         self.metrics: dict[str, float] = {}
         self.measured_at = -1
+        self.updated: tuple[Experience, list[Metrics]] | None = None
         self.validated: dict[str, float] = {}
         self.validated_at = -1
 
@@ -126,14 +128,15 @@ class DSRLModule(L.LightningModule):
             update, layout = self.config.update, self.scorer.layout
             steps = optimizer_steps(experience, minibatches=update.minibatches, epochs=update.epochs, layout=layout)
             updates = [self.update_policy(step, experience.logged) for step in steps]
+        found = [batch.metrics, experience.metrics, *(update.metrics for update in updates)]
+        self.updated = experience, found
         with self.clock("score"):
             pulls = chain.from_iterable(update.pulls for update in updates)
             experience.logged = self.scorer.score_moved(experience.logged, batch, pulls)
-        measured = [probed, probe_step()]
+        found += [probed, probe_step()]
         with self.clock("sync"):
-            synced = self.sampler.sync(self.policy.named_tensors(self.sampler.sync_dtype)) or {}
-        measured += [batch.metrics, experience.metrics, *(update.metrics for update in updates), synced]
-        self.log_metrics(experience, add_metrics(*measured))
+            found.append(self.sampler.sync(self.policy.named_tensors(self.sampler.sync_dtype)) or {})
+        self.log_metrics(experience, add_metrics(*found))
 
     def update_policy(self, step: OptimizerStep, logged: LoggedTokens | None = None) -> Update:
         """Take one optimizer step; none where no response was kept on any rank."""
@@ -217,7 +220,7 @@ class DSRLModule(L.LightningModule):
         }
         logged = {**self.metrics, "phase": float(self.phase.number), "step": float(self.iteration)}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
-        self.measured_at = self.iteration
+        self.measured_at, self.updated = self.iteration, None
 
     def validation_step(self, prompts: list[Prompt], batch_idx: int, dataloader_idx: int = 0) -> STEP_OUTPUT:
         """Sample `validation.k` responses to each held-out question of a batch, and count the correct ones.

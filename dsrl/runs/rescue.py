@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import lightning as L
 
+from dsrl.loop.metrics import add_metrics
 from dsrl.loop.module import DSRLModule
 from dsrl.parallel.failing import FailingRank
 from dsrl.parallel.strategy import LoopStrategy
@@ -78,6 +79,11 @@ class Rescue(L.Callback):
         assert isinstance(strategy, LoopStrategy)
         with suppress(Exception):  # of a checkpoint that is being written: it is there or not
             strategy.finish_saving()
+        if module.updated is not None and trainer.world_size == 1:
+            module._current_fx_name = "training_step"  # as Lightning does, for what is logged
+            experience, found = module.updated
+            module.log_metrics(experience, add_metrics(*found))
+            self._left_out = f"; what is measured after the update of iteration {module.measured_at} is left out"
         if not self._is_sound(trainer, module, exception):
             return self._going_on(module)
         if store is None:
@@ -158,7 +164,7 @@ class Rescue(L.Callback):
             if isinstance(callback, ENDING) and callback.ended < iteration:
                 callback.on_train_epoch_end(trainer, module)
         if misses_validation:
-            self._left_out = f"; the validation after iteration {iteration} is left out"
+            self._left_out += f"; the validation after iteration {iteration} is left out"
 
     def _misses_validation(self, module: DSRLModule) -> bool:
         """Whether a validation belongs to the iteration under way, and was not over."""

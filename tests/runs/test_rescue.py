@@ -1,6 +1,7 @@
 """A run that fails loses nothing that was finished, and says from where it goes on."""
 
 import json
+import shutil
 from dataclasses import dataclass
 
 import lightning as L
@@ -13,6 +14,7 @@ from dsrl.loop.module import DSRLModule
 from dsrl.registry import register
 from dsrl.runs.fit import fit as run
 from dsrl.storage.checkpoint_files import read_checkpoint
+from dsrl.storage.disk_errors import UnwritableError
 
 LINE = (
     "iterations=5",
@@ -159,3 +161,77 @@ def test_a_validation_that_fails_is_left_out_alone(hook, whole, tmp_path):
     assert failure.value.__notes__[-1].endswith("goes on; the validation after iteration 1 is left out")
     run(compose([*words, "resume=last"]), callbacks=[Counts()])
     assert lines(tmp_path / "run") == [line for line in lines(whole) if line.get("iterations_done") != 2]
+
+
+def test_a_sampler_that_takes_no_weights_loses_no_iteration(whole, tmp_path, monkeypatch):
+    words = [*LINE, "checkpoint.every=0", f"run_dir={tmp_path}/run"]
+    config, synced = compose(words), [0]
+    sync = type(config.sampler).sync
+
+    def fails(self, tensors):
+        synced[0] += 1
+        if synced[0] == 4:  # the first was before any update
+            raise ConnectionError
+        return sync(self, tensors)
+
+    with monkeypatch.context() as patch, pytest.raises(ConnectionError) as failure:
+        patch.setattr(type(config.sampler), "sync", fails)
+        run(config, callbacks=[Counts()])
+    assert "saved after 3 of 5 iterations" in failure.value.__notes__[-1]
+    assert "goes on; what is measured after the update of iteration 2 is left out" in failure.value.__notes__[-1]
+    run(compose([*words, "resume=last"]), callbacks=[Counts()])
+    found, expected = lines(tmp_path / "run"), lines(whole)
+    assert found[:4] + found[5:] == expected[:4] + expected[5:]
+    assert found[4].items() <= expected[4].items()
+
+
+def test_in_the_midst_of_an_update_nothing_is_saved_and_what_runs_again_is_said(tmp_path, monkeypatch):
+    words = [*LINE, "checkpoint.every=0", f"run_dir={tmp_path}/run"]
+    monkeypatch.setattr(DSRLModule, "update_policy", patched("update_policy", 4, calls=2))
+    with pytest.raises(ZeroDivisionError) as failure:
+        run(compose(words))
+    said = "goes on from handoff-phase2-iteration3.ckpt, and runs iterations 3 to 4 again"
+    assert failure.value.__notes__[-1].endswith(said)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["handoff-phase2-iteration3.ckpt"]
+
+
+def test_before_any_iteration_is_finished_the_command_starts_again(tmp_path):
+    words = [*LINE, "checkpoint.every=0", f"run_dir={tmp_path}/run"]
+    with pytest.raises(ZeroDivisionError) as failure:
+        run(compose(words), callbacks=[Fails("on_train_batch_start", 0)])
+    assert "there is no checkpoint yet" in failure.value.__notes__[-1]
+    assert failure.value.__notes__[-1].endswith("starts again from the beginning")
+
+
+def test_a_second_ctrl_c_saves_and_says_so(tmp_path, capsys):
+    words = [*LINE, "validation.every=0", "checkpoint.every=0", f"run_dir={tmp_path}/run"]
+    with pytest.raises(SystemExit):  # Lightning's
+        run(compose(words), callbacks=[Fails("on_train_batch_start", 1, KeyboardInterrupt)])
+    assert "interrupted; saved after 1 of 5 iterations: `fit(compose(" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_cannot_be_written_hides_no_error(tmp_path, monkeypatch):
+    words = [*LINE, "validation.every=0", "checkpoint.every=0", f"run_dir={tmp_path}/run"]
+
+    def is_full(checkpoint, path):
+        raise UnwritableError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr("dsrl.parallel.strategy.write_file", is_full)
+    with pytest.raises(ZeroDivisionError) as failure:
+        run(compose(words), callbacks=[Fails("on_train_batch_start", 1)])
+    assert failure.value.__notes__[-1] == (
+        f"no checkpoint could be saved after this failure: {tmp_path}/run/checkpoints/iteration0.ckpt: cannot be "
+        "written: No space left on device"
+    )
+
+
+def test_a_run_that_says_where_it_is_resumed(whole, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path / "run")
+    for name in ("iteration4.ckpt",):
+        (tmp_path / "run" / "checkpoints" / name).unlink()
+    run(compose([*LINE, f"run_dir={tmp_path}/run", "resume=last"]), callbacks=[Counts()])
+    said = capsys.readouterr().out
+    path = tmp_path / "run" / "checkpoints" / "iteration3.ckpt"
+    assert f"resumed from {path}: going on at iteration 4 of 5 in phase 2 (nsr_prerl)\n" in said
+    assert "phase 1: grpo began with iteration 0\n" in said
+    assert "phase 2: nsr_prerl from iteration 3, lr" in said
