@@ -43,7 +43,7 @@ class Rescue(L.Callback):
     they failed alike, such as by a gradient that is not finite.
 
     Attributes:
-        said: from where the run goes on, after an exception in training; empty before.
+        said: from where the run goes on, after an exception in training or a Ctrl-C; empty before.
     """
 
     def __init__(self, checkpoints: Checkpoints, watchdog: Watchdog) -> None:
@@ -64,7 +64,7 @@ class Rescue(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save what can be saved, and say from where the run goes on. The exception stays the one that is told."""
-        if not self._began or self.watchdog.over.is_set():
+        if self.watchdog.over.is_set() or not (self._began or isinstance(exception, KeyboardInterrupt)):
             return
         module = DSRLModule.of(pl_module)
         with self._time_to_save(trainer):
@@ -175,8 +175,7 @@ class Rescue(L.Callback):
 
     def _going_on(self, module: DSRLModule) -> str:
         """Say from where the run goes on, and by which command."""
-        config, finished = module.config, self.checkpoints.finished
-        assert finished is not None
+        config, finished = module.config, self.checkpoints.ended
         newest, command = newest_checkpoint(self.checkpoints.folder), command_to_go_on(config.run_dir)
         if newest is None:
             origin = "the beginning" if config.resume in (None, "last") else config.resume
@@ -186,9 +185,9 @@ class Rescue(L.Callback):
             export = f", and `{command_to_export(newest, config.run_dir)}` writes its policy to hf/"
             missing = not (config.run_dir / "hf").exists()
             return f"all {iterations} iterations are saved in {newest}{export if missing else ''}{self._left_out}"
-        if done > finished.iteration:
+        if done > finished:
             return f"saved after {done} of {iterations} iterations: `{command}` goes on{self._left_out}"
-        under_way = min(finished.iteration + 1, iterations - 1)
+        under_way = min(finished + 1, iterations - 1)
         return f"`{command}` goes on from {newest.name}, and runs iterations {done} to {under_way} again"
 
     @contextmanager

@@ -73,14 +73,14 @@ class RunFolder(L.Callback):
         self.teardown(trainer, pl_module, "fit")
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Make the folder and write config.yaml."""
+        """Make the folder and write config.yaml. A run from the beginning begins without lines: those that are there
+        are of a start that was interrupted.
+        """
         if trainer.is_global_zero:
             with atomic(self.folder / "config.yaml") as partial:
                 partial.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
-
-    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin without lines: the run starts from the beginning."""
-        self._cut(trainer, first=-1)
+        if trainer.ckpt_path is None:
+            self._cut(trainer, first=-1)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Drop hf/, and the lines of iterations that are about to run (again)."""

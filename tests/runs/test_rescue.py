@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from dsrl.config.compose import compose
-from dsrl.errors import DSRLError
 from dsrl.loop.module import DSRLModule
 from dsrl.registry import register
 from dsrl.runs.fit import fit as run
