@@ -48,7 +48,14 @@ def iterations(folder, name="metrics.jsonl"):
 
 @pytest.mark.parametrize(
     "hook",
-    ["setup", "on_fit_start", "on_validation_batch_end", "on_sanity_check_end", "on_train_start", "on_train_batch_start"],
+    [
+        "setup",
+        "on_fit_start",
+        "on_validation_batch_end",
+        "on_sanity_check_end",
+        "on_train_start",
+        "on_train_batch_start",
+    ],
 )
 def test_the_same_command_works_after_an_interrupt_at_every_stage(hook, tmp_path):
     words = [*LINE, f"run_dir={tmp_path}/run"]

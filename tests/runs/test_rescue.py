@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import lightning as L
 import pytest
-import torch
+from checkpoint_contents import apart, contents
 
 from dsrl.config.compose import compose
 from dsrl.loop.module import DSRLModule
 from dsrl.registry import register
 from dsrl.runs.fit import fit as run
-from dsrl.storage.checkpoint_files import read_checkpoint
 from dsrl.storage.disk_errors import UnwritableError
 
 LINE = (
@@ -82,26 +81,6 @@ def lines(folder, name="metrics.jsonl"):
     return [{k: v for k, v in line.items() if not k.startswith(("time/", "throughput/", "sync/s"))} for line in found]
 
 
-def apart(one, other, place=""):
-    """Where two checkpoints differ."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in {*one, *other}:
-            if str(key).startswith(("time/", "throughput/")) or key in ("config", "memory/reserved_gib"):
-                continue
-            if key not in one or key not in other:
-                yield f"{place}/{key}"
-            else:
-                yield from apart(one[key], other[key], f"{place}/{key}")
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for number, pair in enumerate(zip(one, other, strict=True)):
-            yield from apart(*pair, f"{place}/{number}")
-    elif isinstance(one, torch.Tensor):
-        if not torch.equal(one, other):
-            yield place
-    elif one != other:
-        yield f"{place}: {one} {other}"
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
@@ -143,9 +122,9 @@ def test_the_file_is_the_one_of_a_run_that_saves_every_iteration(hook, iteration
         monkeypatch.setattr(DSRLModule, hook, patched(hook, iteration))
     with pytest.raises(ZeroDivisionError) as failure:
         run(config, callbacks=[Counts(), *own])
-    print(failure.value.__notes__)
+    assert failure.value.__notes__[-1].startswith(f"saved after {saved + 1} of 5 iterations: `")
     name = f"iteration{saved}.ckpt"
-    found, expected = (read_checkpoint(folder / "checkpoints" / name) for folder in (tmp_path / "run", whole))
+    found, expected = (contents(folder / "checkpoints" / name) for folder in (tmp_path / "run", whole))
     assert [*apart(found, expected)] == []
     monkeypatch.undo()
     run(compose([*LINE, "checkpoint.every=0", f"run_dir={tmp_path}/run", "resume=last"]), callbacks=[Counts()])
@@ -226,8 +205,7 @@ def test_a_checkpoint_that_cannot_be_written_hides_no_error(tmp_path, monkeypatc
 
 def test_a_run_that_says_where_it_is_resumed(whole, tmp_path, capsys):
     shutil.copytree(whole, tmp_path / "run")
-    for name in ("iteration4.ckpt",):
-        (tmp_path / "run" / "checkpoints" / name).unlink()
+    (tmp_path / "run" / "checkpoints" / "iteration4.ckpt").unlink()
     run(compose([*LINE, f"run_dir={tmp_path}/run", "resume=last"]), callbacks=[Counts()])
     said = capsys.readouterr().out
     path = tmp_path / "run" / "checkpoints" / "iteration3.ckpt"
