@@ -31,4 +31,5 @@ def command_to_go_on(folder: Path) -> str:
 
 def command_to_export(checkpoint: Path, folder: Path) -> str:
     """Write the command that makes the policy of a run's checkpoint its `hf/`."""
-    return shlex.join(["python", "-m", "dsrl.export", str(checkpoint), str(folder / "hf")])
+    called = ["dsrl-export"] if program(sys.argv) == "dsrl-train" else ["python", "-m", "dsrl.export"]
+    return shlex.join([*called, str(checkpoint), str(folder / "hf")])

@@ -107,7 +107,10 @@ class Rescue(L.Callback):
         finished = self.checkpoints.finished
         if finished is None or (self.checkpoints.saving and system_error_in(exception)):
             return False
-        if not trainer.is_global_zero and not FolderLock(module.config.run_dir).path.exists():
+        run_dir = module.config.run_dir
+        if not (run_dir / "config.yaml").exists():
+            return False  # a folder that is gone is not made again
+        if not trainer.is_global_zero and not FolderLock(run_dir).path.exists():
             return False  # of another host, without a file system in common
         if module.measured_at > finished.iteration:
             return self._can_end(trainer, module)
@@ -175,7 +178,9 @@ class Rescue(L.Callback):
 
     def _going_on(self, module: DSRLModule) -> str:
         """Say from where the run goes on, and by which command."""
-        config, finished = module.config, self.checkpoints.ended
+        config, ended = module.config, self.checkpoints.ended
+        if not (config.run_dir / "config.yaml").exists():
+            return f"{config.run_dir} is gone, with what was in it: the command that began the run starts it again"
         newest, command = newest_checkpoint(self.checkpoints.folder), command_to_go_on(config.run_dir)
         if newest is None:
             origin = "the beginning" if config.resume in (None, "last") else config.resume
@@ -185,10 +190,11 @@ class Rescue(L.Callback):
             export = f", and `{command_to_export(newest, config.run_dir)}` writes its policy to hf/"
             missing = not (config.run_dir / "hf").exists()
             return f"all {iterations} iterations are saved in {newest}{export if missing else ''}{self._left_out}"
-        if done > finished:
+        if done > max(ended, module.measured_at):
             return f"saved after {done} of {iterations} iterations: `{command}` goes on{self._left_out}"
-        under_way = min(finished + 1, iterations - 1)
-        return f"`{command}` goes on from {newest.name}, and runs iterations {done} to {under_way} again"
+        under_way = min(ended + 1, iterations - 1)
+        again = f"iteration {done}" if done == under_way else f"iterations {done} to {under_way}"
+        return f"`{command}` goes on from {newest.name}, and runs {again} again"
 
     @contextmanager
     def _time_to_save(self, trainer: L.Trainer) -> Iterator[None]:

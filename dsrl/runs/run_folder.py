@@ -53,6 +53,7 @@ class RunFolder(L.Callback):
         self._lines: list[dict[str, Any]] = []  # of the iteration under way: its own, and that of the validation after
         self._logged: dict[str, Any] = {}  # before the iteration under way
         self._asked: dict[str, list[dict[str, Any]]] = {}  # this rank's questions of the validation under way, by set
+        self._has_begun = False  # with the validation before any update; else what it left is of an earlier start
         self.ended = -1  # the last iteration whose line was to be written
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -73,19 +74,20 @@ class RunFolder(L.Callback):
         self.teardown(trainer, pl_module, "fit")
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Make the folder and write config.yaml. A run from the beginning begins without lines: those that are there
-        are of a start that was interrupted.
-        """
+        """Make the folder and write config.yaml."""
         if trainer.is_global_zero:
             with atomic(self.folder / "config.yaml") as partial:
                 partial.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
-        if trainer.ckpt_path is None:
-            self._cut(trainer, first=-1)
+
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin without lines: the run starts from the beginning."""
+        self._cut(trainer, first=-1)
+        self._has_begun = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Drop hf/, and the lines of iterations that are about to run (again)."""
-        first = trainer.current_epoch
-        if trainer.is_global_zero and first:  # of a run that was finished and goes on: no longer the newest policy
+        first = trainer.current_epoch or (0 if self._has_begun else -1)
+        if trainer.is_global_zero and first > 0:  # of a run that was finished and goes on: no longer the newest policy
             shutil.rmtree(self.folder / "hf", ignore_errors=True)
         self._cut(trainer, first)
 
