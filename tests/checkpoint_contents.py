@@ -31,7 +31,7 @@ def apart(one: Any, other: Any, place: str = "") -> Iterator[str]:
                 yield f"{place}/{key}"
             else:
                 yield from apart(one[key], other[key], f"{place}/{key}")
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+    elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
         for number, pair in enumerate(zip(one, other, strict=True)):
             yield from apart(*pair, f"{place}/{number}")
     elif isinstance(one, torch.Tensor):

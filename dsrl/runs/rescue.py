@@ -35,9 +35,9 @@ class Rescue(L.Callback):
     still those.
 
     The file is the one that `checkpoint.every=1` would have written. An iteration whose optimizer steps are over is
-    brought to its end first: its line is written, and the next phase is decided; a validation that was under way is
-    left out. In the midst of the optimizer steps nothing can be saved. It comes before the callback Watchdog, which
-    ends the other ranks.
+    brought to its end first: its line is written, and the next phase is decided. A validation after it that is not over
+    is made when the run goes on; the iteration is not saved where that phase, or the best checkpoint, depends on it. In
+    the midst of the optimizer steps nothing can be saved. This callback comes before Watchdog, which ends other ranks.
 
     Of several ranks, one saves for all where each holds all of the model. Where each holds a part, all save together if
     they failed alike, such as by a gradient that is not finite.
@@ -52,10 +52,34 @@ class Rescue(L.Callback):
         self._began = False
         self._writing: Finished | None = None
         self._left_out = ""  # of an iteration that was brought to its end
+        self._owed: int | None = None  # the iteration after which a validation is missing
+
+    def state_dict(self) -> dict[str, Any]:
+        """Save whether a validation is missing."""
+        return {} if self._owed is None else {"validation_after": self._owed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it."""
+        self._owed = state_dict.get("validation_after")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note that training has begun."""
         self._began = True
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Make the validation that is missing, as it would have been made after its iteration."""
+        if self._owed is None:
+            return
+        (folder,) = _those(trainer, RunFolder)
+        loops: Any = trainer.fit_loop
+        with folder.validating_again(trainer, self._owed):
+            loops.epoch_progress.current.completed = self._owed
+            loops.epoch_loop.val_loop.restarting = False
+            trainer.validating = True
+            loops.epoch_loop.val_loop.run()
+            trainer.training = True
+            loops.epoch_progress.current.completed = self._owed + 1
+        self._owed = None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the remembered state in place of that in which the run failed."""
@@ -134,7 +158,9 @@ class Rescue(L.Callback):
             return False
         if trainer.is_global_zero and folder.ended == module.measured_at and not folder.has_written(module.measured_at):
             return False
+        best = self.checkpoints.config.best
         waits = scheduler.ended < module.measured_at and scheduler.waits_for_validation
+        waits |= best is not None and best.startswith("val/")
         return not (waits and self._misses_validation(module))
 
     def _saved(self, trainer: L.Trainer, module: DSRLModule) -> str:
@@ -161,13 +187,16 @@ class Rescue(L.Callback):
                 writer.on_train_batch_end(trainer, module, None, None, 0)
         if module.validated_at == iteration + 1 and not folder.has_validation(iteration):
             folder.on_validation_end(trainer, module)
+        self._owed = iteration if misses_validation else None
         finished.end_iteration(trainer)
         module._current_fx_name = "on_train_epoch_end"  # as Lightning does, for what is logged
         for callback in _those(trainer, L.Callback):
             if isinstance(callback, ENDING) and callback.ended < iteration:
                 callback.on_train_epoch_end(trainer, module)
         if misses_validation:
-            self._left_out += f"; the validation after iteration {iteration} is left out"
+            last = iteration + 1 == module.config.iterations
+            what = "; left out is" if last else ", and begins with"
+            self._left_out += f"{what} the validation after iteration {iteration}"
 
     def _misses_validation(self, module: DSRLModule) -> bool:
         """Whether a validation belongs to the iteration under way, and was not over."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ from dsrl.storage.folder_lock import FolderLock
 
 LINES = ("metrics.jsonl", "samples.jsonl", "validations.jsonl")
 """Files of the folder with lines of iterations."""
+
+
+OF_VALIDATION = {"set", "iterations_done"}
+"""Keys that lines of validations alone have."""
 
 
 class RunFolder(L.Callback):
@@ -81,7 +86,7 @@ class RunFolder(L.Callback):
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin without lines: the run starts from the beginning."""
-        self._cut(trainer, first=-1)
+        self._cut(trainer, lambda line: False)
         self._has_begun = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -89,7 +94,7 @@ class RunFolder(L.Callback):
         first = trainer.current_epoch or (0 if self._has_begun else -1)
         if trainer.is_global_zero and first > 0:  # of a run that was finished and goes on: no longer the newest policy
             shutil.rmtree(self.folder / "hf", ignore_errors=True)
-        self._cut(trainer, first)
+        self._cut(trainer, lambda line: line["iteration"] < first)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember what has been logged before this iteration."""
@@ -168,6 +173,13 @@ class RunFolder(L.Callback):
             pass
         wait_for_all(trainer.strategy)
 
+    @contextmanager
+    def validating_again(self, trainer: L.Trainer, iteration: int) -> Iterator[None]:
+        """Surround a validation after an iteration that is on disk: what one that failed has left is dropped."""
+        self._cut(trainer, lambda line: line["iteration"] != iteration or not OF_VALIDATION & {*line})
+        yield
+        self._write_lines(trainer)
+
     def has(self, iteration: int) -> bool:
         """Whether this callback has seen the end of an iteration's update."""
         return self.ended == iteration or any(line["iteration"] == iteration for line in self._lines)
@@ -196,12 +208,12 @@ class RunFolder(L.Callback):
             with writing(path), path.open("a", encoding="utf-8") as file:
                 file.writelines(map(text_of, lines))
 
-    def _cut(self, trainer: L.Trainer, first: int) -> None:
-        """Rewrite the files, atomically, with the lines of iterations before `first`, as they are written today."""
+    def _cut(self, trainer: L.Trainer, keeps: Callable[[dict[str, Any]], bool]) -> None:
+        """Rewrite the files, atomically, with the lines that it `keeps`, as they are written today."""
         for name in LINES if trainer.is_global_zero else ():
             path = self.folder / name
             if path.exists():
-                kept = [line for line in read_lines(path) if line["iteration"] < first]
+                kept = filter(keeps, read_lines(path))
                 with atomic(path) as partial:
                     partial.write_text("".join(map(text_of, kept)), encoding="utf-8")
         self._follow(trainer)

@@ -132,13 +132,16 @@ def test_the_file_is_the_one_of_a_run_that_saves_every_iteration(hook, iteration
 
 
 @pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_start", "on_validation_batch_end"])
-def test_a_validation_that_fails_is_left_out_alone(hook, whole, tmp_path):
+def test_a_validation_that_fails_is_made_when_the_run_goes_on(hook, whole, tmp_path):
     words = [*LINE, "checkpoint.every=0", f"run_dir={tmp_path}/run"]
     with pytest.raises(ZeroDivisionError) as failure:
         run(compose(words), callbacks=[Counts(), Fails(hook, 1)])
-    assert failure.value.__notes__[-1].endswith("goes on; the validation after iteration 1 is left out")
+    assert failure.value.__notes__[-1].endswith("goes on, and begins with the validation after iteration 1")
     run(compose([*words, "resume=last"]), callbacks=[Counts()])
-    assert lines(tmp_path / "run") == [line for line in lines(whole) if line.get("iterations_done") != 2]
+    for name in ("metrics.jsonl", "samples.jsonl", "validations.jsonl"):
+        assert lines(tmp_path / "run", name) == lines(whole, name)
+    found, expected = (contents(folder / "checkpoints" / "iteration4.ckpt") for folder in (tmp_path / "run", whole))
+    assert [*apart(found, expected)] == []
 
 
 def test_a_sampler_that_takes_no_weights_loses_no_iteration(whole, tmp_path, monkeypatch):
