@@ -26,10 +26,17 @@ def command_to_go_on(folder: Path) -> str:
     """Write the command that goes on with the run in a folder; from Python, what `compose` is to be given."""
     called, text = program(sys.argv), str(folder)
     run_dir = f"run_dir={text if PLAIN.fullmatch(text) else text_of(text)}"
-    return f"{called} resume=last {shlex.quote(run_dir)}" if called else f'fit(compose(["resume=last", "{run_dir}"]))'
+    if called is None:
+        return f'fit(compose(["resume=last", {_quoted(run_dir)}]))'
+    return f"{called} resume=last {shlex.quote(run_dir)}"
 
 
 def command_to_export(checkpoint: Path, folder: Path) -> str:
     """Write the command that makes the policy of a run's checkpoint its `hf/`."""
     called = ["dsrl-export"] if program(sys.argv) == "dsrl-train" else ["python", "-m", "dsrl.export"]
     return shlex.join([*called, str(checkpoint), str(folder / "hf")])
+
+
+def _quoted(text: str) -> str:
+    """Write a string of Python, with double quotes where it can be."""
+    return repr(text) if {'"', "\\"} & {*text} else f'"{text}"'
