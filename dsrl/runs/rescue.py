@@ -43,7 +43,7 @@ class Rescue(L.Callback):
     they failed alike, such as by a gradient that is not finite.
 
     Attributes:
-        said: from where the run goes on, after an exception in training or a Ctrl-C; empty before.
+        said: from where the run goes on, after an exception; empty where nothing was trained yet.
     """
 
     def __init__(self, checkpoints: Checkpoints, watchdog: Watchdog) -> None:
@@ -88,14 +88,15 @@ class Rescue(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save what can be saved, and say from where the run goes on. The exception stays the one that is told."""
-        if self.watchdog.over.is_set() or not (self._began or isinstance(exception, KeyboardInterrupt)):
+        if self.watchdog.over.is_set() or not self._began:
             return
         module = DSRLModule.of(pl_module)
         with self._time_to_save(trainer):
             try:
                 self.said = self._rescued(trainer, module, exception)
             except Exception as failure:
-                self.said = f"{self._going_on(module)}\nno checkpoint could be saved after this failure: {failure}"
+                said = self._going_on(module), f"no checkpoint could be saved after this failure: {failure}"
+                self.said = "\n".join(filter(None, said))
 
     def _rescued(self, trainer: L.Trainer, module: DSRLModule, exception: BaseException) -> str:
         """Save, on the ranks that can; returns what to say."""
@@ -211,6 +212,8 @@ class Rescue(L.Callback):
         if not (config.run_dir / "config.yaml").exists():
             return f"{config.run_dir} is gone, with what was in it: the command that began the run starts it again"
         newest, command = newest_checkpoint(self.checkpoints.folder), command_to_go_on(config.run_dir)
+        if newest is None and max(ended, module.measured_at) < 0:
+            return ""  # nothing is lost: the same command does what it did
         if newest is None:
             origin = "the beginning" if config.resume in (None, "last") else config.resume
             return f"there is no checkpoint yet: `{command}` starts again from {origin}"
