@@ -173,7 +173,7 @@ def test_a_run_that_goes_on_after_its_end_is_evaluated_at_its_newest(fit, tmp_pa
     with pytest.raises(RuntimeError):
         fit("iterations=9", "resume=last", "checkpoint.every=1", callbacks=(Killed(),))
     own = composed(f"model={tmp_path}/run")
-    assert (own.model.name, own.checkpoint) == ("tiny", f"{tmp_path}/run/checkpoints/iteration1.ckpt")
+    assert (own.model.name, own.checkpoint) == ("tiny", f"{tmp_path}/run/checkpoints/iteration2.ckpt")
 
 
 def test_interrupted(tmp_path, monkeypatch, capsys):

@@ -74,7 +74,8 @@ class DSRLModule(L.LightningModule):
         reference: a frozen copy, where some phase has a KL.
         initial: a frozen copy of the policy that the run began with, where `initial_kl` needs one of its own.
         experience: the rollouts of the last iteration and what the objective kept of them, on this rank.
-        metrics: the numbers of the last iteration, over all ranks.
+        updated: while an iteration whose optimizer steps are over has no metrics yet, what they will be made of.
+        metrics: the numbers of the last iteration, over all ranks: of `measured_at`.
         validated: the numbers of the last validation, after `validated_at` iterations.
     """
 
@@ -113,6 +114,8 @@ class DSRLModule(L.LightningModule):
         self.experience: Experience | None = None
         self.metrics: dict[str, float] = {}
         self.looked_up: set[str] = set()  # metrics that have been found
+        self.measured_at = -1
+        self.updated: tuple[Experience, list[Metrics]] | None = None
         self.validated: dict[str, float] = {}
         self.validated_at = -1
 
@@ -127,14 +130,15 @@ class DSRLModule(L.LightningModule):
             update, layout = self.config.update, self.scorer.layout
             steps = optimizer_steps(experience, minibatches=update.minibatches, epochs=update.epochs, layout=layout)
             updates = [self.update_policy(step, experience.logged) for step in steps]
+        found = [batch.metrics, experience.metrics, *(update.metrics for update in updates)]
+        self.updated = experience, found
         with self.clock("score"):
             pulls = chain.from_iterable(update.pulls for update in updates)
             experience.logged = self.scorer.score_moved(experience.logged, batch, pulls)
-        measured = [probed, probe_step()]
+        found += [probed, probe_step()]
         with self.clock("sync"):
-            synced = self.sampler.sync(self.policy.named_tensors(self.sampler.sync_dtype)) or {}
-        measured += [batch.metrics, experience.metrics, *(update.metrics for update in updates), synced]
-        self.log_metrics(experience, add_metrics(*measured))
+            found.append(self.sampler.sync(self.policy.named_tensors(self.sampler.sync_dtype)) or {})
+        self.log_metrics(experience, add_metrics(*found))
 
     def update_policy(self, step: OptimizerStep, logged: LoggedTokens | None = None) -> Update:
         """Take one optimizer step; none where no response was kept on any rank."""
@@ -218,6 +222,7 @@ class DSRLModule(L.LightningModule):
         }
         logged = {**self.metrics, "phase": float(self.phase.number), "step": float(self.iteration)}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
+        self.measured_at, self.updated = self.iteration, None
 
     def validation_step(self, prompts: list[Prompt], batch_idx: int, dataloader_idx: int = 0) -> STEP_OUTPUT:
         """Sample `validation.k` responses to each held-out question of a batch, and count the correct ones.
@@ -365,9 +370,10 @@ class DSRLModule(L.LightningModule):
     @property
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint, and a model card, say of the run."""
+        iterations: Any = self.trainer.fit_loop.epoch_progress.current
         return {
             "config": self.config.resolved,
-            "iterations_done": min(self.iteration + 1, self.config.iterations),
+            "iterations_done": max(iterations.processed, self.measured_at + 1),
             "precision": precision_of(self.config.trainer),
         }
 

@@ -9,5 +9,6 @@ choose.py                                  from `trainer.strategy` to one of the
 first_process.py                           which process is the first, before there are ranks
 launcher.py                                start a node's processes, and end all if one ends badly
 network.py                                 the network interface between nodes
+failing.py                                 which ranks save the run after a failure
 watchdog.py                                end the run, on every node, when a rank dies, hangs or fails
 """

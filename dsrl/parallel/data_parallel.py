@@ -14,9 +14,13 @@ from dsrl.parallel.strategy import LoopStrategy
 class SingleDevice(LoopStrategy, SingleDeviceStrategy):
     """Train in one process."""
 
+    replicated = True
+
 
 class DDP(LoopStrategy, DDPStrategy):
     """Average the gradients over ranks with the last micro-batch of an optimizer step."""
+
+    replicated = True
 
     def accumulating(self, *, last: bool) -> AbstractContextManager[Any]:
         """Exchange no gradients before the last micro-batch."""

@@ -22,6 +22,9 @@ GRACE_SECONDS = 15.0
 class Launcher(_SubprocessScriptLauncher):
     """Launch as Lightning does, and watch the children: say which one failed, and end the others."""
 
+    saves = False
+    """Whether this process saves the run after a child has failed, and so is not to be ended."""
+
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
         """Start the node's other processes, unless a launcher such as torchrun did, and run `function` in this one.
 
@@ -33,7 +36,7 @@ class Launcher(_SubprocessScriptLauncher):
         before = dict(os.environ)
         share_cores(self.num_processes, os.environ)
         self._call_children_scripts()
-        threading.Thread(target=_observe, args=(self.procs,), name="child-processes", daemon=True).start()
+        threading.Thread(target=_observe, args=(self,), name="child-processes", daemon=True).start()
         result = function(*args, **kwargs)
         for process in self.procs:
             process.wait()
@@ -44,11 +47,14 @@ class Launcher(_SubprocessScriptLauncher):
         return result
 
 
-def _observe(processes: Sequence[subprocess.Popen[Any]]) -> None:
+def _observe(launcher: Launcher) -> None:
     """Wait for the children. If one ends with an error and this process does not, end this process and the others."""
+    processes: Sequence[subprocess.Popen[Any]] = launcher.procs
     while any(code is None for code in (process.poll() for process in processes)):
         if failed := [rank for rank, process in enumerate(processes, start=1) if process.poll()]:
             time.sleep(GRACE_SECONDS)
+            while launcher.saves:
+                time.sleep(0.5)
             codes = ", ".join(f"local rank {rank} with code {processes[rank - 1].returncode}" for rank in failed)
             end_processes(f"a process of this node ended: {codes}", processes)
         time.sleep(0.5)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -51,6 +51,10 @@ class LoopStrategy(Strategy):
     under another strategy.
     """
 
+    replicated = False
+    """Whether every rank holds all of the model and of the optimizer's state."""
+    alone = False
+    """Whether this rank does everything without the others, and for them: see `on_its_own`."""
     save_parts = False
     """Let each rank write its part into a folder, instead of rank 0 everything into one file."""
     saving: tuple[Path, Future[None]] | None = None
@@ -125,6 +129,9 @@ class LoopStrategy(Strategy):
 
         However slow the disk is, no rank waits for another with a time limit; the watchdog ends what hangs.
         """
+        if self.alone:
+            write_file(checkpoint, Path(filepath))
+            return
         self.finish_saving()
         path, group = Path(self.broadcast(str(filepath))), self.saving_group
         if self.save_parts:
@@ -140,9 +147,32 @@ class LoopStrategy(Strategy):
 
     def wait_for_all(self) -> None:
         """Wait until every rank is here and nothing is being written, however long one writes to a disk."""
+        if self.alone:
+            return
         self.finish_saving()
         if (group := self.saving_group) is not None:
             dist.barrier(group)
+
+    @contextmanager
+    def on_its_own(self) -> Iterator[None]:
+        """Let this rank go through what all do together, such as to save a checkpoint, after another one has failed.
+
+        Only for a strategy that is `replicated`.
+        """
+        self.alone = True
+        try:
+            yield
+        finally:
+            self.alone = False
+
+    def barrier(self, *args: Any, **kwargs: Any) -> None:
+        """Wait for the other ranks, unless this one is on its own."""
+        if not self.alone:
+            super().barrier(*args, **kwargs)  # type: ignore[safe-super]
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
+        """Give rank 0's value to all; this rank's own where it is on its own."""
+        return obj if self.alone else super().broadcast(obj, src)  # type: ignore[safe-super]
 
     def finish_saving(self) -> None:
         """Wait for the checkpoint that is being written, if any, on every rank. Raises what its writing failed with."""
@@ -187,6 +217,8 @@ class LoopStrategy(Strategy):
     @property
     def saved_form(self) -> StateDictOptions:
         """Torch's options of a saved state: parts as they are, or full tensors on rank 0's CPU."""
+        if self.alone:
+            return StateDictOptions(cpu_offload=True)
         return PARTS if self.save_parts else StateDictOptions(full_state_dict=True, cpu_offload=True)
 
     def _untied(self, weights: Mapping[str, Any]) -> dict[str, Any]:

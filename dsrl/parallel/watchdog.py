@@ -40,6 +40,7 @@ class Watchdog(L.Callback):
         self.standstill = Standstill(timeout)
         self.verdict: str | None = None  # what ended the run, once some rank knows
         self.over = threading.Event()
+        self.saves = False  # what this rank does may take as long as a disk does
         self.store: TCPStore | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -73,7 +74,7 @@ class Watchdog(L.Callback):
         hangs.daemon = True
         hangs.start()
         try:
-            if _follows_from_another(exception):
+            if follows_from_another(exception):
                 self.verdict = self._reason(exception)
             else:
                 self._report(f"{self._who(self.rank)} failed: {exception}")
@@ -102,7 +103,8 @@ class Watchdog(L.Callback):
             except Exception as error:
                 failed = f"{self._who(0)} is gone ({_first_line(error)})"
             self.answered = time.monotonic()
-            if failed and not self.over.wait(5 * self.beat):  # unless a failed collective has ended this rank meanwhile
+            # unless a failed collective has ended this rank meanwhile
+            if failed and not self.over.wait(5 * self.beat) and not self.saves:
                 self._end(failed)
 
     def _come_together(self) -> str | None:
@@ -164,7 +166,7 @@ class Watchdog(L.Callback):
         return f"rank {rank} ({host}, process {process})"
 
 
-def _follows_from_another(exception: BaseException) -> bool:
+def follows_from_another(exception: BaseException) -> bool:
     """Tell whether this is the failure of a collective, which does not say what caused it."""
     text = str(exception).lower()
     return isinstance(exception, dist.DistError) or any(name in text for name in ("gloo", "nccl", "timed out", "peer"))

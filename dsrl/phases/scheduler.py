@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 
@@ -11,6 +11,14 @@ from dsrl.loop.module import DSRLModule
 from dsrl.phases.conditions import Condition
 from dsrl.phases.phase import Phase
 from dsrl.types import Prompt
+
+
+class Begun(NamedTuple):
+    """A phase, the iteration that it began with, and why where a condition or a monitor asked for it."""
+
+    phase: Phase
+    start: int
+    reason: str
 
 
 class PhaseScheduler(L.Callback):
@@ -35,6 +43,7 @@ class PhaseScheduler(L.Callback):
         self.history: list[float] = []  # of the watched metric, since the running phase began
         self.reasons: list[str] = []  # for each handoff, what asked for it; empty where `start` is an iteration
         self._asked = ""  # what else asks for a handoff after the iteration under way
+        self.ended = -1  # the last iteration after which it was decided
 
     @classmethod
     def reason_at(cls, trainer: L.Trainer, iteration: int) -> str:
@@ -46,10 +55,26 @@ class PhaseScheduler(L.Callback):
                 return scheduler.reasons[number] if number < len(scheduler.reasons) else ""
         return ""
 
+    @classmethod
+    def begun(cls, trainer: L.Trainer) -> list[Begun]:
+        """List the phases that have begun, and the one that begins with the next iteration, if that is decided."""
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        for scheduler in callbacks:
+            if isinstance(scheduler, cls):
+                reasons = ["", *scheduler.reasons, *[""] * len(scheduler.starts)]
+                return [*map(Begun, scheduler.phases, scheduler.starts, reasons)]
+        return []
+
     @property
     def phase(self) -> Phase:
         """The running phase."""
         return self.phases[self.entered - 1]
+
+    @property
+    def waits_for_validation(self) -> bool:
+        """Whether a number of a validation decides when the next phase begins."""
+        start = self.phases[self.entered].start if self.entered < len(self.phases) else None
+        return isinstance(start, Condition) and start.metric.startswith("val/")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the phase in force, after a resume, too."""
@@ -82,6 +107,7 @@ class PhaseScheduler(L.Callback):
         following, asked = module.iteration + 1, self._asked
         self._asked = ""
         if self.entered == len(self.phases) or following >= module.config.iterations:
+            self.ended = module.iteration
             return
         start, reason = self.phases[self.entered].start, ""
         if isinstance(start, Condition):
@@ -92,6 +118,7 @@ class PhaseScheduler(L.Callback):
             reason = start.reason(ran, self.history) if due else ""
         else:
             due = following >= start
+        self.ended = module.iteration
         if due or asked:
             self.starts.append(following)
             self.reasons.append(asked or reason)

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from dsrl.config.schema import CheckpointConfig
 from dsrl.loop.module import DSRLModule
 from dsrl.parallel.strategy import wait_for_all
+from dsrl.runs.finished import Finished
 from dsrl.storage.atomic import remove
 
 
@@ -26,25 +27,44 @@ class Checkpoints(Checkpoint):
     def __init__(self, folder: Path, config: CheckpointConfig) -> None:
         self.folder, self.config = folder, config
         self.best: float | None = None
+        self.finished: Finished | None = None  # after the last iteration, or before the first
+        self.saving = False
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember the state of the iteration that is loaded."""
+        self.finished = Finished.in_checkpoint(checkpoint, DSRLModule.of(pl_module))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remove what a run that was killed has begun to write."""
+        self.finished = self.finished or Finished.now(trainer, DSRLModule.of(pl_module))
         for path in self.folder.glob(".*.partial") if trainer.is_global_zero else ():
             remove(path)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save where it is time; then let go of older ones."""
-        iteration, every = trainer.current_epoch, self.config.every
-        if self._improved(DSRLModule.of(pl_module)):
+        """Save where it is time; then let go of older ones, and remember the state of this iteration."""
+        module, iteration, every = DSRLModule.of(pl_module), trainer.current_epoch, self.config.every
+        self.saving = True
+        if self._improved(module):
             trainer.save_checkpoint(self.folder / f"best-iteration{iteration}.ckpt")
         due = every > 0 and (iteration + 1) % every == 0
         last = trainer.should_stop or iteration + 1 == trainer.max_epochs
         if due or last:
-            trainer.save_checkpoint(self.folder / f"iteration{iteration}.ckpt")
-        if last:
-            wait_for_all(trainer.strategy)
+            self.save(trainer, iteration, waits=last)
         if trainer.is_global_zero:
             self._keep("best-iteration*.ckpt", 1)
+        self.saving, self.finished = False, Finished.now(trainer, module)
+
+    @property
+    def ended(self) -> int:
+        """The last iteration that was saved or did not have to be."""
+        return -1 if self.finished is None else self.finished.iteration
+
+    def save(self, trainer: L.Trainer, iteration: int, *, waits: bool = True) -> None:
+        """Write the checkpoint of an iteration, and let go of older ones. A collective, which `waits` for its end."""
+        trainer.save_checkpoint(self.folder / f"iteration{iteration}.ckpt")
+        if waits:
+            wait_for_all(trainer.strategy)
+        if trainer.is_global_zero:
             self._keep("iteration*.ckpt", self.config.keep)
 
     def state_dict(self) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from dsrl.runs.preemption import Preemption
 from dsrl.runs.progress import Progress
 from dsrl.runs.recording import Recording
 from dsrl.runs.report import Report
+from dsrl.runs.rescue import Rescue
 from dsrl.runs.run_folder import RunFolder
 from dsrl.runs.start import start_of
 from dsrl.runs.verifier_failures import VerifierFailures
@@ -113,6 +114,8 @@ def build_trainer(
     data.setup("fit")
     validates = config.validation.every > 0 and bool(data.val_names)
     scheduler, progress = PhaseScheduler(config.phases, checkpoints), Progress(config.run_dir)
+    watchdog, saving = Watchdog(config.trainer.timeout), Checkpoints(checkpoints, config.checkpoint)
+    rescue = Rescue(saving, watchdog)
     trainer = L.Trainer(
         strategy=strategy_for(config.trainer, config.checkpoint),
         accelerator=config.trainer.accelerator,
@@ -124,7 +127,8 @@ def build_trainer(
         check_val_every_n_epoch=config.validation.every or 1,
         limit_val_batches=1.0 if validates else 0,
         callbacks=[
-            Watchdog(config.trainer.timeout),
+            rescue,
+            watchdog,
             SameBudget(config.update.micro_batch_tokens),
             Preemption(),
             ToLoggers(),
@@ -143,7 +147,7 @@ def build_trainer(
             scheduler,
             progress,
             Report(config.run_dir, writes=config.report),
-            Checkpoints(checkpoints, config.checkpoint),
+            saving,
         ],
         logger=loggers_of(config),
         **own_arguments(config.trainer, config.run_dir),
@@ -187,12 +191,13 @@ def _fit(config: RunConfig, callbacks: Sequence[L.Callback], lock: FolderLock) -
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except Exception as error:
-        watchdog = _callback(trainer, Watchdog)
-        if watchdog.verdict and not isinstance(error, DSRLError):
-            raise DSRLError(watchdog.verdict) from error
-        if isinstance(error, PartError) or not isinstance(error, DSRLError):
-            error.add_note(f"in phase {module.phase.number}, iteration {trainer.current_epoch}")
-        told = _told(error, config.run_dir)
+        watchdog, rescue = _callback(trainer, Watchdog), _callback(trainer, Rescue)
+        followed = watchdog.verdict and not isinstance(error, DSRLError)
+        told = DSRLError(watchdog.verdict) if followed else _told(error, config.run_dir)
+        if isinstance(told, PartError) or not isinstance(told, DSRLError):
+            told.add_note(f"in phase {module.phase.number}, iteration {trainer.current_epoch}")
+        for line in rescue.said.splitlines():
+            told.add_note(line)
         if told is error:
             raise
         raise told from error

@@ -41,6 +41,7 @@ class Monitoring(L.Callback):
         self.phase = 0  # number of the phase that `history` is of
         self.history: list[dict[str, float]] = []
         self.given: list[dict[str, Any]] = []  # the lines of warnings.jsonl
+        self.ended = -1  # the last iteration that was shown to the monitors
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Drop warnings of iterations that are about to run (again)."""
@@ -54,14 +55,17 @@ class Monitoring(L.Callback):
             self.phase, self.history = module.phase.number, []
         fresh = module.validated_at == module.iteration + 1
         metrics = {**module.metrics, **(module.validated if fresh else {})}
-        asked = {label: ask(monitor, metrics, self.history) for label, monitor in self.monitors.items()}
+        try:
+            asked = {label: ask(monitor, metrics, self.history) for label, monitor in self.monitors.items()}
+        finally:
+            self.ended = module.iteration
+            self.history.append(metrics)
         found: dict[str, EarlyWarning | None] = trainer.strategy.broadcast(asked)
-        self.history.append(metrics)
         known = {line["monitor"] for line in self.given if line["phase"] == self.phase}
         for label, warning in found.items():
             if warning is None:
                 continue
-            module.log(f"warnings/{label}", 1.0)
+            module.log(f"warnings/{label}", 1.0, batch_size=1)
             if label not in known:
                 self._act(trainer, module, label, warning)
 

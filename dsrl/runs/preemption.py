@@ -27,16 +27,28 @@ class Preemption(L.Callback):
         self._before: dict[signal.Signals, Any] = {}
         self._prints = False
 
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the signals over but for Ctrl-C, which ends the validation before any update at once."""
+        self._take_over(signal.SIGTERM, signal.SIGUSR1)
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the signals over from Lightning, which would talk to other ranks from inside a handler."""
+        """Take the signals over; stop all ranks before any iteration where one has come meanwhile."""
         self._prints = trainer.is_global_zero
-        for number in SIGNALS:
-            if signal.getsignal(number) is signal.SIG_IGN:  # as a shell has it for Ctrl-C in the background
-                continue
-            self._before[number] = signal.signal(number, self._receive)
+        self._take_over(*SIGNALS)
+        self._stop_if_told(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop all ranks after this iteration if one of them was told to."""
+        self._stop_if_told(trainer)
+
+    def _take_over(self, *numbers: signal.Signals) -> None:
+        """Take signals over from Lightning, which would talk to other ranks from inside a handler."""
+        for number in numbers:
+            ignored = signal.getsignal(number) is signal.SIG_IGN  # as a shell has it for Ctrl-C in the background
+            if not ignored and number not in self._before:
+                self._before[number] = signal.signal(number, self._receive)
+
+    def _stop_if_told(self, trainer: L.Trainer) -> None:
         number = round(all_max(float(self.received or 0)))
         if number:
             self.received = signal.Signals(number)

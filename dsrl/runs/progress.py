@@ -18,9 +18,11 @@ from dsrl.data.first_prompt import shown_prompt
 from dsrl.devices import described_precision, precision_of
 from dsrl.loop.module import DSRLModule
 from dsrl.parallel.sharding import parameter_count
-from dsrl.phases.scheduler import PhaseScheduler
+from dsrl.phases.scheduler import Begun, PhaseScheduler
 from dsrl.reports.reading import read_run
 from dsrl.reports.text import summary_of
+from dsrl.runs.going_on import command_to_go_on
+from dsrl.runs.rescue import Rescue
 from dsrl.runs.terminal import progress_bar, terminal
 
 COLUMNS = {
@@ -74,8 +76,12 @@ class Progress(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Set the bar to the iterations that are done: some, after a resume."""
         self.trained_since = time.perf_counter()
-        if self.task is not None:
-            self.bar.update(self.task, completed=trainer.current_epoch, description="training")
+        if self.task is None:
+            return
+        self.bar.update(self.task, completed=trainer.current_epoch, description="training")
+        if trainer.ckpt_path is not None:
+            for line in _resumed(trainer):
+                self.console.print(line, markup=False, soft_wrap=True)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -87,7 +93,7 @@ class Progress(L.Callback):
         self.ran += 1
         if module.phase.number != self.phase:
             self.phase = module.phase.number
-            told = phase_line(module, PhaseScheduler.reason_at(trainer, module.iteration))
+            told = phase_line(module, PhaseScheduler.begun(trainer)[self.phase - 1])
             self.console.print(told, soft_wrap=True)
         numbers = "  ".join(
             f"[dim]{label}[/] {form.format(module.metrics[key])}"
@@ -122,7 +128,11 @@ class Progress(L.Callback):
             self.console.print(part, soft_wrap=isinstance(part, Text))
         done, iterations = trainer.current_epoch, DSRLModule.of(pl_module).config.iterations
         if done < iterations:
-            self.console.print(f"stopped after {done} of {iterations} iterations; resume=last goes on")
+            self.console.print(
+                f"stopped after {done} of {iterations} iterations: `{command_to_go_on(self.folder)}` goes on",
+                markup=False,
+                soft_wrap=True,
+            )
             return
         minutes, seconds = divmod(time.perf_counter() - self.began, 60)
         self.console.print(
@@ -145,18 +155,32 @@ class Progress(L.Callback):
         return ", ".join(parts)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leave the terminal as it was, and say what goes on after Ctrl-C."""
+        """Leave the terminal as it was, and say after Ctrl-C, which has no message, from where the run goes on."""
         self.bar.stop()
-        if self.task is not None and isinstance(exception, KeyboardInterrupt):
-            done = f"{trainer.current_epoch} of {trainer.max_epochs} iterations"
-            goes_on = f"run_dir={self.folder} resume=last goes on from the newest checkpoint"
-            self.console.print(f"interrupted after {done}; {goes_on}", markup=False, soft_wrap=True)
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        said = next((callback.said for callback in callbacks if isinstance(callback, Rescue)), "")
+        if self.task is not None and said and not isinstance(exception, Exception):
+            self.console.print(f"interrupted; {said}", markup=False, soft_wrap=True)
 
 
-def phase_line(module: DSRLModule, reason: str) -> str:
-    """Say which phase begins, why the one before ended, and what of the sampling is other than there."""
-    phase = module.phase
-    parts = [f"from iteration {module.iteration}, lr {module.metrics['lr']:.2g}"]
+def _resumed(trainer: L.Trainer) -> list[str]:
+    """Say from which checkpoint a run goes on, where, and when the phases before the one that it is in began."""
+    *earlier, now = PhaseScheduler.begun(trainer)
+    return [
+        f"resumed from {trainer.ckpt_path}: going on at iteration {trainer.current_epoch} of {trainer.max_epochs} in "
+        f"phase {now.phase.number} ({now.phase.name})",
+        *(
+            f"phase {before.phase.number}: {before.phase.name} began with iteration {before.start}"
+            f"{f', since {before.reason}' if before.reason else ''}"
+            for before in earlier
+        ),
+    ]
+
+
+def phase_line(module: DSRLModule, begun: Begun) -> str:
+    """Say which phase begins, or began before a resume; why the one before ended; what of the sampling is other."""
+    phase, reason = begun.phase, begun.reason
+    parts = [f"from iteration {begun.start}, lr {module.metrics['lr']:.2g}"]
     if phase.number > 1:
         before, now = (dataclasses.asdict(found.sampling) for found in (module.config.phases[phase.number - 2], phase))
         parts += [f"sampling.{key} {before[key]} → {now[key]}" for key in before if before[key] != now[key]]

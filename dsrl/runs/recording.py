@@ -24,6 +24,12 @@ class Recording(L.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "rollouts"
 
+        self.ended = -1  # the last iteration whose responses are written
+
+    def has(self, iteration: int) -> bool:
+        """Whether the responses of an iteration are written."""
+        return self.ended == iteration
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remove what is of iterations that are about to run (again)."""
         if trainer.is_global_zero:
@@ -55,3 +61,4 @@ class Recording(L.Callback):
         columns = {"advantage": experience.choosing_terms[0].advantages.reshape(-1), "kept": experience.kept}
         path = record_path(self.folder, module.iteration, trainer.global_rank)
         write_rollouts(path, head, collected.rollouts, rewards, columns)
+        self.ended = module.iteration

@@ -15,6 +15,7 @@ import lightning as L
 
 from dsrl.loop.module import DSRLModule
 from dsrl.reports.page import write_report
+from dsrl.runs.going_on import program
 from dsrl.runs.lines import text_of
 from dsrl.runs.resume import changes
 from dsrl.runs.terminal import terminal
@@ -91,15 +92,10 @@ def _given(words: Sequence[str]) -> Sequence[str]:
 
 def command_line(words: Sequence[str]) -> str:
     """Write the command of which `words` are `sys.argv`; of a script that calls `fit`, its name."""
-    program, *arguments = words
-    path = Path(program)
-    if path.name == "train.py":
-        started = "python -m dsrl.train" if path.parent.name == "dsrl" else "python train.py"
-    elif path.name == "dsrl-train":
-        started = path.name
-    else:
-        return f"dsrl.fit in {path.name or 'Python'}"
-    return shlex.join([*started.split(), *arguments])
+    called = program(words)
+    if called is None:
+        return f"dsrl.fit in {Path(words[0]).name or 'Python'}"
+    return shlex.join([*called.split(), *words[1:]])
 
 
 def versions(config: dict[str, Any]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dsrl.config.resumed import NEW, OF_THE_FOLDER, saved_config
 from dsrl.config.run_config import RunConfig
 from dsrl.config.store import LATER_PHASES
 from dsrl.errors import ConfigError
+from dsrl.runs.going_on import command_to_export, command_to_go_on
 from dsrl.runs.handoff import phase_that_begins
 from dsrl.storage.checkpoint_files import UnreadableCheckpoint, read_checkpoint
 
@@ -174,14 +176,15 @@ def _way_out(
 def check_unfinished(config: RunConfig) -> None:
     """Raise RunIsFinished where `resume` names a run that has nothing left to do."""
     if (path := checkpoint_to_resume(config)) is not None:
-        _check_unfinished(config, path, read_to_resume(path))
+        _check_unfinished(config, path, read_to_resume(path, config.run_dir))
 
 
 def _check_unfinished(config: RunConfig, path: Path, checkpoint: Mapping[str, Any]) -> None:
     if checkpoint["dsrl"]["iterations_done"] >= config.iterations:
-        raise RunIsFinished(
-            f"resume={path}: the run is finished, all of iterations={config.iterations} are done; raise it to go on"
-        )
+        said = f"resume={path}: the run is finished, all of iterations={config.iterations} are done; raise it to go on"
+        if config.resume == "last" and not (config.run_dir / "hf").exists():
+            said += f"; its hf/ is missing, and `{command_to_export(path, config.run_dir)}` writes it"
+        raise RunIsFinished(said)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -199,15 +202,32 @@ def iterations_done_at(path: Path) -> int:
     return int(number[1]) + (not path.name.startswith("handoff")) if number else 0
 
 
-def read_to_resume(path: Path) -> dict[str, Any]:
-    """Read a checkpoint. Raises ConfigError where it cannot be read, which names the newest beside it that can."""
+def read_to_resume(path: Path, run_dir: Path | None = None) -> dict[str, Any]:
+    """Read a checkpoint. Raises ConfigError where it cannot be read, which names the newest beside it that can.
+
+    Args:
+        path: the checkpoint.
+        run_dir: the folder in which the run goes on.
+    """
     try:
         return read_checkpoint(path, verify=True)
     except UnreadableCheckpoint as error:
-        beside = sorted(path.parent.glob("*.ckpt"), key=iterations_done_at, reverse=True)
+        beside = sorted(path.parent.glob("*.ckpt"), key=lambda other: (iterations_done_at(other), other), reverse=True)
         good = next((other for other in beside if other != path and _is_readable(other)), None)
-        offer = f"the newest beside it that can be read is {good}: resume={good}" if good else "nor is any beside it"
-        raise ConfigError(f"resume={error}; {offer}") from error
+        in_place = run_dir is not None and path.absolute().parent == (run_dir / "checkpoints").absolute()
+        raise ConfigError(f"resume={error}; {_offer(good, beside, run_dir if in_place else None)}") from error
+
+
+def _offer(good: Path | None, beside: list[Path], run_dir: Path | None) -> str:
+    """Say how to go on from an older checkpoint; in its own folder, `run_dir`, from the newest that is there."""
+    if good is None:
+        return "nor is any beside it"
+    found = f"the newest beside it that can be read is {good}"
+    if run_dir is None:
+        return f"{found}: resume={good}"
+    newer = beside[: beside.index(good)]
+    aside = " && ".join(shlex.join(["mv", str(path), f"{path}.damaged"]) for path in newer)
+    return f"{found}; to go on from that: {aside} && {command_to_go_on(run_dir)}"
 
 
 def _is_readable(path: Path) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ LINES = ("metrics.jsonl", "samples.jsonl", "validations.jsonl", "verifier_failur
 """Files of the folder with lines of iterations."""
 
 
+OF_VALIDATION = {"set", "iterations_done"}
+"""Keys that lines of validations alone have."""
+
+
 class RunFolder(L.Callback):
     """Write what a run leaves behind; rank 0 alone writes.
 
@@ -54,6 +59,8 @@ class RunFolder(L.Callback):
         self._lines: list[dict[str, Any]] = []  # of the iteration under way: its own, and that of the validation after
         self._logged: dict[str, Any] = {}  # before the iteration under way
         self._asked: dict[str, list[dict[str, Any]]] = {}  # this rank's questions of the validation under way, by set
+        self._has_begun = False  # with the validation before any update; else what it left is of an earlier start
+        self.ended = -1  # the last iteration whose line was to be written
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Lock the folder, unless `dsrl.fit` has; find the tables that follow metrics.jsonl."""
@@ -85,14 +92,15 @@ class RunFolder(L.Callback):
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin without lines: the run starts from the beginning."""
-        self._cut(trainer, first=-1)
+        self._cut(trainer, lambda line: False)
+        self._has_begun = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Drop hf/, and the lines of iterations that are about to run (again)."""
-        first = trainer.current_epoch
-        if trainer.is_global_zero and first:  # of a run that was finished and goes on: no longer the newest policy
+        first = trainer.current_epoch or (0 if self._has_begun else -1)
+        if trainer.is_global_zero and first > 0:  # of a run that was finished and goes on: no longer the newest policy
             shutil.rmtree(self.folder / "hf", ignore_errors=True)
-        self._cut(trainer, first)
+        self._cut(trainer, lambda line: line["iteration"] < first)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember what has been logged before this iteration."""
@@ -155,6 +163,7 @@ class RunFolder(L.Callback):
         # What was logged in an earlier iteration and not in this one is the same object as when this one began.
         fresh = {key: value for key, value in trainer.callback_metrics.items() if self._logged.get(key) is not value}
         self._lines[0] |= {key: float(value) for key, value in fresh.items() if key not in own}
+        self.ended = module.iteration
         self._write_lines(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -175,6 +184,25 @@ class RunFolder(L.Callback):
             with atomic(self.folder / "config.yaml") as partial:
                 partial.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
 
+    @contextmanager
+    def validating_again(self, trainer: L.Trainer, iteration: int) -> Iterator[None]:
+        """Surround a validation after an iteration that is on disk: what one that failed has left is dropped."""
+        self._cut(trainer, lambda line: line["iteration"] != iteration or not OF_VALIDATION & {*line})
+        yield
+        self._write_lines(trainer)
+
+    def has(self, iteration: int) -> bool:
+        """Whether this callback has seen the end of an iteration's update."""
+        return self.ended == iteration or any(line["iteration"] == iteration for line in self._lines)
+
+    def has_validation(self, iteration: int) -> bool:
+        """Whether it has seen the end of the validation after an iteration."""
+        return self.ended == iteration or any("iterations_done" in line for line in self._lines)
+
+    def has_written(self, iteration: int) -> bool:
+        """Whether an iteration's line is in metrics.jsonl."""
+        return any(line["iteration"] == iteration for line in read_lines(self.folder / "metrics.jsonl"))
+
     def _write_lines(self, trainer: L.Trainer) -> None:
         self._append(trainer, "metrics.jsonl", *self._lines)
         self._follow(trainer, self._lines)
@@ -191,12 +219,12 @@ class RunFolder(L.Callback):
             with writing(path), path.open("a", encoding="utf-8") as file:
                 file.writelines(map(text_of, lines))
 
-    def _cut(self, trainer: L.Trainer, first: int) -> None:
-        """Rewrite the files, atomically, with the lines of iterations before `first`, as they are written today."""
+    def _cut(self, trainer: L.Trainer, keeps: Callable[[dict[str, Any]], bool]) -> None:
+        """Rewrite the files, atomically, with the lines that it `keeps`, as they are written today."""
         for name in LINES if trainer.is_global_zero else ():
             path = self.folder / name
             if path.exists():
-                kept = [line for line in read_lines(path) if line["iteration"] < first]
+                kept = filter(keeps, read_lines(path))
                 with atomic(path) as partial:
                     partial.write_text("".join(map(text_of, kept)), encoding="utf-8")
         self._follow(trainer)

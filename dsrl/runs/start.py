@@ -40,7 +40,7 @@ def start_of(config: RunConfig) -> Start:
     path = checkpoint_to_resume(config)
     saved: dict[str, Any] | None = None
     if path is not None:
-        checkpoint = read_to_resume(path)
+        checkpoint = read_to_resume(path, config.run_dir)
         config = with_its_phases(config, checkpoint)
         check_continues(config, path, checkpoint)
         if goes_on_elsewhere(config, path):  # config.yaml says so until the run has a checkpoint of its own
@@ -59,15 +59,28 @@ def start_of(config: RunConfig) -> Start:
 def check_run_dir(config: RunConfig) -> None:
     """Raise ConfigError where the run folder holds a run that this one does not go on with, UnwritableError where it
     cannot be written.
+
+    A run has finished an iteration: what a start has left that was interrupted before that is written over.
     """
     resume, run_dir = config.resume, config.run_dir
-    if resume == "last" or not os.path.exists(run_dir / "config.yaml"):
+    has_checkpoint = any(run_dir.glob("checkpoints/*.ckpt"))
+    if resume == "last" or not (has_checkpoint or os.path.exists(run_dir / "hf") or _has_an_iteration(run_dir)):
         if is_first_process(config.trainer.devices * config.trainer.num_nodes):
             refuse_unwritable(run_dir)
         return
+    since = "" if has_checkpoint else ", from the beginning, since it has no checkpoint"
     hint = (
-        "choose another, or go on with it by resume=last"
+        f"choose another, or go on with it by resume=last{since}"
         if resume is None
         else f"resume={resume} needs a new one (resume=last goes on in this)"
     )
     raise ConfigError(f"run_dir={run_dir}: holds a run already; {hint}")
+
+
+def _has_an_iteration(run_dir: Path) -> bool:
+    """Whether a line of metrics.jsonl is that of an iteration, and not of a validation before any."""
+    try:
+        with (run_dir / "metrics.jsonl").open(encoding="utf-8") as lines:
+            return any('"reward/mean"' in line for line in lines)
+    except OSError:  # none, or not to be read: the run says what it cannot write
+        return False

@@ -256,7 +256,7 @@ def start(composed):
 def test_an_existing_run_is_not_overwritten(tmp_path):
     (tmp_path / "0").mkdir()
     for folder in (tmp_path, tmp_path / "0"):
-        (folder / "config.yaml").touch()
+        (folder / "hf").mkdir()
     assert "holds a run already" in told([f"run_dir={tmp_path}"], check=start)[0]
     sweep = told(["seed=1,2", f"run_dir={tmp_path}"], multirun=True, check=start)
     assert sweep[0].startswith(f"run_dir={tmp_path}/0: holds a run")

@@ -22,7 +22,9 @@ from dsrl import register
 from dsrl.data.encoding import PromptEncoder
 from dsrl.models import head
 from dsrl.models.policy import Policy
+from dsrl.parallel.strategy import wait_for_all
 from dsrl.parallel.watchdog import Watchdog
+from dsrl.runs.checkpoints import Checkpoints
 from dsrl.samplers.hf import HFSampler
 from dsrl.samplers.sampler import Sampler
 from dsrl.types import Prompt, Rollouts, SamplingParams
@@ -153,3 +155,24 @@ def _on_disk(descriptor: int, sync: Callable[[int], None] = os.fsync) -> None:
 
 
 os.fsync = _on_disk
+
+
+class Fails(L.Callback):
+    """Fails in iteration 2 on the ranks that the variable FAILS names."""
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        if trainer.current_epoch == 2 and str(trainer.global_rank) in os.environ["FAILS"]:
+            raise ZeroDivisionError(f"fails on {os.environ['FAILS']}")
+
+
+def _and_save(saving: Checkpoints, trainer: L.Trainer, module: L.LightningModule) -> None:
+    """Write `expected.ckpt` beside the checkpoints at the end of iteration 1, for the run that fails in the next."""
+    _end_iteration(saving, trainer, module)
+    if os.environ.get("FAILS") and trainer.current_epoch == 1:
+        trainer.save_checkpoint(saving.folder.parent / "expected.ckpt")
+        wait_for_all(trainer.strategy)
+
+
+_end_iteration, Checkpoints.on_train_epoch_end = Checkpoints.on_train_epoch_end, _and_save

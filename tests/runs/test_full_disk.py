@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -10,7 +11,8 @@ import lightning as L
 import pytest
 
 from dsrl.config.compose import compose
-from dsrl.errors import DSRLError
+from dsrl.errors import ConfigError, DSRLError
+from dsrl.export import main as export_main
 from dsrl.runs.fit import fit as run
 from dsrl.storage.checkpoint_files import read_checkpoint
 
@@ -63,6 +65,7 @@ def test_the_older_checkpoints_stay_and_the_run_goes_on_as_if_nothing_had_been(t
         run(config, callbacks=[full])
     newest = tmp_path / "run" / "checkpoints" / "iteration2.ckpt"
     assert str(told.value) == f"{newest}: cannot be written: File too large"
+    assert told.value.__notes__[-1].endswith("goes on from iteration1.ckpt, and runs iteration 2 again")
     assert sorted(os.listdir(newest.parent)) == ["iteration0.ckpt", "iteration1.ckpt"]
     assert read_checkpoint(newest.parent / "iteration1.ckpt")["dsrl"]["iterations_done"] == 2
     no_file_over(resource.RLIM_INFINITY)
@@ -83,7 +86,7 @@ def test_the_older_checkpoints_stay_and_the_run_goes_on_as_if_nothing_had_been(t
 def test_every_file_of_a_run_is_named(hook, iteration, size, words, named, tmp_path, no_file_over):
     given = [*(word for word in LINE if not word.startswith("iterations")), "iterations=2", *words]
     config = compose([*given, f"run_dir={tmp_path}/run"])
-    with pytest.raises(DSRLError, match=f"^{tmp_path}/run/{named}.*: cannot be written: File too large$"):
+    with pytest.raises(DSRLError, match=f"^{tmp_path}/run/{named}.*: cannot be written: File too large\n"):
         run(config, callbacks=[When(hook, iteration, lambda: no_file_over(size))])
     assert not list((tmp_path / "run").rglob(".*.partial"))
 
@@ -91,8 +94,9 @@ def test_every_file_of_a_run_is_named(hook, iteration, size, words, named, tmp_p
 def test_a_folder_that_vanishes(tmp_path):
     config = compose([*LINE, f"run_dir={tmp_path}/run"])
     gone = When("on_train_epoch_start", 1, lambda: shutil.rmtree(tmp_path / "run"))
-    with pytest.raises(DSRLError, match=f"^{tmp_path}/run/samples.jsonl: cannot be written: No such file"):
+    with pytest.raises(DSRLError, match=f"^{tmp_path}/run/samples.jsonl: cannot be written: No such file") as told:
         run(config, callbacks=[gone])
+    assert told.value.__notes__[-1].startswith(f"{tmp_path}/run is gone, with what was in it: the command that began")
     assert not (tmp_path / "run").exists()
 
 
@@ -117,3 +121,18 @@ def test_a_report_that_does_not_fit_ends_no_run(tmp_path, no_file_over, capsys):
         patch.setattr(report, "write_report", report.write_report)
         run(config, callbacks=[When("on_train_start", 0, when_hf_is_written)])
     assert "report.html could not be written: File too large" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_policy_that_does_not_fit_is_written_from_the_last_checkpoint(tmp_path, no_file_over):
+    given = [*(word for word in LINE if not word.startswith("iterations")), "iterations=1", f"run_dir={tmp_path}/run"]
+    with pytest.raises(DSRLError) as told:
+        run(compose(given), callbacks=[When("on_train_end", 1, lambda: no_file_over(50_000))])
+    checkpoint, hf = tmp_path / "run" / "checkpoints" / "iteration0.ckpt", tmp_path / "run" / "hf"
+    export = f"`python -m dsrl.export {checkpoint} {hf}` writes"
+    assert str(told.value) == f"{hf}: cannot be written: File too large"
+    assert told.value.__notes__[-1] == f"all 1 iterations are saved in {checkpoint}, and {export} its policy to hf/"
+    no_file_over(resource.RLIM_INFINITY)
+    with pytest.raises(ConfigError, match=re.escape(f"its hf/ is missing, and {export} it")):
+        run(compose([*given, "resume=last"]))
+    export_main([str(checkpoint), str(hf)])
+    assert (hf / "model.safetensors").exists()

@@ -75,7 +75,7 @@ def test_a_stop_ends_the_run_with_a_checkpoint_and_a_resume_goes_on(fit, tmp_pat
     iteration = lines(tmp_path / "run", "warnings")[-1]["iteration"]
     assert len(lines(tmp_path / "run", "metrics")) == iteration + 1 < 7
     assert (tmp_path / f"run/checkpoints/iteration{iteration}.ckpt").exists()
-    assert f"stopped after {iteration + 1} of 7 iterations; resume=last goes on" in capsys.readouterr().out
+    assert f"stopped after {iteration + 1} of 7 iterations: `fit(compose(" in capsys.readouterr().out
     fit(*TOO_LONG, *stops, "resume=last")  # it has been told
     assert len(lines(tmp_path / "run", "metrics")) == 7
 

@@ -44,11 +44,11 @@ def test_a_second_run_does_not_wipe_the_first(tmp_path):
 
 
 def test_a_folder_of_another_run(tmp_path):
-    (tmp_path / "config.yaml").touch()
-    (tmp_path / "x.ckpt").touch()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "x.ckpt").touch()
     check_run_dir(compose([f"run_dir={tmp_path}", "resume=last"]))
     with pytest.raises(ConfigError, match=r"x.ckpt needs a new one \(resume=last goes on in this\)"):
-        check_run_dir(compose([f"run_dir={tmp_path}", f"resume={tmp_path}/x.ckpt"]))
+        check_run_dir(compose([f"run_dir={tmp_path}", f"resume={tmp_path}/checkpoints/x.ckpt"]))
     assert start_of(compose([f"run_dir={tmp_path}/new", "resume=last"])).checkpoint is None
 
 
