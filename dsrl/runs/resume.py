@@ -111,8 +111,8 @@ def check_continues(config: RunConfig, path: Path, checkpoint: Mapping[str, Any]
             + _way_out(config, path, refused, checkpoint, elsewhere=elsewhere)
         )
     _check_unfinished(config, path, checkpoint)
-    if told := changed_rate(config, checkpoint):
-        logger.warning("resume=%s: %s", path, told)
+    if rates := changed_rate(config, checkpoint):
+        logger.warning("resume=%s: %s", path, rates)
 
 
 def changed_rate(config: RunConfig, checkpoint: Mapping[str, Any]) -> str | None:

@@ -71,9 +71,7 @@ def test_a_checkpoint_of_version_0_1(tmp_path):
     same = ["objective=nsr_prerl", "+phase2=grpo", "phase2.start=1", f"resume={old}", f"run_dir={tmp_path}/on"]
     assert start_of(compose([*TINY, "iterations=3", *same])).checkpoint == old
     assert start_of(compose([*TINY, "iterations=3", "dynamic_sampling=2", *same])).config.dynamic_sampling == 2
-    with pytest.raises(
-        ConfigError, match=r"^resume=.*\ndata.digits: 4 in the checkpoint, 2 now\n"
-    ):
+    with pytest.raises(ConfigError, match=r"^resume=.*\ndata.digits: 4 in the checkpoint, 2 now\n"):
         start_of(compose([*TINY, "iterations=3", "data.digits=2", *same]))
     as_version_0_1_wrote_it(folder / "handoff-phase2-iteration1.ckpt", old)
     config, _ = start_of(compose([*TINY, "objective=rloo", f"resume={old}", f"run_dir={tmp_path}/on"]))
