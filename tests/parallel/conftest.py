@@ -7,12 +7,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from warm import Forks
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -36,13 +36,24 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(scope="session")
-def start() -> Any:
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """What `python train.py` is forked from."""
+    forks = Forks(tmp_path_factory.mktemp("forks"), ROOT / "train.py", {**os.environ, **ENVIRONMENT})
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="session")
+def start(forks: Forks) -> Any:
     """Start `python train.py` with small sizes; what still runs at the end of the session is killed."""
-    running: list[subprocess.Popen[str]] = []
+    running: list[Any] = []
 
     def start(*overrides: str, environment: Mapping[str, str] = {}, before: tuple[str, ...] = ()) -> Any:
         given = {text.split("=", 1)[0]: text for text in (*SMALL, *overrides)}
-        command = [*(before or (sys.executable,)), str(ROOT / "train.py"), *given.values()]
+        if not before:
+            running.append(forks.start([*given.values()], {**os.environ, **ENVIRONMENT, **environment}))
+            return running[-1]
+        command = [*before, str(ROOT / "train.py"), *given.values()]
         process = subprocess.Popen(
             command,
             env={**os.environ, **ENVIRONMENT, **environment},
