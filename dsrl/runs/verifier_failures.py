@@ -67,7 +67,10 @@ class VerifierFailures(L.Callback):
                     self._print(total)
 
     def _take(self, trainer: L.Trainer, module: DSRLModule, iteration: int) -> None:
-        of_ranks = gather(failures_of(module.verifier))
+        found = failures_of(module.verifier)
+        if not found:  # on every rank: it is a verifier that counts none
+            return
+        of_ranks = gather(found)
         if trainer.is_global_zero:
             self.add(of_ranks, iteration)
 
