@@ -104,10 +104,10 @@ def patched(method, iteration, calls=1):
 
 
 def refuses(iteration):
-    """Make loggers fail with the metrics of an iteration, at its end."""
+    """Make loggers fail with the numbers of an iteration, which they get at its end."""
 
     def log_metrics(self, metrics, step=None):
-        if self.trainer.current_epoch == iteration and self.trainer.training:
+        if "reward/mean" in metrics and self.trainer.current_epoch == iteration:
             raise ConnectionError
 
     return log_metrics
