@@ -110,7 +110,8 @@ class Rescue(L.Callback):
             module.log_metrics(experience, add_metrics(*found))
             self._left_out = f"; what is measured after the update of iteration {module.measured_at} is left out"
         if not self._is_sound(trainer, module, exception):
-            return self._going_on(module)
+            leaves_it_to_another = strategy.replicated and not trainer.is_global_zero
+            return "" if leaves_it_to_another else self._going_on(module)
         if store is None:
             return self._saved(trainer, module)
         failing = FailingRank(store, trainer.global_rank, trainer.world_size)

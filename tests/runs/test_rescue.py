@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import lightning as L
 import pytest
 from checkpoint_contents import apart, contents
+from lightning.pytorch.trainer.connectors.logger_connector import _LoggerConnector
 
 from dsrl.config.compose import compose
 from dsrl.loop.module import DSRLModule
@@ -102,25 +103,36 @@ def patched(method, iteration, calls=1):
     return fails
 
 
+def refuses(iteration):
+    """Make loggers fail with the numbers of an iteration, which they get at its end."""
+
+    def log_metrics(self, metrics, step=None):
+        if "reward/mean" in metrics and self.trainer.current_epoch == iteration:
+            raise ConnectionError
+
+    return log_metrics
+
+
 @pytest.mark.parametrize(
     ("hook", "iteration", "saved"),
     [
-        ("on_train_epoch_start", 2, 1),
         ("on_train_batch_start", 2, 1),
         ("probe", 2, 1),
         ("on_train_batch_end", 2, 2),
         ("on_validation_end", 1, 1),
-        ("on_train_epoch_end", 0, 0),
         ("on_train_epoch_end", 1, 1),
         ("on_train_epoch_end", 2, 2),
+        ("loggers", 1, 1),
     ],
 )
 def test_the_file_is_the_one_of_a_run_that_saves_every_iteration(hook, iteration, saved, whole, tmp_path, monkeypatch):
     config = compose([*LINE, "checkpoint.every=0", f"run_dir={tmp_path}/run"])
     own = [Fails(hook, iteration)] if hook.startswith("on_") else []
-    if not own:
+    if hook == "probe":
         monkeypatch.setattr(DSRLModule, hook, patched(hook, iteration))
-    with pytest.raises(ZeroDivisionError) as failure:
+    if hook == "loggers":
+        monkeypatch.setattr(_LoggerConnector, "log_metrics", refuses(iteration))
+    with pytest.raises((ZeroDivisionError, ConnectionError)) as failure:
         run(config, callbacks=[Counts(), *own])
     assert failure.value.__notes__[-1].startswith(f"saved after {saved + 1} of 5 iterations: `")
     name = f"iteration{saved}.ckpt"
@@ -131,7 +143,7 @@ def test_the_file_is_the_one_of_a_run_that_saves_every_iteration(hook, iteration
     assert lines(tmp_path / "run") == lines(whole)
 
 
-@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_start", "on_validation_batch_end"])
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_batch_end"])
 def test_a_validation_that_fails_is_made_when_the_run_goes_on(hook, whole, tmp_path):
     words = [*LINE, "checkpoint.every=0", f"run_dir={tmp_path}/run"]
     with pytest.raises(ZeroDivisionError) as failure:
