@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def wait_for(condition, seconds):
 
 def two_ranks(start, folder, *overrides, timeouts=COLLECTIVE_FIRST, **environment):
     """A run under way, and its ranks' processes."""
-    run = start(*ENDLESS, f"run_dir={folder}", *overrides, environment={"TIMEOUTS": timeouts, **environment})
+    settings = {"TIMEOUTS": timeouts, **environment}  # a process of its own, whose children are the other ranks
+    run = start(*ENDLESS, f"run_dir={folder}", *overrides, environment=settings, before=(sys.executable,))
     lines = folder / "metrics.jsonl"
     wait_for(lambda: run.poll() is not None or (lines.exists() and lines.read_text().count("\n") >= 2), 120)
     assert run.poll() is None, run.communicate(timeout=20)
