@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from forgetting import own_registry  # noqa: F401
 
 from dsrl.config.compose import compose
 from dsrl.loop.module import DSRLModule

@@ -15,14 +15,9 @@ from dsrl import build, names, register, registry
 from dsrl.errors import ConfigError, DSRLError, nearest
 from dsrl.objectives import KL, PolicyGradient
 from dsrl.objectives.presets import GRPO
-from dsrl.registry import KINDS, config_schema, full_spec, load_plugins, registered_parts
+from dsrl.registry import config_schema, full_spec, load_plugins, registered_parts
 
-
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch):
-    load_plugins()
-    for kind in KINDS:
-        monkeypatch.setitem(registered_parts, kind, dict(registered_parts[kind]))
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def tail(rewards, advantages, *, count: int, share: float = 0.5, mode: str | None = None):

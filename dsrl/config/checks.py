@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsrl.config.dry_run import try_condition, try_monitor, try_objective
 from dsrl.config.replay_checks import replay_problems
+from dsrl.config.resumed import missing_checkpoint
 from dsrl.config.schema import LoraConfig, ModelConfig, SamplingConfig
 from dsrl.config.trainer_checks import trainer_problems
 from dsrl.errors import DSRLError, nearest
@@ -217,8 +218,8 @@ def _monitors(config: RunConfig) -> Iterator[str]:
 
 
 def _paths(config: RunConfig) -> Iterator[str]:
-    if config.resume not in (None, "last") and not os.path.exists(str(config.resume)):
-        yield f"resume={config.resume}: no such checkpoint; `last` is the newest in run_dir"
+    if problem := missing_checkpoint(config.resume):
+        yield problem
     if problem := folder_problem(config.resolved["run_dir"]):
         yield problem
 

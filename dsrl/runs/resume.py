@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.config.renamed import in_todays_words
+from dsrl.config.resumed import NEW, OF_THE_FOLDER, saved_config
 from dsrl.config.run_config import RunConfig
 from dsrl.config.store import LATER_PHASES
 from dsrl.errors import ConfigError
@@ -42,6 +43,23 @@ MAY_CHANGE = (
     "probe",
 )
 """Keys, and everything below them, that may differ from the run that is resumed."""
+MAY_CHANGE_ELSEWHERE = (
+    "optimizer",
+    "update",
+    "mismatch",
+    "verifier",
+    "prompts_per_iteration",
+    "responses_per_prompt",
+    "dynamic_sampling",
+    "curriculum",
+    "sampling",
+    "sampler",
+    "seed",
+)
+"""Keys that may differ, too, where a checkpoint is continued in another folder than that of its run. From
+`prompts_per_iteration` on they change what is drawn."""
+OF_A_PHASE = ("lr", "schedule", "warmup", "sampling")
+"""Keys of a later phase that may differ there, once it has begun; of one that has not, all may."""
 
 
 class RunIsFinished(ConfigError):
@@ -51,11 +69,22 @@ class RunIsFinished(ConfigError):
 def checkpoint_to_resume(config: RunConfig) -> Path | None:
     """Find the checkpoint to continue from; None for a run from the beginning.
 
-    `resume=last` is the newest in the run folder, none where it has no checkpoint yet; `resume=PATH` is that file.
+    `resume=last` is the newest in the run folder. Where that has none yet, it is the one that the run there went on
+    from, if any. `resume=PATH` is that file.
     """
     if config.resume is None:
         return None
-    return newest_checkpoint(config.run_dir / "checkpoints") if config.resume == "last" else Path(config.resume)
+    if config.resume != "last":
+        return Path(config.resume).expanduser()
+    if newest := newest_checkpoint(config.run_dir / "checkpoints"):
+        return newest
+    began = (saved_config("last", str(config.run_dir)) or {}).get("resume")
+    return None if began in (None, "last") else Path(began).expanduser()
+
+
+def goes_on_elsewhere(config: RunConfig, path: Path) -> bool:
+    """Whether a checkpoint is continued in another folder than the one of its run."""
+    return path.absolute().parent != (config.run_dir / "checkpoints").absolute()
 
 
 def check_continues(config: RunConfig, path: Path, checkpoint: Mapping[str, Any]) -> None:
@@ -66,19 +95,54 @@ def check_continues(config: RunConfig, path: Path, checkpoint: Mapping[str, Any]
         path: the checkpoint, which messages name.
         checkpoint: what `read_to_resume` gave for it.
     """
-    saved, begins = checkpoint["dsrl"], phase_that_begins(checkpoint)
-    may_change = MAY_CHANGE if begins is None else (*MAY_CHANGE, *LATER_PHASES[begins - 2 :])
-    changed = [
-        f"{key}: {before!r} in the checkpoint, {after!r} now"
-        for key, before, after in differences(in_todays_words(saved["config"]), config.resolved)
-        if not any(key == free or key.startswith(f"{free}.") for free in may_change)
-    ]
-    if changed:
+    changed = changes(config, checkpoint)
+    elsewhere = goes_on_elsewhere(config, path)
+    refused = [*_beyond(changed, may_change(checkpoint, elsewhere=elsewhere))]
+    if refused:
+        told = [f"{key}: {before!r} in the checkpoint, {after!r} now" for key, before, after in refused]
         raise ConfigError(
-            f"resume={path}: the run was made with another configuration (only {', '.join(may_change)} may change)\n"
-            + "\n".join(changed)
+            f"resume={config.resume}: the run was made with another configuration\n"
+            + "\n".join(told)
+            + _way_out(config, path, refused, checkpoint, elsewhere=elsewhere)
         )
     _check_unfinished(config, path, checkpoint)
+
+
+def changes(config: RunConfig, checkpoint: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """List what differs from the configuration of a checkpoint, apart from what belongs to a folder: key, the value
+    before, the value now.
+    """
+    return [
+        (key, before, after)
+        for key, before, after in differences(in_todays_words(checkpoint["dsrl"]["config"]), config.resolved)
+        if not any(key == own or key.startswith(f"{own}.") for own in (*NEW, *OF_THE_FOLDER))
+    ]
+
+
+def may_change(checkpoint: Mapping[str, Any], *, elsewhere: bool) -> tuple[str, ...]:
+    """List the keys that may differ where a checkpoint is continued; `elsewhere`: in a folder of its own."""
+    begins, entered = phase_that_begins(checkpoint), checkpoint["callbacks"]["PhaseScheduler"]["entered"]
+    found = [*MAY_CHANGE, *(LATER_PHASES[begins - 2 :] if begins else ())]
+    if elsewhere:
+        begun, later = LATER_PHASES[: entered - 1], LATER_PHASES[entered - 1 :]
+        found += [*MAY_CHANGE_ELSEWHERE, *(f"{phase}.{key}" for phase in begun for key in OF_A_PHASE), *later]
+    return tuple(found)
+
+
+def _beyond(changed: list[tuple[str, Any, Any]], free: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:
+    for key, before, after in changed:
+        if not any(key == own or key.startswith(f"{own}.") for own in free):
+            yield key, before, after
+
+
+def _way_out(
+    config: RunConfig, path: Path, refused: list[Any], checkpoint: Mapping[str, Any], *, elsewhere: bool
+) -> str:
+    """Say what to do about changes that are refused."""
+    if not elsewhere and not [*_beyond(refused, may_change(checkpoint, elsewhere=True))]:
+        return f"\nto go on with these, give resume={path} and a new run_dir"
+    free = ", ".join(may_change(checkpoint, elsewhere=elsewhere))
+    return f"\nonly these may change here, and what is below them: {free}; leave the rest out, the run has it"
 
 
 def check_unfinished(config: RunConfig) -> None:

@@ -21,6 +21,7 @@ from dsrl.runs.lines import read_lines, text_of
 from dsrl.runs.loggers import log_samples
 from dsrl.runs.metrics_csv import MetricsCSV
 from dsrl.runs.preemption import Preemption
+from dsrl.runs.resume import changes
 from dsrl.runs.samples import answered_questions, questions_line, training_samples, validation_samples
 from dsrl.storage.atomic import atomic
 from dsrl.storage.disk_errors import writing
@@ -28,8 +29,6 @@ from dsrl.storage.folder_lock import FolderLock
 
 LINES = ("metrics.jsonl", "samples.jsonl", "validations.jsonl")
 """Files of the folder with lines of iterations."""
-
-
 OF_VALIDATION = {"set", "iterations_done"}
 """Keys that lines of validations alone have."""
 
@@ -80,9 +79,14 @@ class RunFolder(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Make the folder and write config.yaml."""
-        if trainer.is_global_zero:
-            with atomic(self.folder / "config.yaml") as partial:
-                partial.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
+        self._write_config(trainer, "")
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write at the top of config.yaml what has changed since the checkpoint was written."""
+        changed = changes(DSRLModule.of(pl_module).config, checkpoint)
+        if changed:
+            told = "".join(f"#   {key}: {before!r} -> {after!r}\n" for key, before, after in changed)
+            self._write_config(trainer, f"# Resumed from {trainer.ckpt_path}, with\n{told}")
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin without lines: the run starts from the beginning."""
@@ -191,6 +195,11 @@ class RunFolder(L.Callback):
     def has_written(self, iteration: int) -> bool:
         """Whether an iteration's line is in metrics.jsonl."""
         return any(line["iteration"] == iteration for line in read_lines(self.folder / "metrics.jsonl"))
+
+    def _write_config(self, trainer: L.Trainer, head: str) -> None:
+        if trainer.is_global_zero:
+            with atomic(self.folder / "config.yaml") as partial:
+                partial.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
 
     def _write_lines(self, trainer: L.Trainer) -> None:
         self._append(trainer, "metrics.jsonl", *self._lines)

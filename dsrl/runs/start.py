@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ def start_of(config: RunConfig) -> Start:
     from dsrl.planning.admission import refuse_what_cannot_fit, with_micro_batch_tokens  # these load torch
     from dsrl.planning.architecture import architecture_of, shaped_model
     from dsrl.runs.handoff import with_its_phases
-    from dsrl.runs.resume import check_continues, checkpoint_to_resume, read_to_resume
+    from dsrl.runs.resume import check_continues, checkpoint_to_resume, goes_on_elsewhere, read_to_resume
 
     check_run_dir(config)
     path = checkpoint_to_resume(config)
@@ -41,6 +42,9 @@ def start_of(config: RunConfig) -> Start:
         checkpoint = read_to_resume(path, config.run_dir)
         config = with_its_phases(config, checkpoint)
         check_continues(config, path, checkpoint)
+        if goes_on_elsewhere(config, path):  # config.yaml says so until the run has a checkpoint of its own
+            origin = str(path.absolute())
+            config = replace(config, resume=origin, resolved={**config.resolved, "resume": origin})
         saved = in_todays_words(checkpoint["dsrl"]["config"])
     config = with_micro_batch_tokens(config, saved)
     architecture = architecture_of(config.model)

@@ -12,17 +12,12 @@ from dsrl.errors import DSRLError
 from dsrl.loop.micro_batches import optimizer_steps
 from dsrl.loop.nonfinite import suspects
 from dsrl.objectives import PolicyGradient
-from dsrl.registry import KINDS, load_plugins, registered_parts
 from dsrl.types import LossOutput
 
 QUICK = ("validation.every=0", "iterations=3", "checkpoint.every=1", "checkpoint.keep=10")
 
 
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch):
-    load_plugins()
-    for kind in KINDS:
-        monkeypatch.setitem(registered_parts, kind, dict(registered_parts[kind]))
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 class Poison(L.Callback):

@@ -158,7 +158,7 @@ def test_new_adapters_change_nothing_and_are_the_only_trained_weights(name):
     before = logits(model)
     add_adapters(model, LoraConfig(rank=2, **targets))
     initialize_adapters(model)
-    assert torch.equal(logits(model), before)
+    torch.testing.assert_close(logits(model), before, atol=1e-6, rtol=0)  # kernels differ by where memory begins
     trained = {key: value for key, value in model.named_parameters() if value.requires_grad}
     assert trained and all(ADAPTER.match(key) for key in trained)
     for key, value in trained.items():  # one of the two is at random, so that the other gets a gradient

@@ -10,15 +10,12 @@ from dsrl import build, register
 from dsrl.errors import ConfigError, DSRLError
 from dsrl.objectives import Objective, PolicyGradient
 from dsrl.objectives.presets import GRPO, NSRPreRL
-from dsrl.registry import registered_parts
 from dsrl.types import Counts, LossBatch, LossOutput, Metric
 
 REWARDS = torch.tensor([[1.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
 
 
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch):
-    monkeypatch.setitem(registered_parts, "objective", dict(registered_parts["objective"]))
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def undivided(objective, logprobs, rewards=REWARDS):

@@ -12,7 +12,6 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from hydra.core.config_store import ConfigStore
 
 import dsrl
 from dsrl import Probe, registry
@@ -24,7 +23,7 @@ from dsrl.loop.probe import run_probe
 from dsrl.loop.stopwatch import Stopwatch
 from dsrl.loop.token_choice import choose_tokens
 from dsrl.objectives import TokenWeight
-from dsrl.registry import KINDS, build, load_plugins, registered_parts
+from dsrl.registry import build
 from dsrl.registry.blame import PartError, blamed, blaming
 from dsrl.samplers.border import draw
 from dsrl.types import Prompt, Rollouts, SamplingParams
@@ -225,11 +224,8 @@ CASES = [
 
 
 @pytest.fixture
-def plugin(tmp_path, monkeypatch):
+def plugin(tmp_path, monkeypatch, own_registry):
     """Import a module of this text, whose parts are forgotten afterwards."""
-    load_plugins()
-    for kind in KINDS:
-        monkeypatch.setitem(registered_parts, kind, dict(registered_parts[kind]))
     monkeypatch.setattr(registry.plugins, "_failed", {})
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -241,9 +237,6 @@ def plugin(tmp_path, monkeypatch):
 
     yield written
     sys.modules.pop("faulty_plugin", None)
-    repo = ConfigStore.instance().repo
-    for group in ("objective", "phase2", "phase3", "phase4", "phase5", "probe", "sampler", "verifier", "data"):
-        repo.get(group, {}).pop("faulty.yaml", None)
 
 
 def try_parts(words):
@@ -417,6 +410,14 @@ def test_a_callback_that_raises_is_named_with_its_lines_alone(fit):
         'helper: return values["reward"]',
     ]
     assert not any("lightning" in line for line in lines)
+
+
+def test_a_part_whose_file_is_not_known_hides_nothing(plugin):
+    plugin(LOSS + "        return logprobs.absent")
+    typed = type("Typed", (), {"__module__": "typed_into_an_interpreter"})
+    dsrl.register("verifier", "typed")(dataclass(typed))
+    with pytest.raises(PartError, match=r"objective 'faulty' \(.*faulty_plugin.py:\d+\) failed: AttributeError"):
+        try_parts(["objective=faulty"])
 
 
 def test_an_error_of_dsrl_or_of_a_library_alone_is_nobodys():

@@ -70,8 +70,9 @@ def test_a_checkpoint_of_version_0_1(tmp_path):
     as_version_0_1_wrote_it(folder / "iteration1.ckpt", old)
     same = ["objective=nsr_prerl", "+phase2=grpo", "phase2.start=1", f"resume={old}", f"run_dir={tmp_path}/on"]
     assert start_of(compose([*TINY, "iterations=3", *same])).checkpoint == old
-    with pytest.raises(ConfigError, match=r"^resume=.*another configuration.*\ndynamic_sampling: 0 in the .*, 2 now$"):
-        start_of(compose([*TINY, "iterations=3", "dynamic_sampling=2", *same]))
+    assert start_of(compose([*TINY, "iterations=3", "dynamic_sampling=2", *same])).config.dynamic_sampling == 2
+    with pytest.raises(ConfigError, match=r"^resume=.*\ndata.digits: 4 in the checkpoint, 2 now\n"):
+        start_of(compose([*TINY, "iterations=3", "data.digits=2", *same]))
     as_version_0_1_wrote_it(folder / "handoff-phase2-iteration1.ckpt", old)
     config, _ = start_of(compose([*TINY, "objective=rloo", f"resume={old}", f"run_dir={tmp_path}/on"]))
     assert [(phase.name, phase.start) for phase in config.phases] == [("nsr_prerl", 0), ("rloo", 1)]
