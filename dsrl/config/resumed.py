@@ -111,7 +111,17 @@ def _saved(given: Sequence[Override]) -> dict[str, Any] | None:
         return None
     if resume == "last" and run_dir is None and not any(override.key_or_group == "experiment" for override in given):
         raise ConfigError("resume=last: of which run? give run_dir=FOLDER, too")
-    return saved_config(resume, run_dir)
+    saved = saved_config(resume, run_dir)
+    says_no_more = {override.key_or_group for override in given} <= {*NEW}
+    if saved is None and run_dir is not None and says_no_more and not _holds_a_policy(Path(run_dir).expanduser()):
+        raise ConfigError(
+            f"resume=last: run_dir={run_dir} holds no run; a line that is to start one there, too, says what to train"
+        )
+    return saved
+
+
+def _holds_a_policy(folder: Path) -> bool:
+    return any(folder.glob("checkpoints/*.ckpt")) or (folder / "hf").exists()
 
 
 def _text(given: Sequence[Override], key: str) -> str | None:

@@ -29,8 +29,6 @@ from dsrl.storage.folder_lock import FolderLock
 
 LINES = ("metrics.jsonl", "samples.jsonl", "validations.jsonl", "verifier_failures.jsonl")
 """Files of the folder with lines of iterations."""
-
-
 OF_VALIDATION = {"set", "iterations_done"}
 """Keys that lines of validations alone have."""
 
@@ -179,11 +177,6 @@ class RunFolder(L.Callback):
             pass
         wait_for_all(trainer.strategy)
 
-    def _write_config(self, trainer: L.Trainer, head: str) -> None:
-        if trainer.is_global_zero:
-            with atomic(self.folder / "config.yaml") as partial:
-                partial.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
-
     @contextmanager
     def validating_again(self, trainer: L.Trainer, iteration: int) -> Iterator[None]:
         """Surround a validation after an iteration that is on disk: what one that failed has left is dropped."""
@@ -202,6 +195,11 @@ class RunFolder(L.Callback):
     def has_written(self, iteration: int) -> bool:
         """Whether an iteration's line is in metrics.jsonl."""
         return any(line["iteration"] == iteration for line in read_lines(self.folder / "metrics.jsonl"))
+
+    def _write_config(self, trainer: L.Trainer, head: str) -> None:
+        if trainer.is_global_zero:
+            with atomic(self.folder / "config.yaml") as partial:
+                partial.write_text(head + OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
 
     def _write_lines(self, trainer: L.Trainer) -> None:
         self._append(trainer, "metrics.jsonl", *self._lines)

@@ -89,6 +89,10 @@ def test_a_folder_without_a_run_is_a_first_start(tmp_path):
     ("words", "message"),
     [
         (["resume=last"], "resume=last: of which run? give run_dir=FOLDER, too"),
+        (
+            ["resume=last", "run_dir=typo"],
+            "resume=last: run_dir=typo holds no run; a line that is to start one there, too, says what to train",
+        ),
         (["resume=a/b.ckpt"], "resume=a/b.ckpt: no such checkpoint; `last` is the newest in run_dir"),
         (["resume=c.ckpt", "phase2.lr=1"], "resume=c.ckpt: no such checkpoint; . has iteration3.ckpt"),
         (["resume=last", "run_dir=damaged"], "resume=last: damaged/config.yaml cannot be read (ScannerError)"),

@@ -24,6 +24,7 @@ def test_the_folder_is_the_same_after_shell_and_hydra(called, begins, folder, tm
     command = command_to_go_on(Path(folder))
     assert command.startswith(begins)
     words = shlex.split(command.removeprefix(begins))
+    (tmp_path / folder / "hf").mkdir(parents=True)
     assert compose(["resume=last", *words]).run_dir == Path(folder)
 
 

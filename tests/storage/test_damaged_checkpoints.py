@@ -1,12 +1,14 @@
 """Damage within a checkpoint is found by the sums that its file holds, and the newest good one is offered."""
 
 import re
+import shutil
+import subprocess
 
 import pytest
 import torch
 
 from dsrl.errors import ConfigError
-from dsrl.runs.resume import read_to_resume
+from dsrl.runs.resume import newest_checkpoint, read_to_resume
 from dsrl.storage.checkpoint_files import UnreadableCheckpoint, read_checkpoint, write_file
 
 
@@ -57,3 +59,20 @@ def test_the_offer_is_one_that_works(checkpoints):
     overwrite(older, older.stat().st_size // 2)
     with pytest.raises(ConfigError, match="nor is any beside it"):
         read_to_resume(newest)
+
+
+def test_in_its_own_folder_what_is_damaged_is_moved_aside_by_the_offered_command(checkpoints, tmp_path):
+    folder = tmp_path / "my run" / "checkpoints"
+    folder.mkdir(parents=True)
+    for path in checkpoints:
+        shutil.move(path, folder)
+    newest, older = (folder / path.name for path in checkpoints)
+    shutil.copy(older, folder / "iteration1.ckpt")
+    for path in (newest, older):
+        overwrite(path, path.stat().st_size // 2)
+    with pytest.raises(ConfigError, match=r"iteration1\.ckpt; to go on from that: mv ") as error:
+        read_to_resume(newest, folder.parent)
+    moves, _, goes_on = str(error.value).partition("to go on from that: ")[2].rpartition(" && ")
+    subprocess.run(moves, shell=True, check=True)  # noqa: S602
+    assert newest_checkpoint(folder) == folder / "iteration1.ckpt"
+    assert "resume=last" in goes_on
