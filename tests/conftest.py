@@ -17,6 +17,7 @@ from dsrl.runs.fit import build_trainer
 from dsrl.runs.start import start_of
 
 torch.set_num_threads(1)
+os.environ["COLUMNS"] = "160"  # of what is printed: as wide as it is in a file, whoever runs the tests
 
 SMALL = (
     "prompts_per_iteration=6",

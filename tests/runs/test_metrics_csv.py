@@ -91,12 +91,20 @@ def test_what_is_not_finite_is_empty_in_both_ways(table, tmp_path):
 
 
 def test_a_run_that_is_killed_and_goes_on_with_other_metrics(fit, tmp_path, killed_in):
-    line = ["logger=local", "checkpoint.every=2", "validation.every=2", "report=false", "logged_samples=0"]
+    line = [
+        "logger=local",
+        "checkpoint.every=2",
+        "checkpoint.keep=2",
+        "validation.every=2",
+        "report=false",
+        "logged_samples=0",
+    ]
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         fit(*line, "iterations=6", callbacks=(killed_in(3),))
     folder = tmp_path / "run"
     assert_equal_line_for_line(folder)
     before = rows_of(folder)
+    (folder / "checkpoints" / "iteration3.ckpt").unlink()  # which a kill would not have written
     fit(*line, "iterations=5", "resume=last", "initial_kl.every=0", "+probe=alignment", "probe.levels=[0]")
     assert_equal_line_for_line(folder)
     after = rows_of(folder)

@@ -102,7 +102,7 @@ def test_lines(name, tmp_path):
     folder._append(Trainer(), name, {"iteration": 0})
     with no_file_over(1000), pytest.raises(UnwritableError, match=f"^{tmp_path}/{name}: {WHY}$"):
         folder._append(Trainer(), name, {"iteration": 1, "text": "x" * 2000})
-    folder._cut(Trainer(), 2)  # what a resume does: the half line goes
+    folder._cut(Trainer(), lambda line: line["iteration"] < 2)  # what a resume does: the half line goes
     assert (tmp_path / name).read_text() == '{"iteration": 0}\n'
 
 
