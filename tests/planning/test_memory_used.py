@@ -17,6 +17,7 @@ def test_a_plan_is_within_15_percent_of_what_is_used(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # beside other tests, threads that wait for each other take minutes
     monkeypatch.syspath_prepend(BENCHMARK.parent)
     benchmark = runpy.run_path(str(BENCHMARK))
-    words = [*benchmark["SIZES"], "prompts_per_iteration=2", "update.micro_batch_tokens=1024"]
+    sizes = ("prompts_per_iteration=2", "responses_per_prompt=4", "update.micro_batch_tokens=512")
+    words = [*benchmark["SIZES"], *sizes]
     used = benchmark["used_gib"](words, tmp_path / "run")
     assert benchmark["planned"](words)["peak_gib"] == pytest.approx(used, rel=0.15)
