@@ -67,7 +67,6 @@ PLACES = (
     ),
     Place(axis="responses to a prompt", value="4", words=("responses_per_prompt=4", "prompts_per_iteration=64")),
     Place(axis="responses to a prompt", value="16", words=("responses_per_prompt=16", "prompts_per_iteration=16")),
-    Place(axis="base pass rate", value="three digits", words=("data.digits=3",)),
     Place(axis="value of retries", value="a fresh guess (world retry)", world="retry", rate=RETRY_RATE),
     Place(
         axis="value of retries",
