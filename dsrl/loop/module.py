@@ -22,6 +22,7 @@ from dsrl.data.encoding import PromptEncoder
 from dsrl.devices import precision_of
 from dsrl.errors import ConfigError, DSRLError, nearest
 from dsrl.loop.accuracy import SampledAccuracy
+from dsrl.loop.callbacks import callbacks_among
 from dsrl.loop.collector import Collector
 from dsrl.loop.experience import Experience
 from dsrl.loop.logged import LoggedTokens, TokenPull
@@ -260,8 +261,9 @@ class DSRLModule(L.LightningModule):
         """
         of_validation = name.startswith("val/")
         found = self.validated if of_validation else self.metrics
-        self.looked_up |= {name} & {*found}
-        if found and name not in found:
+        if name in found:
+            self.looked_up.add(name)
+        elif found:
             if name in self.looked_up or is_known(self.config, name):
                 return None
             raise ConfigError(f"{key}: there is no metric '{name}'.{nearest(name, found)}")
@@ -348,8 +350,7 @@ class DSRLModule(L.LightningModule):
                 f"iterations={config.iterations}; give Trainer(max_epochs=config.iterations)"
             )
         scheduled = len(config.phases) > 1 or self.phase.schedule != "constant" or self.phase.warmup > 0
-        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        if scheduled and not any(hasattr(callback, "phases") for callback in callbacks):
+        if scheduled and not any(hasattr(callback, "phases") for callback in callbacks_among(trainer, L.Callback)):
             raise ConfigError(
                 "phases and learning rate schedules need the scheduler: "
                 "Trainer(callbacks=[PhaseScheduler(config.phases), ...])"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 
+from dsrl.loop.callbacks import callbacks_among
 from dsrl.loop.module import DSRLModule
 from dsrl.phases.conditions import Condition
 from dsrl.phases.phase import Phase
@@ -48,21 +49,14 @@ class PhaseScheduler(L.Callback):
     @classmethod
     def reason_at(cls, trainer: L.Trainer, iteration: int) -> str:
         """Say why a phase begins with this iteration, where a condition or a monitor asked for it; else empty."""
-        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        for scheduler in callbacks:
-            if isinstance(scheduler, cls) and iteration in scheduler.starts[1:]:
-                number = scheduler.starts.index(iteration, 1) - 1
-                return scheduler.reasons[number] if number < len(scheduler.reasons) else ""
-        return ""
+        return next((later.reason for later in cls.begun(trainer)[1:] if later.start == iteration), "")
 
     @classmethod
     def begun(cls, trainer: L.Trainer) -> list[Begun]:
         """List the phases that have begun, and the one that begins with the next iteration, if that is decided."""
-        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        for scheduler in callbacks:
-            if isinstance(scheduler, cls):
-                reasons = ["", *scheduler.reasons, *[""] * len(scheduler.starts)]
-                return [*map(Begun, scheduler.phases, scheduler.starts, reasons)]
+        for scheduler in callbacks_among(trainer, cls):
+            reasons = ["", *scheduler.reasons, *[""] * len(scheduler.starts)]
+            return [*map(Begun, scheduler.phases, scheduler.starts, reasons)]
         return []
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 
+from dsrl.loop.callbacks import callbacks_among
 from dsrl.loop.module import DSRLModule
 from dsrl.phases.scheduler import PhaseScheduler
 from dsrl.registry.blame import is_foreign
@@ -41,7 +42,7 @@ class Finished:
     @classmethod
     def now(cls, trainer: L.Trainer, module: DSRLModule) -> Finished:
         """Remember the state in which a run is."""
-        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks = callbacks_among(trainer, L.Callback)
         return cls(
             loops=trainer.fit_loop.state_dict(),
             callbacks={own.state_key: _copied(own.state_dict()) for own in callbacks if is_foreign(own)},

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lightning as L
 import transformers
@@ -16,6 +16,7 @@ import transformers
 from dsrl.config.run_config import RunConfig
 from dsrl.data.datamodule import PromptData
 from dsrl.errors import DSRLError
+from dsrl.loop.callbacks import callbacks_among
 from dsrl.loop.module import DSRLModule
 from dsrl.models.policy import Policy
 from dsrl.parallel.choose import lightning_precision, strategy_for
@@ -39,8 +40,6 @@ from dsrl.runs.start import start_of
 from dsrl.runs.verifier_failures import VerifierFailures
 from dsrl.storage.disk_errors import UnwritableError, is_of_disk, system_error_in
 from dsrl.storage.folder_lock import FolderLock
-
-C = TypeVar("C", bound=L.Callback)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +66,7 @@ class Run:
     @property
     def stopped_by(self) -> signal.Signals | None:
         """The signal that the run was told to stop by, after which it saved; None where it went to its end."""
-        return _callback(self.trainer, Preemption).received
+        return callbacks_among(self.trainer, Preemption)[0].received
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -191,7 +190,7 @@ def _fit(config: RunConfig, callbacks: Sequence[L.Callback], lock: FolderLock) -
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except Exception as error:
-        watchdog, rescue = _callback(trainer, Watchdog), _callback(trainer, Rescue)
+        watchdog, rescue = callbacks_among(trainer, Watchdog)[0], callbacks_among(trainer, Rescue)[0]
         followed = watchdog.verdict and not isinstance(error, DSRLError)
         told = DSRLError(watchdog.verdict) if followed else _told(error, config.run_dir)
         if isinstance(told, PartError) or not isinstance(told, DSRLError):
@@ -203,7 +202,7 @@ def _fit(config: RunConfig, callbacks: Sequence[L.Callback], lock: FolderLock) -
         raise told from error
     finally:
         module.threads.restore()
-    if _callback(trainer, Preemption).received == signal.SIGINT:
+    if callbacks_among(trainer, Preemption)[0].received == signal.SIGINT:
         raise KeyboardInterrupt
     return Run(folder=config.run_dir, config=config, trainer=trainer, module=module)
 
@@ -218,11 +217,6 @@ def _told(error: Exception, run_dir: Path) -> Exception:
         own = own.__context__
     cause = system_error_in(error)
     return UnwritableError.of(run_dir, cause) if cause is not None and is_of_disk(cause, run_dir) else error
-
-
-def _callback(trainer: L.Trainer, kind: type[C]) -> C:
-    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next(callback for callback in callbacks if isinstance(callback, kind))
 
 
 def _quiet() -> None:

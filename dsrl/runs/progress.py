@@ -16,6 +16,7 @@ from rich.text import Text
 
 from dsrl.data.first_prompt import shown_prompt
 from dsrl.devices import described_precision, precision_of
+from dsrl.loop.callbacks import callbacks_among
 from dsrl.loop.module import DSRLModule
 from dsrl.parallel.sharding import parameter_count
 from dsrl.phases.scheduler import Begun, PhaseScheduler
@@ -157,8 +158,7 @@ class Progress(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave the terminal as it was, and say after Ctrl-C, which has no message, from where the run goes on."""
         self.bar.stop()
-        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        said = next((callback.said for callback in callbacks if isinstance(callback, Rescue)), "")
+        said = next((rescue.said for rescue in callbacks_among(trainer, Rescue)), "")
         if self.task is not None and said and not isinstance(exception, Exception):
             self.console.print(f"interrupted; {said}", markup=False, soft_wrap=True)
 

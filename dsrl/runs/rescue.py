@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import lightning as L
 
+from dsrl.loop.callbacks import callbacks_among
 from dsrl.loop.metrics import add_metrics
 from dsrl.loop.module import DSRLModule
 from dsrl.parallel.failing import FailingRank
@@ -27,7 +28,6 @@ from dsrl.storage.folder_lock import FolderLock
 
 ENDING = (Monitoring, RunFolder, PhaseScheduler, Checkpoints)
 """Callbacks without which no iteration ends; the trainer's have this order."""
-C = TypeVar("C", bound=L.Callback)
 
 
 class Rescue(L.Callback):
@@ -70,7 +70,7 @@ class Rescue(L.Callback):
         """Make the validation that is missing, as it would have been made after its iteration."""
         if self._owed is None:
             return
-        (folder,) = _those(trainer, RunFolder)
+        (folder,) = callbacks_among(trainer, RunFolder)
         loops: Any = trainer.fit_loop
         with folder.validating_again(trainer, self._owed):
             loops.epoch_progress.current.completed = self._owed
@@ -151,12 +151,12 @@ class Rescue(L.Callback):
         to.
         """
         replicated = getattr(trainer.strategy, "replicated", False)
-        (folder,), (scheduler,) = _those(trainer, RunFolder), _those(trainer, PhaseScheduler)
+        (folder,), (scheduler,) = callbacks_among(trainer, RunFolder), callbacks_among(trainer, PhaseScheduler)
         if replicated and not trainer.is_global_zero:
             return False  # rank 0 writes the lines
-        if replicated and trainer.world_size > 1 and _those(trainer, Recording):
+        if replicated and trainer.world_size > 1 and callbacks_among(trainer, Recording):
             return False  # each rank writes its own
-        if trainer.validating and any(map(_may_swap_weights, _those(trainer, L.Callback))):
+        if trainer.validating and any(map(_may_swap_weights, callbacks_among(trainer, L.Callback))):
             return False
         if trainer.is_global_zero and folder.ended == module.measured_at and not folder.has_written(module.measured_at):
             return False
@@ -182,8 +182,8 @@ class Rescue(L.Callback):
         iteration = module.measured_at
         misses_validation = self._misses_validation(module)
         trainer.training = trainer.should_stop = True  # which lets Checkpoints save
-        (folder,) = _those(trainer, RunFolder)
-        writers: list[RunFolder | Recording] = [folder, *_those(trainer, Recording)]
+        (folder,) = callbacks_among(trainer, RunFolder)
+        writers: list[RunFolder | Recording] = [folder, *callbacks_among(trainer, Recording)]
         for writer in writers:
             if not writer.has(iteration):
                 writer.on_train_batch_end(trainer, module, None, None, 0)
@@ -192,7 +192,7 @@ class Rescue(L.Callback):
         self._owed = iteration if misses_validation else None
         finished.end_iteration(trainer)
         module._current_fx_name = "on_train_epoch_end"  # as Lightning does, for what is logged
-        for callback in _those(trainer, L.Callback):
+        for callback in callbacks_among(trainer, L.Callback):
             if isinstance(callback, ENDING) and callback.ended < iteration:
                 callback.on_train_epoch_end(trainer, module)
         if misses_validation:
@@ -240,11 +240,6 @@ class Rescue(L.Callback):
         finally:
             for holder in filter(None, holders):
                 holder.saves = False
-
-
-def _those(trainer: L.Trainer, kind: type[C]) -> list[C]:
-    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return [callback for callback in callbacks if isinstance(callback, kind)]
 
 
 def _may_swap_weights(callback: L.Callback) -> bool:

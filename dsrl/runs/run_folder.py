@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 from omegaconf import OmegaConf
 
+from dsrl.loop.callbacks import callbacks_among
 from dsrl.loop.module import DSRLModule
 from dsrl.parallel.collectives import gather
 from dsrl.parallel.strategy import wait_for_all
@@ -167,8 +168,7 @@ class RunFolder(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the final policy to hf/, as `AutoModelForCausalLM.from_pretrained` reads it."""
         module = DSRLModule.of(pl_module)
-        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        if any(isinstance(callback, Preemption) and callback.received for callback in callbacks):
+        if any(preemption.received for preemption in callbacks_among(trainer, Preemption)):
             return  # stopped by a signal: the run goes on another time
         tensors = module.policy.named_tensors()
         if trainer.is_global_zero:
