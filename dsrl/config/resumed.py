@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,14 @@ def with_saved(given: Sequence[Override], compose: Callable[[list[str]], DictCon
     values = [
         f"++{key}={text_of(value)}"
         for key, value in _differences(OmegaConf.to_container(there, resolve=True), saved, "")
-        if not any(key == own or key.startswith(f"{own}.") for own in left)
+        if not stands_below(key, left)
     ]
     return [*parts, *values, *words]
+
+
+def stands_below(key: str, keys: Iterable[str]) -> bool:
+    """Whether a dotted key is one of others, or below one."""
+    return any(key == own or key.startswith(f"{own}.") for own in keys)
 
 
 def saved_config(resume: str, run_dir: str | None) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.config.renamed import in_todays_words
-from dsrl.config.resumed import NEW, OF_THE_FOLDER, saved_config
+from dsrl.config.resumed import NEW, OF_THE_FOLDER, saved_config, stands_below
 from dsrl.config.run_config import RunConfig
 from dsrl.config.store import LATER_PHASES
 from dsrl.errors import ConfigError
@@ -108,7 +108,7 @@ def check_continues(config: RunConfig, path: Path, checkpoint: Mapping[str, Any]
         raise ConfigError(
             f"resume={config.resume}: the run was made with another configuration\n"
             + "\n".join(told)
-            + _way_out(config, path, refused, checkpoint, elsewhere=elsewhere)
+            + _way_out(path, refused, checkpoint, elsewhere=elsewhere)
         )
     _check_unfinished(config, path, checkpoint)
     if rates := changed_rate(config, checkpoint):
@@ -143,7 +143,7 @@ def changes(config: RunConfig, checkpoint: Mapping[str, Any]) -> list[tuple[str,
     return [
         (key, before, after)
         for key, before, after in differences(in_todays_words(checkpoint["dsrl"]["config"]), config.resolved)
-        if not any(key == own or key.startswith(f"{own}.") for own in (*NEW, *OF_THE_FOLDER))
+        if not stands_below(key, (*NEW, *OF_THE_FOLDER))
     ]
 
 
@@ -158,14 +158,10 @@ def may_change(checkpoint: Mapping[str, Any], *, elsewhere: bool) -> tuple[str, 
 
 
 def _beyond(changed: list[tuple[str, Any, Any]], free: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:
-    for key, before, after in changed:
-        if not any(key == own or key.startswith(f"{own}.") for own in free):
-            yield key, before, after
+    yield from (change for change in changed if not stands_below(change[0], free))
 
 
-def _way_out(
-    config: RunConfig, path: Path, refused: list[Any], checkpoint: Mapping[str, Any], *, elsewhere: bool
-) -> str:
+def _way_out(path: Path, refused: list[Any], checkpoint: Mapping[str, Any], *, elsewhere: bool) -> str:
     """Say what to do about changes that are refused."""
     if not elsewhere and not [*_beyond(refused, may_change(checkpoint, elsewhere=True))]:
         return f"\nto go on with these, give resume={path} and a new run_dir"
