@@ -23,7 +23,6 @@ class Recording(L.Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "rollouts"
-
         self.ended = -1  # the last iteration whose responses are written
 
     def has(self, iteration: int) -> bool:

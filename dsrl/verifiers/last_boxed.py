@@ -25,7 +25,17 @@ def last_boxed(text: str) -> str | None:
     It may be written in any way that `plain_boxes` knows. Braces inside are balanced, and escaped braces are not
     counted. Of nested boxes it is the inner one. The time is linear in the length of the text.
     """
-    text = plain_boxes(text)
+    return _content(plain_boxes(text))
+
+
+def ends_in_a_box(text: str) -> bool:
+    """Tell whether the last box never closes: the text was cut off in its answer, and what stands there is none."""
+    plain = plain_boxes(text)
+    return OPENING in plain and _content(plain) is None
+
+
+def _content(text: str) -> str | None:
+    """Return the content of the last box of a text in which all are plain."""
     found = text.rfind(OPENING)
     if found < 0:
         return None
@@ -35,8 +45,3 @@ def last_boxed(text: str) -> str | None:
         if depth == 0:
             return text[start : start + brace.start()]
     return None
-
-
-def ends_in_a_box(text: str) -> bool:
-    """Tell whether the last box never closes: the text was cut off in its answer, and what stands there is none."""
-    return OPENING in plain_boxes(text) and last_boxed(text) is None

@@ -43,7 +43,6 @@ class PooledVerifier(Verifier):
             raise ConfigError(
                 f"verifier {name}: workers must be at least 1, or null for one a core, not {self.workers}"
             )
-
         if not 0 <= self.max_failed <= 1:
             raise ConfigError(f"verifier {name}: max_failed must be a share, 0 to 1, not {self.max_failed}")
         self._log = FailureLog(self.label(), self.max_failed)
