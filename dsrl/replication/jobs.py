@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,13 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from dsrl.errors import DSRLError
+from dsrl.errors import ConfigError, DSRLError
 from dsrl.processes import end_of_log, how_it_ended
 from dsrl.storage.disk_errors import writing
 from dsrl.threads import share_cores
 
+COMMAND = "$ "
+"""What a log has before the command line of each start."""
 POLL = 0.2
 """Seconds between two looks at what is running."""
 PATIENCE = 120
@@ -34,8 +39,9 @@ class Job:
     Args:
         name: in messages.
         module: of `python -m`.
-        words: its arguments.
-        log: file of what it prints.
+        words: arguments that say what is done.
+        places: further ones that say where. A job whose folder has moved is the same job.
+        log: file of its command lines, and of what it prints.
         done: whether it needs not be run (again).
         going_on: words that are added where it was begun before.
         cost: about how long it takes, in any unit.
@@ -44,10 +50,16 @@ class Job:
     name: str
     module: str
     words: tuple[str, ...]
+    places: tuple[str, ...] = ()
     log: Path
     done: Callable[[], bool]
     going_on: Callable[[], tuple[str, ...]] = field(default=lambda: ())
     cost: float = 1.0
+
+    @property
+    def line(self) -> tuple[str, ...]:
+        """All arguments of a first start."""
+        return (*self.words, *self.places)
 
 
 def run_jobs(jobs: Sequence[Job], *, at_once: int, console: Console, title: str) -> None:
@@ -56,18 +68,23 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, console: Console, title: str)
     Each gets its share of the cores. A job that fails does not stop the others.
 
     Raises:
+        ConfigError: something is there of some jobs that was made with other words; none has been started.
         DSRLError: some have failed; the message names them and quotes the end of the first one's log.
         KeyboardInterrupt: by Ctrl-C or SIGTERM, after all that were running have been told to stop, and have saved
             what they had.
     """
+    if others := list(filter(None, map(made_otherwise, jobs))):
+        more = f", as {len(others) - 1} others were" if len(others) > 1 else ""
+        raise ConfigError(f"{others[0]}{more}; give another out=FOLDER")
     waiting = sorted((job for job in jobs if not job.done()), key=lambda job: -job.cost)
     environment = {**os.environ, "COLUMNS": "120"}
     share_cores(at_once, environment)
     running: list[tuple[Job, subprocess.Popen[bytes]]] = []
     failed: list[tuple[Job, int]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with _sigterm_interrupts(), Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task(title, total=len(jobs), completed=len(jobs) - len(waiting))
+    with _sigterm_interrupts(), Progress(*columns, Left(), console=console) as progress:
+        before = len(jobs) - len(waiting)
+        task = progress.add_task(title, total=len(jobs), completed=before, before=before)
         try:
             while waiting or running:
                 while waiting and len(running) < at_once:
@@ -96,6 +113,40 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, console: Console, title: str)
         )
 
 
+def made_otherwise(job: Job) -> str:
+    """Say how the words with which a job was begun differ from those that it has now; empty where they do not, or
+    where nothing was begun.
+    """
+    going_on = job.going_on()
+    if not (going_on or job.done()) or not job.log.exists():
+        return ""
+    lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    starts = [shlex.split(line.removeprefix(COMMAND)) for line in lines if line.startswith(COMMAND)]
+    if not starts:
+        return ""
+    line = [word for word in starts[-1][3:] if word not in going_on]  # without python -m MODULE
+    then = line[: len(line) - len(job.places)]
+    if then == [*job.words]:
+        return ""
+    there = " ".join(word for word in then if word not in job.words)
+    here = " ".join(word for word in job.words if word not in then)
+    return f"{job.name} was made with other words: {there or '-'} then, {here or '-'} now"
+
+
+class Left(ProgressColumn):
+    """The time that is left, if each job takes as long as those that have ended since the start."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Reckon it from the task's `before`: how many had ended then."""
+        ended = task.completed - task.fields["before"]
+        if not ended or task.elapsed is None or task.total is None:
+            return Text("-:--:-- left", style="progress.remaining")
+        seconds = task.elapsed / ended * (task.total - task.completed)
+        return Text(f"{datetime.timedelta(seconds=round(seconds))} left", style="progress.remaining")
+
+
 @contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
     """Take SIGTERM as Ctrl-C, where signals can be had: its default would leave the processes behind."""
@@ -112,9 +163,12 @@ def _sigterm_interrupts() -> Iterator[None]:
 def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with writing(job.log):
         job.log.parent.mkdir(parents=True, exist_ok=True)
+    words = ["-m", job.module, *job.line, *job.going_on()]
     with writing(job.log), job.log.open("ab") as log:
+        log.write(f"{COMMAND}{shlex.join(['python', *words])}\n".encode())
+        log.flush()
         return subprocess.Popen(
-            [sys.executable, "-m", job.module, *job.words, *job.going_on()],
+            [sys.executable, *words],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

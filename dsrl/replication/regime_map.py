@@ -90,8 +90,9 @@ def measure_map(settings: Settings, console: Console, places: Sequence[Place] = 
         for arm in ARMS_OF_MAP
         for seed in settings.seeds
     }
-    for words in {job.words for folder, job in jobs.items() if folder.name == f"seed{settings.seeds[0]}"}:
-        compose(words)
+    for folder, job in jobs.items():
+        if folder.name == f"seed{settings.seeds[0]}":
+            compose(job.line)
     run_jobs(list(jobs.values()), at_once=settings.jobs, console=console, title="map: runs")
     return [_cell(place, folders[place]) for place in places]
 
@@ -102,7 +103,8 @@ def pretrain_job(settings: Settings, place: Place) -> Job:
     return Job(
         name=f"model of {place.title}",
         module="dsrl.worlds.pretrain",
-        words=(place.world, str(folder), *place.pretrained),
+        words=(place.world, *place.pretrained),
+        places=(str(folder),),
         log=settings.out / "logs" / f"model-{place.folder}.log",
         done=(folder / "README.md").exists,
     )

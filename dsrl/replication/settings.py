@@ -75,7 +75,7 @@ MODES: Mapping[str, Mapping[str, Any]] = {
         "iterations": 30,
         "learning_rates": (3e-5, 1e-4, 3e-4, 1e-3),
         "bonuses": (0.003, 0.01, 0.03, 0.1),
-        "tuning_seeds": (100,),
+        "tuning_seeds": (100, 101),
         "seeds": (0, 1, 2, 3, 4),
         "align_samples": 128,
         "words": ("prompts_per_iteration=32", "data.val_size=128"),

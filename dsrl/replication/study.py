@@ -77,7 +77,7 @@ def check_arms(settings: Settings, world: str) -> None:
     rates = {arm.name: settings.learning_rates[0] for arm in ARMS}
     for arm in ARMS:
         job = run_job(settings, world, arm, settings.out / world / "checked", 0, {**rates, "bonus": 1.0})
-        config = compose(job.words)
+        config = compose(job.line)
         starts = [phase.start for phase in config.phases[1:] if isinstance(phase.start, int)]
         if off := [start for start in starts if start % settings.validate_every]:
             raise ConfigError(
@@ -168,15 +168,22 @@ def run_job(
         f"run_dir={folder}",
         *("checkpoint.every=10", "checkpoint.keep=1", "logger=none", "report=false", "logged_samples=4"),
     )
+    places = _places(settings, asked)
     return Job(
         name=str(folder.relative_to(settings.out)),
         module="dsrl.train",
-        words=asked,
+        words=tuple(word for word in asked if word not in places),
+        places=places,
         log=settings.out / "logs" / f"{'-'.join(folder.relative_to(settings.out).parts)}.log",
         done=lambda: _done(folder, iterations),
         going_on=lambda: ("resume=last",) if (folder / "config.yaml").exists() else (),
         cost=iterations,
     )
+
+
+def _places(settings: Settings, asked: Sequence[str]) -> tuple[str, ...]:
+    """The words that name something in the folder of all runs."""
+    return tuple(word for word in asked if f"{settings.out}/" in word)
 
 
 def _done(folder: Path, iterations: int) -> bool:
@@ -200,10 +207,12 @@ def _align_job(settings: Settings, name: str, words: tuple[str, ...], seed: int,
         for word in words
         if word.startswith(("model", "data", "sampler", "verifier", "sampling")) and not word.startswith("data.val")
     )
+    places = _places(settings, (*kept, *own))
     return Job(
         name=name,
         module="dsrl.align",
-        words=(*kept, *own),
+        words=tuple(word for word in (*kept, *own) if word not in places),
+        places=places,
         log=settings.out / "logs" / f"{'-'.join(file.relative_to(settings.out).parts)}.log",
         done=file.exists,
     )

@@ -13,7 +13,7 @@ from dsrl.replication.judged import judge
 from dsrl.replication.measured import Curve, read_curve
 from dsrl.replication.page import claims_page
 from dsrl.replication.settings import settings_of
-from dsrl.replication.study import Study, check_arms
+from dsrl.replication.study import Study, check_arms, run_job
 
 SEEDS, QUESTIONS = 3, 40
 
@@ -206,6 +206,15 @@ def test_command_lines_of_all_arms_are_checked_before_anything_runs(tmp_path):
         check_arms(settings_of([out, "optimzer.betas=[0.9,0.9]"]), "arithmetic")
     with pytest.raises(ConfigError, match=r"phase2.start=4: must be a multiple of validate_every=5"):
         check_arms(settings_of([out, "model.phase1_iterations=4"]), "arithmetic")
+
+
+def test_a_job_is_the_same_in_a_folder_that_moved_and_another_at_another_rate(tmp_path):
+    def job(folder, rate):
+        settings = settings_of([f"out={tmp_path / folder}"])
+        return run_job(settings, "arithmetic", ARMS[0], settings.out / "run", 0, {"nsr_prerl": rate})
+
+    assert job("a", 1e-4).words == job("b", 1e-4).words != job("a", 3e-4).words
+    assert [*job("b", 1e-4).places] == [f"run_dir={tmp_path / 'b' / 'run'}"]
 
 
 def test_settings_of_a_command_line():

@@ -5,12 +5,14 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
-from dsrl.errors import DSRLError
-from dsrl.replication.jobs import Job, run_jobs
+from dsrl.errors import ConfigError, DSRLError
+from dsrl.replication.jobs import Job, Left, run_jobs
 from dsrl.verifiers.contract import children
 
 
@@ -55,7 +57,9 @@ def test_jobs_run_together_once_and_go_on_with_what_they_began(writing, tmp_path
 
 
 def test_a_job_that_fails_stops_no_other_and_is_named(writing, tmp_path):
-    with pytest.raises(DSRLError, match=r"1 of 3 jobs failed: bad; .* ended with code 1; .*\n +no such thing"):
+    with pytest.raises(
+        DSRLError, match=r"1 of 3 jobs failed: bad; .* with code 1; .*\n +\$ python .*\n +no such thing"
+    ):
         run([writing("bad", 0), writing("a", 0.1), writing("b", 0.1)], at_once=1)
     assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
 
@@ -67,3 +71,25 @@ def test_sigterm_stops_what_was_started(writing, tmp_path):
         run([writing("slow", 60)])
     assert children() == others and not (tmp_path / "slow").exists()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_was_made_with_other_words_is_not_taken_for_a_job(writing, tmp_path):
+    asked = replace(writing("a", 0.1, ("resume=last",)), places=("here",))
+    run([asked])
+    run([replace(asked, places=("there",))])
+    other = replace(asked, words=(*asked.words, "optimizer.lr=3e-4"))
+    with pytest.raises(
+        ConfigError, match=r"^a was made with other words: - then, optimizer.lr=3e-4 now; give another out="
+    ):
+        run([writing("b", 0.1), other])
+    assert not (tmp_path / "b").exists()
+
+
+def test_what_is_left_is_reckoned_from_what_ended_since_the_start():
+    with Progress(Left()) as progress:
+        progress.add_task("runs", total=10, completed=4, before=4)
+        task = progress.tasks[0]
+        assert str(Left().render(task)) == "-:--:-- left"
+        progress.update(task.id, completed=6)
+        task.start_time = task.get_time() - 60
+        assert str(Left().render(task)) == "0:02:00 left"

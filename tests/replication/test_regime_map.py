@@ -27,8 +27,8 @@ def settings(tmp_path):
 
 def made_model(settings, place):
     """Write what the pre-training of a place's model would leave of its world."""
-    words = pretrain_job(settings, place).words
-    given = parser().parse_args(words)
+    job = pretrain_job(settings, place)
+    given = parser().parse_args(job.line)
     shutil.copytree(EMBEDDED["retry"], given.out)
     save_world(RetryWorld(guesses=given.guesses, repeat_rate=given.repeat_rate), given.out)
 
@@ -39,7 +39,7 @@ def test_every_cell_is_a_command_line_that_trains_from_its_own_model(settings):
             map_job(settings, place, "dsrl", 3)
         made_model(settings, place)
     jobs = {(place.title, arm): map_job(settings, place, arm, 3) for place in PLACES for arm in ARMS_OF_MAP}
-    once = {job.name: compose(job.words) for job in {job.name: job for job in jobs.values()}.values()}
+    once = {job.name: compose(job.line) for job in {job.name: job for job in jobs.values()}.values()}
     composed = {cell: once[job.name] for cell, job in jobs.items()}
     assert composed["warm-up, iterations: 10", "dsrl"].phases[1].start == 10
     assert composed["learning rate: 3e-5", "grpo"].optimizer.lr == 3e-5
