@@ -7,6 +7,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dsrl.command import width
 
+PERIOD = 3600
+"""Seconds of the past from which the time that is left is reckoned: of large models an iteration takes minutes."""
+
 
 def terminal() -> Console:
     """Open the terminal. If the output goes to a file, a line has the columns that COLUMNS says, else 160, so that few
@@ -26,4 +29,5 @@ def progress_bar(console: Console) -> Progress:
         TextColumn("{task.fields[status]}", markup=False),
         console=console,
         transient=True,
+        speed_estimate_period=PERIOD,
     )
