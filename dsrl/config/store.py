@@ -22,6 +22,10 @@ OPTIONAL = (*LATER_PHASES, "probe")
 
 _stored: dict[str, dict[str, Any]] = {}
 
+# Hydra copies the whole store at each composition, for a third of its time, and only ever reads the copy: what it takes
+# out is copied again. The store is a singleton, and now its own copy.
+ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
+
 
 def config_dir() -> Path:
     """Find the folder of the YAML configs: inside the installed package, or beside it in a checkout."""
