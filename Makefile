@@ -19,7 +19,9 @@ endif
 demo: $(DEMO)
 	$(PYTHON) train.py objective=nsr_prerl +phase2=grpo
 
-check: lint types test-all
+# Lint and types beside the tests, some of which wait most of the time.
+check: $(CHECK)
+	$(MAKE) --no-print-directory --jobs lint types test-all
 
 lint: $(CHECK)
 	$(PYTHON) -m ruff check .
