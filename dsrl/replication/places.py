@@ -60,6 +60,14 @@ PLACES = (
         value="known, share 0.25",
         of_dsrl=("objective.token_weight=known", "objective.token_weight.share=0.25"),
     ),
+    Place(axis="token weight", value="entropy, share 0.2", of_dsrl=("objective.token_weight=entropy",)),
+    Place(
+        axis="token weight",
+        value="entropy, share 0.2 (world retry)",
+        world="retry",
+        rate=RETRY_RATE,
+        of_dsrl=("objective.token_weight=entropy",),
+    ),
     Place(
         axis="advantage of the warm-up",
         value="negative_centered",
