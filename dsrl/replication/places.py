@@ -40,9 +40,9 @@ class Place:
         return re.sub(r"[^\w.]+", "-", self.title).strip("-")
 
     @property
-    def has_grpo_of_defaults(self) -> bool:
-        """Whether grpo is the same here as at the defaults, since dsrl alone is varied."""
-        return not self.words and not self.pretrained and self.rate is None and self.world == "arithmetic"
+    def of_both(self) -> tuple[object, ...]:
+        """What decides how grpo is trained here: where it is equal, grpo is the same."""
+        return self.words, self.rate, self.world, self.pretrained
 
 
 RETRY_RATE = 2e-4
@@ -62,13 +62,6 @@ PLACES = (
     ),
     Place(axis="token weight", value="entropy, share 0.2", of_dsrl=("objective.token_weight=entropy",)),
     Place(
-        axis="token weight",
-        value="entropy, share 0.2 (world retry)",
-        world="retry",
-        rate=RETRY_RATE,
-        of_dsrl=("objective.token_weight=entropy",),
-    ),
-    Place(
         axis="advantage of the warm-up",
         value="negative_centered",
         of_dsrl=("objective.advantage=negative_centered", "objective.keep=all"),
@@ -76,6 +69,13 @@ PLACES = (
     Place(axis="responses to a prompt", value="4", words=("responses_per_prompt=4", "prompts_per_iteration=64")),
     Place(axis="responses to a prompt", value="16", words=("responses_per_prompt=16", "prompts_per_iteration=16")),
     Place(axis="value of retries", value="a fresh guess (world retry)", world="retry", rate=RETRY_RATE),
+    Place(
+        axis="token weight",
+        value="entropy, share 0.2 (world retry)",
+        world="retry",
+        rate=RETRY_RATE,
+        of_dsrl=("objective.token_weight=entropy",),
+    ),
     Place(
         axis="value of retries",
         value="none, the guess that failed (world retry)",

@@ -127,7 +127,8 @@ def _model_folder(settings: Settings, place: Place) -> Path:
 
 
 def _folder(settings: Settings, place: Place, arm: str, seed: int) -> Path:
-    own = PLACES[0] if arm == "grpo" and place.has_grpo_of_defaults else place
+    same = (one for one in PLACES if arm == "grpo" and one.of_both == place.of_both)  # dsrl alone is varied
+    own = next(same, place)
     return settings.out / own.folder / arm / f"seed{seed}"
 
 

@@ -59,6 +59,8 @@ def test_places_have_folders_of_their_own_and_share_the_grpo_that_is_the_same(se
     plain = [place for place in PLACES if not place.pretrained]
     names = [map_job(settings, place, "grpo", 3).name for place in plain]
     assert names[:3] == ["defaults/grpo/seed3"] * 3 and "learning-rate-3e-5/grpo/seed3" in names
+    of_retries = [map_job(settings, place, "grpo", 3).name for place in plain if place.world == "retry"]
+    assert of_retries == ["value-of-retries-a-fresh-guess-world-retry/grpo/seed3"] * 2
     assert len({map_job(settings, place, "dsrl", 3).name for place in plain}) == len(plain)
 
 
