@@ -141,9 +141,10 @@ class Left(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Reckon it from the task's `before`: how many had ended then."""
         ended = task.completed - task.fields["before"]
-        if not ended or task.elapsed is None or task.total is None:
+        left = (task.total or 0) - task.completed
+        if left and not ended:
             return Text("-:--:-- left", style="progress.remaining")
-        seconds = task.elapsed / ended * (task.total - task.completed)
+        seconds = (task.elapsed or 0) / max(1, ended) * left
         return Text(f"{datetime.timedelta(seconds=round(seconds))} left", style="progress.remaining")
 
 

@@ -23,7 +23,7 @@ MEANING = {
 }
 STYLE = """
 main { max-width: 62rem; margin: 0 auto; padding: 1rem; }
-h2 { margin-top: 2.2rem; } section { margin: 1rem 0 2rem; }
+h2 { margin-top: 2.2rem; } h3 { margin-top: 1.4rem; } section { margin: 1rem 0 2rem; }
 svg { width: 100%; max-width: 46rem; height: auto; font-size: 12px; } svg text { fill: var(--quiet); }
 svg .grid { stroke: var(--line); } svg .axis { stroke: var(--quiet); stroke-dasharray: 3 3; }
 .verdict { font-weight: 600; } .reproduced { color: var(--good); } .contradicted { color: var(--bad); }
