@@ -24,8 +24,8 @@ from dsrl.processes import end_of_log, how_it_ended
 from dsrl.storage.disk_errors import writing
 from dsrl.threads import share_cores
 
-COMMAND = "$ "
-"""What a log has before the command line of each start."""
+COMMAND = "$ python -m "
+"""What a log has before the module and the words of each start."""
 POLL = 0.2
 """Seconds between two looks at what is running."""
 PATIENCE = 120
@@ -121,10 +121,10 @@ def made_otherwise(job: Job) -> str:
     if not (going_on or job.done()) or not job.log.exists():
         return ""
     lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    starts = [shlex.split(line.removeprefix(COMMAND)) for line in lines if line.startswith(COMMAND)]
+    starts = [line for line in lines if line.startswith(f"{COMMAND}{job.module} ")]
     if not starts:
         return ""
-    line = [word for word in starts[-1][3:] if word not in going_on]  # without python -m MODULE
+    line = [word for word in shlex.split(starts[-1].removeprefix(COMMAND))[1:] if word not in going_on]
     then = line[: len(line) - len(job.places)]
     if then == [*job.words]:
         return ""
@@ -164,12 +164,12 @@ def _sigterm_interrupts() -> Iterator[None]:
 def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with writing(job.log):
         job.log.parent.mkdir(parents=True, exist_ok=True)
-    words = ["-m", job.module, *job.line, *job.going_on()]
+    words = [job.module, *job.line, *job.going_on()]
     with writing(job.log), job.log.open("ab") as log:
-        log.write(f"{COMMAND}{shlex.join(['python', *words])}\n".encode())
+        log.write(f"{COMMAND}{shlex.join(words)}\n".encode())
         log.flush()
         return subprocess.Popen(
-            [sys.executable, *words],
+            [sys.executable, "-m", *words],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
