@@ -97,13 +97,14 @@ def alignment(aligned: Mapping[str, Sequence[Mapping[str, Any]]]) -> Finding:
         for group in found[0]["by_group"]:
             share = _mean(one["by_group"][group]["share_nonnegative"] for one in found)
             beside.append(Shown(measure=f"share in {group} alone, {moment}", value=share))
+        intervals = [one["cosine_interval"] for one in found if one["cosine_interval"]]  # none of a single prompt
         beside.append(
             Shown(
                 measure=f"cosine of a response's two gradients, {moment}",
                 value=_mean(one["cosine_mean"] for one in found),
-                low=min(one["cosine_interval"][0] for one in found),
-                high=max(one["cosine_interval"][1] for one in found),
-                note="from the lowest to the highest end of the seeds' intervals",
+                low=min((low for low, _ in intervals), default=None),
+                high=max((high for _, high in intervals), default=None),
+                note="from the lowest to the highest end of the seeds' intervals" if intervals else "",
             )
         )
         for objective in GAINS:

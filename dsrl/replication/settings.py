@@ -145,7 +145,8 @@ def _value(key: str, text: str, default: Any) -> Any:
 
 def _checked(made: Settings) -> Settings:
     """Raise ConfigError for a setting that cannot be."""
-    for key in ("iterations", "short_iterations", "validate_every", "jobs", "k"):
+    compared = ("align_samples",) if made.mode != "map" else ()
+    for key in ("iterations", "short_iterations", "validate_every", "jobs", "k", *compared):
         value = getattr(made, key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ConfigError(f"{key}={value}: must be a whole number, at least 1")

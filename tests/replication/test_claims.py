@@ -117,6 +117,12 @@ def test_alignment_pools_the_samples_of_all_moments():
     assert shown(found)["share, end"].value == pytest.approx(0.9)
 
 
+def test_alignment_of_a_single_prompt_has_no_interval_of_its_cosine():
+    one = {**ALIGNED["base"][0], "cosine_interval": None}
+    found = shown(alignment({moment: [one] for moment in ALIGNED}))["cosine of a response's two gradients, base"]
+    assert (found.value, found.low, found.high, found.note) == (0.5, None, None, "")
+
+
 @pytest.fixture
 def studied():
     findings = [alignment(ALIGNED), nsr_beats_psr(CURVES, 10), sample_efficiency(CURVES), thoughts(CURVES)]
@@ -190,6 +196,7 @@ def test_a_run_is_read_question_by_question(tmp_path):
         (["validation.every=3"], "give validate_every"),
         (["iterations=12"], "iterations=12: must be a multiple of validate_every=5"),
         (["jobs=0"], "jobs=0: must be a whole number, at least 1"),
+        (["align_samples=0"], "align_samples=0: must be a whole number"),
         (["tuning_seeds=[]"], "needed to choose among several"),
         (["map", "model=smollm2"], "map varies the embedded worlds"),
     ],
