@@ -63,7 +63,7 @@ class Job:
 
 
 def run_jobs(jobs: Sequence[Job], *, at_once: int, console: Console, title: str) -> None:
-    """Run what is not done, `at_once` together, the longest first.
+    """Run what is not done, `at_once` together, the longest first. Without any jobs nothing is shown.
 
     Each gets its share of the cores. A job that fails does not stop the others.
 
@@ -73,6 +73,8 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, console: Console, title: str)
         KeyboardInterrupt: by Ctrl-C or SIGTERM, after all that were running have been told to stop, and have saved
             what they had.
     """
+    if not jobs:
+        return
     if others := list(filter(None, map(made_otherwise, jobs))):
         more = f", as {len(others) - 1} others were" if len(others) > 1 else ""
         raise ConfigError(f"{others[0]}{more}; give another out=FOLDER")

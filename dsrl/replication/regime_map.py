@@ -79,8 +79,7 @@ def measure_map(settings: Settings, console: Console, places: Sequence[Place] = 
     same call goes on.
     """
     models = [pretrain_job(settings, place) for place in places if place.pretrained]
-    if models:
-        run_jobs(models, at_once=settings.jobs, console=console, title="map: models")
+    run_jobs(models, at_once=settings.jobs, console=console, title="map: models")
     folders = {
         place: {arm: [_folder(settings, place, arm, seed) for seed in settings.seeds] for arm in ARMS_OF_MAP}
         for place in places

@@ -168,11 +168,11 @@ def run_job(
         f"run_dir={folder}",
         *("checkpoint.every=10", "checkpoint.keep=1", "logger=none", "report=false", "logged_samples=4"),
     )
-    places = _places(settings, asked)
+    own, places = _divided(settings, asked)
     return Job(
         name=str(folder.relative_to(settings.out)),
         module="dsrl.train",
-        words=tuple(word for word in asked if word not in places),
+        words=own,
         places=places,
         log=settings.out / "logs" / f"{'-'.join(folder.relative_to(settings.out).parts)}.log",
         done=lambda: _done(folder, iterations),
@@ -181,9 +181,10 @@ def run_job(
     )
 
 
-def _places(settings: Settings, asked: Sequence[str]) -> tuple[str, ...]:
-    """The words that name something in the folder of all runs."""
-    return tuple(word for word in asked if f"{settings.out}/" in word)
+def _divided(settings: Settings, asked: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Divide a command line into what a job does, and what names something in the folder of all runs."""
+    places = tuple(word for word in asked if f"{settings.out}/" in word)
+    return tuple(word for word in asked if word not in places), places
 
 
 def _done(folder: Path, iterations: int) -> bool:
@@ -207,11 +208,11 @@ def _align_job(settings: Settings, name: str, words: tuple[str, ...], seed: int,
         for word in words
         if word.startswith(("model", "data", "sampler", "verifier", "sampling")) and not word.startswith("data.val")
     )
-    places = _places(settings, (*kept, *own))
+    asked, places = _divided(settings, (*kept, *own))
     return Job(
         name=name,
         module="dsrl.align",
-        words=tuple(word for word in (*kept, *own) if word not in places),
+        words=asked,
         places=places,
         log=settings.out / "logs" / f"{'-'.join(file.relative_to(settings.out).parts)}.log",
         done=file.exists,
