@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -45,6 +46,7 @@ class WarmProcess:
         request = {"words": list(words), "env": dict(env), "cwd": cwd or os.getcwd(), "group": group}
         self._server = socket.socket(socket.AF_UNIX)
         self._server.connect(env[SOCKET])
+        self._asking = threading.Lock()
         socket.send_fds(self._server, [json.dumps(request).encode() + b"\n"], files)
         for _, end in ends:
             os.close(end)
@@ -98,12 +100,12 @@ class WarmProcess:
         self.send_signal(signal.SIGTERM)
 
     def _ended(self, timeout: float | None) -> int | None:
+        """Several threads may ask: Lightning's observer of the other ranks is one."""
         if self.returncode is None:
-            self._server.settimeout(timeout or (None if timeout is None else 1e-3))
-            try:
-                self.returncode = int(self._server.recv(64) or -signal.SIGKILL)
-            except TimeoutError:
-                return None
+            select.select([self._server], [], [], timeout)
+            with self._asking:
+                if self.returncode is None and select.select([self._server], [], [], 0)[0]:
+                    self.returncode = int(self._server.recv(64) or -signal.SIGKILL)
         return self.returncode
 
 
