@@ -40,11 +40,11 @@ class Bounds(NamedTuple):
 def few_differ(values: Sequence[float] | Array, common: Collection[float] = ()) -> bool:
     """Tell whether so few values differ from the most common one that a bootstrap would be too sure.
 
-    Where `common` is given, that one must be among it.
+    Where `common` is given, that one, or one that is as common, must be among it.
     """
     found, counts = np.unique(_exact(values), return_counts=True)
     few = int(counts.sum() - counts.max()) < FEW
-    return few and (not common or float(found[counts.argmax()]) in common)
+    return few and (not common or any(float(value) in common for value in found[counts == counts.max()]))
 
 
 def mean_interval(values: Sequence[float] | Array, within: Range = SHARE) -> Bounds:

@@ -2,13 +2,15 @@
 
 python -m dsrl.claims                                     quick: the embedded additions, three seeds
 python -m dsrl.claims full                                both embedded worlds, five seeds
-python -m dsrl.claims full model=NAME data.train=FILE verifier=NAME jobs=1     a model and questions of your own
 python -m dsrl.claims map                                 where dsrl leads over grpo, cell by cell
+python -m dsrl.claims full model=hf model.name=OWNER/NAME data=questions data.train=FILE data.val=FILE verifier=NAME
+                                                          a model and questions of your own
 
 The folder, claims/MODE unless out=FOLDER, holds ordinary run folders, claims.json and claims.html. The same command
-goes on after an interruption. Keys of its own: worlds, iterations, learning_rates, bonuses, tuning_seeds, seeds,
-align_samples, k, jobs (runs at once: as many as there are cores). All others are those of `python train.py`, and go to
-every run. docs/claims.md says what is measured, and what came out.
+goes on after an interruption. Keys of its own: worlds, iterations, short_iterations (of the runs in P(y) alone),
+validate_every, k, learning_rates, bonuses, tuning_seeds, seeds, align_samples, jobs (runs at once: as many as there are
+cores). All others are those of `python train.py`, and go to every run. docs/claims.md says what is measured, and what
+came out.
 """
 
 from __future__ import annotations

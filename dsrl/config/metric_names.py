@@ -95,8 +95,10 @@ class Family(NamedTuple):
 
 NAMES = (
     Family(("reward/mean", "reward/std", "reward/NAME", "group/all_right", "group/all_wrong")),
-    Family(("group/length_correlation", "response/length_mean", "response/truncated", "prompt/length_mean")),
-    Family(("prompt/truncated", "tokens/sampled", "throughput/tokens_per_second", "kept/fraction")),
+    Family(("group/length_correlation", "response/length_mean", "response/entropy", "response/truncated")),
+    Family(
+        ("prompt/length_mean", "prompt/truncated", "tokens/sampled", "throughput/tokens_per_second", "kept/fraction")
+    ),
     Family(("scored/fraction", "tokens/scored", "SPACE/logprob", "SPACE/entropy", "SPACE/certain")),
     Family(("loss", "grad_norm", "update/steps", "lr", "update/padding", "update/slowest")),
     Family(tuple(f"time/{stage}" for stage in ("sample", "verify", "score", "update", "sync", "iteration"))),

@@ -58,6 +58,7 @@ def rollout_metrics(
         "group/all_wrong": Metric.mean(~correct.any(-1), judged.any(-1)),
         "group/length_correlation": length_correlation(rewards, rollouts.lengths),
         "response/length_mean": Metric(sampled, responses),
+        "response/entropy": Metric(-float((rollouts.logprobs.double() * rollouts.mask).sum()), sampled),
         "response/truncated": Metric(sum(reason == "length" for reason in reasons), responses),
         **thought_metrics(thoughts, rewards, rollouts.lengths),
         "prompt/length_mean": Metric(sum(len(prompt.token_ids) for prompt in prompts), len(prompts)),

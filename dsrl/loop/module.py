@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 from functools import partial
 from itertools import chain
@@ -29,7 +28,7 @@ from dsrl.loop.logged import LoggedTokens, TokenPull
 from dsrl.loop.loss import compute_loss, score_metrics
 from dsrl.loop.metrics import add_metrics, memory_metrics, reduce_metrics
 from dsrl.loop.micro_batches import OptimizerStep, optimizer_steps
-from dsrl.loop.nonfinite import cause_of
+from dsrl.loop.nonfinite import leave_out
 from dsrl.loop.optimizer import adamw
 from dsrl.loop.probe import AfterStep, Probe, Subject, run_probe
 from dsrl.loop.pulls import pulls_of
@@ -47,7 +46,6 @@ from dsrl.threads import ComputeThreads
 from dsrl.types import Metric, Metrics, Prompt, SamplingParams
 from dsrl.verifiers.verifier import close_all
 
-logger = logging.getLogger(__name__)
 OF_REWARDS = ("reward/mean", "reward/std", "group/all_right", "group/all_wrong")
 """Metrics that every iteration has."""
 
@@ -168,27 +166,11 @@ class DSRLModule(L.LightningModule):
                 self.skipped_in_a_row = 0
                 found.append({"loss": Metric(total), "grad_norm": Metric(norm), "update/steps": Metric(1.0, 0.0)})
             else:
-                found.append(self.skip_step(step, norm))
+                self.skipped_in_a_row += 1
+                where = f"phase {self.phase.number}, iteration {self.iteration}"
+                found.append(leave_out(step, norm, self.scorer, where, self.config.update, self.skipped_in_a_row))
         drop_gradients(self.policy.model)
         return Update(metrics=add_metrics(*found), pulls=pulls)
-
-    def skip_step(self, step: OptimizerStep, norm: float) -> Metrics:
-        """Leave out an optimizer step whose gradient is not finite, and count it. A collective.
-
-        Raises DSRLError, with the cause, where `update.on_nonfinite` says stop, or too many were left out in a row.
-        """
-        update, phase = self.config.update, self.phase.number
-        self.skipped_in_a_row += 1
-        said = (
-            f"phase {phase}, iteration {self.iteration}: the gradient is not finite (norm {norm}), and no step was "
-            f"taken; {cause_of(step, self.scorer)}"
-        )
-        if update.on_nonfinite == "stop":
-            raise DSRLError(said)
-        if self.skipped_in_a_row > update.max_skipped:
-            raise DSRLError(f"{said}\nupdate.max_skipped={update.max_skipped} steps in a row were left out before")
-        logger.warning(said)
-        return {"update/skipped": Metric(1.0, 0.0)}
 
     def probe(self, experience: Experience) -> tuple[Metrics, AfterStep]:
         """Let the probe measure the iteration, where there is one and it is due; see `dsrl.loop.probe.run_probe`."""

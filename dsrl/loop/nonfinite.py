@@ -1,7 +1,8 @@
-"""Where a gradient that is not finite comes from: which term, which response, and what to do."""
+"""Leave out a step whose gradient is not finite, and say where it comes from: which term, which response."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,12 +10,15 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from dsrl.config.schema.training import UpdateConfig
+from dsrl.errors import DSRLError
 from dsrl.loop.loss import term_slopes
 from dsrl.loop.micro_batches import MicroBatch, OptimizerStep
 from dsrl.loop.scorer import Scorer
 from dsrl.parallel.collectives import gather
-from dsrl.types import Counts
+from dsrl.types import Counts, Metric, Metrics
 
+logger = logging.getLogger(__name__)
 SHOWN = 3
 """Responses that a message names."""
 REMEDY = (
@@ -35,6 +39,34 @@ class Suspect(NamedTuple):
     certain: bool
     size: float
     text: str
+
+
+def leave_out(
+    step: OptimizerStep, norm: float, scorer: Scorer, where: str, settings: UpdateConfig, in_a_row: int
+) -> Metrics:
+    """Say that an optimizer step is left out, since its gradient is not finite, and why. A collective.
+
+    Args:
+        step: it.
+        norm: of its gradient.
+        scorer: scores its responses again.
+        where: the phase and the iteration, for people.
+        settings: with `on_nonfinite` and `max_skipped`.
+        in_a_row: how many steps have now been left out, one after the other.
+
+    Returns:
+        The metric that counts it.
+
+    Raises:
+        DSRLError: `update.on_nonfinite` says stop, or too many were left out in a row.
+    """
+    said = f"{where}: the gradient is not finite (norm {norm}), and no step was taken; {cause_of(step, scorer)}"
+    if settings.on_nonfinite == "stop":
+        raise DSRLError(said)
+    if in_a_row > settings.max_skipped:
+        raise DSRLError(f"{said}\nupdate.max_skipped={settings.max_skipped} steps in a row were left out before")
+    logger.warning(said)
+    return {"update/skipped": Metric(1.0, 0.0)}
 
 
 def cause_of(step: OptimizerStep, scorer: Scorer) -> str:

@@ -13,7 +13,8 @@ from dsrl.registry import register
 @register("monitor", "entropy")
 @dataclass(kw_only=True)
 class Entropy(Monitor):
-    """The entropy of a token, in a space that the objective scores, has left its range since the phase began.
+    """The entropy of a token, in a space that the objective scores or of all responses as they were sampled, has left
+    its range since the phase began.
 
     Above `rise` times its start the model forgets how to write, as suppression in P(y) ends; below `fall` times its
     start, without more reward, it writes the same again and again, and sampling finds nothing new. Entropy that falls

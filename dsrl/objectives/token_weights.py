@@ -22,8 +22,8 @@ from dsrl.errors import ConfigError
 from dsrl.registry import register
 
 SAME = 1e-4
-"""Entropies this close, in nats, are equal: responses that begin alike have the same distributions, but for last bits,
-which depend on the shapes of a pass.
+"""Entropies that differ by less, as a part of the larger, are equal: responses that begin alike have the same
+distributions, but for last bits, which depend on the shapes of a pass.
 """
 
 
@@ -102,4 +102,4 @@ class HighEntropyTokens(TokenWeight):
         if not len(entropy):
             return torch.zeros(0, dtype=torch.bool)
         lowest = entropy.kthvalue(len(entropy) - math.ceil(self.share * len(entropy)) + 1).values
-        return entropy >= lowest - SAME
+        return entropy >= lowest * (1 - SAME)

@@ -117,8 +117,9 @@ def sample_sums(products: SampleProducts, rewards: Tensor) -> Sums:
     measured = torch.zeros(prompts * size, dtype=torch.bool)
     measured[products.numbers] = True
     right, wrong = (rewards > CORRECT_THRESHOLD).flatten(), (rewards <= CORRECT_THRESHOLD).flatten()
-    ratio = (products.total("alone") / products.total("given").clamp_min(1e-300)).sqrt()
-    found = {"sample/norm_ratio": sums_of(spread(ratio), measured, prompts)}
+    alone, given = spread(products.total("alone")), spread(products.total("given"))
+    ratio = (alone / given.where(given > 0, 1.0)).sqrt()
+    found = {"sample/norm_ratio": sums_of(ratio, measured & (given > 0), prompts)}
     cosines = products.cosines()
     for label, rows in (("", measured), ("/right", measured & right), ("/wrong", measured & wrong)):
         found[f"sample/cosine{label}"] = sums_of(spread(cosines), rows, prompts)

@@ -25,7 +25,8 @@ class Interval:
         value: the estimate; a ratio is given as its logarithm.
         low: lower end of the 95% interval.
         high: upper end.
-        error: standard error.
+        error: half of the interval in standard errors of a normal distribution: with few seeds more than the
+            estimate's own.
         p: two-sided, against the null value.
     """
 
@@ -41,9 +42,8 @@ def over_seeds_and_questions(
 ) -> Interval:
     """Estimate the mean of values [S, Q], drawn with replacement first by seed and then by question.
 
-    The questions are the same for all seeds, so that a resample has one draw of questions. With few seeds the
-    bootstrap's spread is too small by sqrt((S - 1) / S), which is made good. Of a single seed only the questions are
-    drawn.
+    The questions are the same for all seeds, so that a resample has one draw of questions. Few seeds make a bootstrap
+    too sure, which `_as_student` makes good. Of a single seed only the questions are drawn.
 
     Where values must lie `within` two ends, and all but fewer than ten questions lie at one of them, or at the null
     value, in their mean over seeds, the interval reaches at least as far as that of `mean_interval` over questions, and
@@ -51,7 +51,7 @@ def over_seeds_and_questions(
     """
     seeds, questions = _counts(values.shape, resamples)
     means = ((seeds @ values) * questions).sum(1) / values.size
-    found = _interval(float(values.mean()), _widened(means, len(values)), null)
+    found = _interval(float(values.mean()), _as_student(means, values), null)
     of_questions = values.mean(0)
     if within is None or len(of_questions) < 2 or not few_differ(of_questions, (*within, null)):
         return found
@@ -80,7 +80,9 @@ def log_ratio(above: Sequence[Array], below: Sequence[Array], resamples: int = R
     with np.errstate(divide="ignore", invalid="ignore"):
         draws = np.sum([logs(values) for values in above], 0) - np.sum([logs(values) for values in below], 0)
         value = sum(float(np.log(v.sum())) for v in above) - sum(float(np.log(v.sum())) for v in below)
-    return _interval(value, _widened(np.nan_to_num(draws, nan=0.0, posinf=np.inf, neginf=-np.inf), len(above[0])), 0.0)
+        slopes = sum(v / v.mean() for v in above) - sum(v / v.mean() for v in below)  # of the logarithm, by cell
+    draws = np.nan_to_num(draws, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    return _interval(value, _as_student(draws, slopes), 0.0)
 
 
 def _counts(shape: tuple[int, ...], resamples: int) -> tuple[Array, Array]:
@@ -93,21 +95,41 @@ def _counts(shape: tuple[int, ...], resamples: int) -> tuple[Array, Array]:
     return found[0], found[1]
 
 
-def _widened(draws: Array, seeds: int) -> Array:
-    center = np.mean(draws[np.isfinite(draws)]) if np.isfinite(draws).any() else 0.0
-    widened: Array = center + (draws - center) * (math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0)
-    return widened
+def _as_student(draws: Array, values: Array) -> Array:
+    """Spread draws as an estimate varies that is the mean of values [S, Q], and as few seeds ask for.
+
+    A bootstrap over both takes too little of the variance between seeds, that within both twice, and all of it for
+    known: its tails are normal ones. Here draws keep their shape, their variance becomes that of the two-way layout,
+    and each is divided by the root of a chi-squared one over its degrees of freedom, as Student's t is made. These are
+    Satterthwaite's (1946), of the three variances together.
+    """
+    finite = draws[np.isfinite(draws)]
+    spread = float(finite.std()) if len(finite) else 0.0
+    by_seed, by_question = values.mean(1), values.mean(0)
+    rest = values - by_seed[:, None] - by_question + values.mean()
+    free = [size - 1 for size in values.shape]
+    found = [(mean.var() / many, many) for mean, many in zip((by_seed, by_question), free, strict=True) if many]
+    both = free[0] * free[1]
+    within = (rest.var() / both, both) if both else (0.0, 1)
+    variance = max(*(own for own, _ in found), sum(own for own, _ in found) - within[0]) if found else 0.0
+    uncertain = sum(own**2 / many for own, many in (*found, within))
+    if not (spread > 0 and 0 < uncertain < math.inf):
+        return draws
+    degrees = variance**2 / uncertain
+    chi_squared = np.random.default_rng(1).chisquare(degrees, len(draws))
+    center = float(finite.mean())
+    spreaded: Array = center + (draws - center) * math.sqrt(variance) / spread / np.sqrt(chi_squared / degrees)
+    return spreaded
 
 
 def _interval(value: float, draws: Array, null: float) -> Interval:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], method="inverted_cdf")
-    finite = draws[np.isfinite(draws)]
     beyond = min((draws <= null).mean(), (draws >= null).mean())
     return Interval(
         value=value,
         low=float(low),
         high=float(high),
-        error=float(finite.std()) if len(finite) else math.inf,
+        error=float(high - low) / (2 * NORMAL) if math.isfinite(low) and math.isfinite(high) else math.inf,
         p=float(min(1.0, 2 * max(beyond, 1 / len(draws)))),
     )

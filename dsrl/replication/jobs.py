@@ -128,7 +128,7 @@ def made_otherwise(job: Job) -> str:
         return ""
     line = [word for word in shlex.split(starts[-1].removeprefix(COMMAND))[1:] if word not in going_on]
     then = line[: len(line) - len(job.places)]
-    if then == [*job.words]:
+    if sorted(then) == sorted(job.words):
         return ""
     there = " ".join(word for word in then if word not in job.words)
     here = " ".join(word for word in job.words if word not in then)

@@ -28,6 +28,15 @@ class Judged:
     """Of an undecided claim: about how many seeds would decide; None where that cannot be said."""
 
     @property
+    def note(self) -> str:
+        """What keeps the claim undecided, and what would decide it; empty where nothing is to be said."""
+        if self.finding.rare:
+            return "too rare to judge"
+        if self.finding.seeds == 1:
+            return "one seed says nothing of how much runs differ"
+        return f"about {self.seeds_needed} seeds would decide" if self.seeds_needed else ""
+
+    @property
     def shown(self) -> tuple[float | None, float | None, float | None]:
         """The estimate and the ends of its interval; a ratio is a ratio and not its logarithm. What is not finite is
         None.
@@ -56,21 +65,27 @@ class Judged:
             "seeds": finding.seeds,
             "seeds_needed": self.seeds_needed,
             "too_rare": finding.rare,
-            "beside": [dataclasses.asdict(shown) for shown in finding.beside],
+            "beside": [
+                {key: _finite(own) if isinstance(own, float) else own for key, own in dataclasses.asdict(shown).items()}
+                for shown in finding.beside
+            ],
             "command": command,
         }
 
 
 def judge(studies: Sequence[Study]) -> list[Judged]:
-    """Judge the claims of each world, with Holm's correction over those of a world."""
+    """Judge the claims of each world, with Holm's correction over those of a world. A single seed decides nothing."""
     found = []
     for study in studies:
         adjusted = holm({finding.name: finding.estimate.p for finding in study.findings})
         for finding in study.findings:
             p = adjusted[finding.name]
-            word = UNDECIDED if finding.rare else verdict(finding.estimate, p, null=finding.null, margin=finding.margin)
+            tells = not finding.rare and finding.seeds > 1 and math.isfinite(finding.estimate.value)
+            word = verdict(finding.estimate, p, null=finding.null, margin=finding.margin) if tells else UNDECIDED
             needed = (
-                seeds_to_decide(finding.estimate, finding.seeds, margin=finding.margin) if word == UNDECIDED else None
+                seeds_to_decide(finding.estimate, finding.seeds, margin=finding.margin)
+                if tells and word == UNDECIDED
+                else None
             )
             found.append(Judged(world=study.world, finding=finding, adjusted_p=p, verdict=word, seeds_needed=needed))
     return found

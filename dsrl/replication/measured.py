@@ -6,16 +6,19 @@ Letters: S seeds, V validations, Q questions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsrl.bounded_mean import Array
 from dsrl.errors import DSRLError
 from dsrl.reports.curves import phases_of
 from dsrl.runs.lines import Line, read_lines
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,7 @@ class Curve:
 
     Args:
         done: iterations before each of the V validations.
-        accuracy: [V, Q], the mean reward of the k answers to each question.
+        accuracy: [V, Q], the mean reward of the k answers to each question; NaN where none has one.
         tokens: [V, Q], of these k answers together.
         thoughts: [V, Q] by class, thoughts in these k answers.
         k: answers to each question.
@@ -80,6 +83,15 @@ class Curve:
         fallen = np.nonzero(means < best - by)[0]
         return self.done[int(fallen[0])] if len(fallen) else None
 
+    def only(self, questions: NDArray[np.bool_]) -> Curve:
+        """Keep the questions that [Q] says."""
+        return replace(
+            self,
+            accuracy=self.accuracy[:, questions],
+            tokens=self.tokens[:, questions],
+            thoughts={kind: counts[:, questions] for kind, counts in self.thoughts.items()},
+        )
+
     def mean_metric(self, name: str, first: int = 0) -> float:
         """Average a metric over the iterations from `first` on; NaN where none has it."""
         values = [line[name] for line in self.metrics if line["iteration"] >= first and line.get(name) is not None]
@@ -106,6 +118,20 @@ def read_curve(folder: Path) -> Curve:
         phases=tuple(span.first for span in phases_of(metrics)[1:]),
         metrics=metrics,
     )
+
+
+def answered_in_all(curves: Mapping[Key, Sequence[Curve]]) -> dict[Key, list[Curve]]:
+    """Leave out the questions whose answers all lack a reward in some validation of some run, so that every number is
+    of the same questions. Raises DSRLError where none is left.
+    """
+    every = [curve for own in curves.values() for curve in own]
+    answered = np.logical_and.reduce([np.isfinite(curve.accuracy).all(0) for curve in every])
+    if not answered.any():
+        raise DSRLError(
+            f"none of the {len(answered)} held-out questions has a reward in every validation of every run: the "
+            "verifier has None for the others"
+        )
+    return {key: [curve.only(answered) for curve in own] for key, own in curves.items()}
 
 
 def _responses(folder: Path) -> int:

@@ -73,7 +73,7 @@ def map_page(results: Mapping[str, Any], cells: Sequence[Cell]) -> str:
         )
         for cell in cells
     ]
-    heads = ("cell", "base", "grpo", "dsrl", "dsrl less grpo", "log P(y) of the warm-up", "leads")
+    heads = ("cell", "base", "grpo", "dsrl", "dsrl less grpo", "log P(y), end of the warm-up less its start", "leads")
     return _page(
         "where dsrl leads",
         [
@@ -99,9 +99,7 @@ def _finding(one: Judged) -> str:
 
 def _verdict_row(one: Judged) -> tuple[str, ...]:
     value, low, high = one.shown
-    note = "; too rare to judge" if one.finding.rare else ""
-    if one.seeds_needed:
-        note += f"; about {one.seeds_needed} seeds would decide"
+    note = f"; {one.note}" if one.note else ""
     return (
         escape(one.finding.claim),
         _number(value, 3),

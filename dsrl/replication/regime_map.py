@@ -11,14 +11,13 @@ import numpy as np
 from rich.console import Console
 
 from dsrl.bounded_mean import CHANGE
-from dsrl.config.compose import compose
 from dsrl.replication.arms import ARMS
 from dsrl.replication.bootstrap import Interval, over_seeds_and_questions
 from dsrl.replication.jobs import Job, run_jobs
-from dsrl.replication.measured import read_curve
+from dsrl.replication.measured import answered_in_all, read_curve
 from dsrl.replication.places import PLACES, Place
 from dsrl.replication.settings import Settings
-from dsrl.replication.study import run_job
+from dsrl.replication.study import check_line, run_job
 from dsrl.worlds.card import training_words
 from dsrl.worlds.world_file import load_world
 
@@ -30,7 +29,8 @@ MARGINAL = "marginal/logprob"
 class Cell:
     """What was found in a cell: areas under the curves by arm, and that of dsrl less that of grpo.
 
-    `moved` is the mean change of log P(y) of a token over the warm-up, in nats; NaN where it was not measured.
+    `moved` is log P(y) of a token that the warm-up learned from, in nats: its mean in the last iteration less that in
+    the first, between which there are as many updates as there are iterations, less one; NaN where it was not measured.
     """
 
     place: Place
@@ -48,7 +48,9 @@ class Cell:
 
     @property
     def leader(self) -> str:
-        """The arm whose lead the interval shows; "neither" where it holds 0."""
+        """The arm whose lead the interval shows; "neither" where it holds 0, or where there was one seed."""
+        if self.seeds == 1:
+            return "neither"
         if self.difference.low > 0:
             return "dsrl"
         return "grpo" if self.difference.high < 0 else "neither"
@@ -92,7 +94,7 @@ def measure_map(settings: Settings, console: Console, places: Sequence[Place] = 
     }
     for folder, job in jobs.items():
         if folder.name == f"seed{settings.seeds[0]}":
-            compose(job.line)
+            check_line(job.line)
     run_jobs(list(jobs.values()), at_once=settings.jobs, console=console, title="map: runs")
     return [_cell(place, folders[place]) for place in places]
 
@@ -113,12 +115,16 @@ def pretrain_job(settings: Settings, place: Place) -> Job:
 def map_job(settings: Settings, place: Place, arm: str, seed: int) -> Job:
     """Make the job of a run. Raises ConfigError where the model of the place has not been made."""
     words = place.words if arm == "grpo" else (*place.words, *place.of_dsrl)
+    places: tuple[str, ...] = ()
     if place.pretrained:
-        model = _model_folder(settings, place)
-        words = (*training_words(str(model), load_world(model), place.world), *words)
+        folder = _model_folder(settings, place)
+        model = str(folder)
+        asked = training_words(model, load_world(folder), place.world)
+        places = tuple(word for word in asked if model in word)
+        words = (*(word for word in asked if word not in places), *words)
     rates = {arm: place.rate or settings.learning_rates[0]}
     made = next(one for one in ARMS if one.name == arm)
-    return run_job(settings, place.world, made, _folder(settings, place, arm, seed), seed, rates, words)
+    return run_job(settings, place.world, made, _folder(settings, place, arm, seed), seed, rates, words, places)
 
 
 def _model_folder(settings: Settings, place: Place) -> Path:
@@ -132,7 +138,7 @@ def _folder(settings: Settings, place: Place, arm: str, seed: int) -> Path:
 
 
 def _cell(place: Place, folders: Mapping[str, Sequence[Path]]) -> Cell:
-    curves = {name: [read_curve(folder) for folder in own] for name, own in folders.items()}
+    curves = answered_in_all({name: [read_curve(folder) for folder in own] for name, own in folders.items()})
     areas = {name: np.stack([curve.area for curve in own]) for name, own in curves.items()}
     scored = [[row[MARGINAL] for row in curve.metrics if row.get(MARGINAL) is not None] for curve in curves["dsrl"]]
     moved = [own[-1] - own[0] for own in scored if len(own) > 1]

@@ -67,15 +67,13 @@ def verdict_table(judged: Sequence[Judged]) -> Table:
         table.add_column(title)
     for one in judged:
         value, low, high = one.shown
-        needed = f", about {one.seeds_needed} seeds would decide" if one.seeds_needed else ""
-        rare = ", too rare" if one.finding.rare else ""
         table.add_row(
             one.world,
             one.finding.name,
             _number(value) + (" times" if one.finding.ratio else ""),
             f"{_number(low)} to {_number(high)}",
             f"{one.adjusted_p:.2g}",
-            f"{one.verdict}{rare}{needed}",
+            f"{one.verdict}, {one.note}" if one.note else one.verdict,
         )
     return table
 

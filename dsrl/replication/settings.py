@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,6 +105,9 @@ OWN = (
     *("tuning_seeds", "seeds", "align_samples", "jobs"),
 )
 """Settings that can be given as KEY=VALUE; other keys are those of `python train.py`."""
+NOT_OF_MAP = ("worlds", "short_iterations", "bonuses", "tuning_seeds", "align_samples")
+SEEDS = 2**32
+"""Seeds are below it."""
 
 
 def settings_of(arguments: Sequence[str]) -> Settings:
@@ -114,13 +118,18 @@ def settings_of(arguments: Sequence[str]) -> Settings:
         raise ConfigError(f"{wrong}: give one of {', '.join(MODES)}, and KEY=VALUE.{nearest(wrong, MODES)}")
     mode = modes[0] if modes else "quick"
     given = dict(word.partition("=")[::2] for word in arguments if "=" in word)
+    if unused := [key for key in given if mode == "map" and key in NOT_OF_MAP]:
+        raise ConfigError(f"{unused[0]}: the map has no use for it")
     out = Path(given.pop("out", f"claims/{mode}")).expanduser()
     own: dict[str, Any] = {"jobs": cores(), **MODES[mode]}
-    own |= {key: _value(key, given.pop(key), own.get(key)) for key in OWN if key in given}
+    given_own = {key: _value(key, given.pop(key), own.get(key)) for key in OWN if key in given}
+    own |= given_own
     if reserved := [key for key in given if key in RESERVED]:
         raise ConfigError(f"{reserved[0]}: {RESERVED[reserved[0]]}")
     words = tuple(f"{key}={value}" for key, value in given.items())
     if given.keys() & {"model", "data", "model.name"}:
+        if "worlds" in given_own:
+            raise ConfigError("worlds: are the embedded ones; model= and data= name another")
         own["worlds"] = ("given",)
         if mode == "map":
             raise ConfigError("map varies the embedded worlds: model= and data= are for quick and full")
@@ -138,26 +147,32 @@ def _value(key: str, text: str, default: Any) -> Any:
         plain = loaded["value"]
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"{key}={text}: {str(error).splitlines()[0]}") from error
-    if isinstance(default, tuple) or key in ("bonuses", "worlds"):
+    if isinstance(default, tuple) or key == "bonuses":
         return tuple(plain) if isinstance(plain, list) else (plain,)
     return plain
 
 
 def _checked(made: Settings) -> Settings:
     """Raise ConfigError for a setting that cannot be."""
-    compared = ("align_samples",) if made.mode != "map" else ()
-    for key in ("iterations", "short_iterations", "validate_every", "jobs", "k", *compared):
+    compares = made.mode != "map"  # the gradients of groups of responses, too
+    least = {"k": 2, "align_samples": 1} if compares else {"k": 1}
+    for key in ("iterations", "short_iterations", "validate_every", "jobs", *least):
         value = getattr(made, key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(f"{key}={value}: must be a whole number, at least 1")
+        if type(value) is not int or value < least.get(key, 1):
+            raise ConfigError(f"{key}={value}: must be a whole number, at least {least.get(key, 1)}")
     for key in ("learning_rates", "bonuses"):
         values = getattr(made, key)
-        if not values or not all(isinstance(value, int | float) and value > 0 for value in values):
+        if not values or not all(type(value) in (int, float) and 0 < value < math.inf for value in values):
             raise ConfigError(f"{key}={list(values)}: must be numbers above 0")
+        if len({f"{value:g}" for value in values}) < len(values):
+            raise ConfigError(f"{key}={list(values)}: must be different in the first six digits")
+    if not compares and len(made.learning_rates) > 1:
+        raise ConfigError(f"learning_rates={list(made.learning_rates)}: the map has one, which its cells vary")
     for key in ("seeds", "tuning_seeds"):
         values = getattr(made, key)
-        if not all(isinstance(value, int) and value >= 0 for value in values) or len(set(values)) < len(values):
-            raise ConfigError(f"{key}={list(values)}: must be different whole numbers")
+        whole = all(type(value) is int and 0 <= value < SEEDS for value in values)
+        if not whole or len(set(values)) < len(values):
+            raise ConfigError(f"{key}={list(values)}: must be different whole numbers, below 2**32")
     if not made.seeds:
         raise ConfigError("seeds=[]: at least one is needed")
     if both := set(made.seeds) & set(made.tuning_seeds):
@@ -167,6 +182,8 @@ def _checked(made: Settings) -> Settings:
     for key in ("iterations", "short_iterations"):
         if getattr(made, key) % made.validate_every:
             raise ConfigError(f"{key}={getattr(made, key)}: must be a multiple of validate_every={made.validate_every}")
-    if unknown := [world for world in made.worlds if world not in (*WORLDS, "given")]:
+    if unknown := [str(world) for world in made.worlds if world not in (*WORLDS, "given")]:
         raise ConfigError(f"worlds={list(made.worlds)}: allowed are {', '.join(WORLDS)}.{nearest(unknown[0], WORLDS)}")
+    if not made.worlds or len(set(made.worlds)) < len(made.worlds):
+        raise ConfigError(f"worlds={list(made.worlds)}: give each of {', '.join(WORLDS)} once, or one of them")
     return made

@@ -12,16 +12,18 @@ from typing import Any
 from rich.console import Console
 
 from dsrl.config.compose import compose
+from dsrl.config.run_config import RunConfig
 from dsrl.errors import ConfigError
 from dsrl.replication.arms import ARMS, BONUS, Arm
 from dsrl.replication.claims import MOMENTS, Finding, alignment, nsr_beats_psr, sample_efficiency, thoughts
 from dsrl.replication.jobs import Job, run_jobs
-from dsrl.replication.measured import Curve, read_curve
+from dsrl.replication.measured import Curve, answered_in_all, read_curve
 from dsrl.replication.settings import Settings
 from dsrl.runs.lines import read_lines
+from dsrl.runs.resume import newest_checkpoint
 
-ENTROPY = "conditional/entropy"
-"""The metric in which grpo_entropy is to equal dsrl."""
+ENTROPY = "response/entropy"
+"""The metric in which grpo_entropy is to equal dsrl: of all sampled responses, whatever an objective scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +58,10 @@ def study(settings: Settings, world: str, console: Console) -> Study:
         for seed in settings.seeds
     }
     run_jobs(list(runs.values()), at_once=settings.jobs, console=console, title=f"{world}: runs")
-    curves = {
-        arm.name: [read_curve(settings.out / world / arm.name / f"seed{seed}") for seed in settings.seeds]
-        for arm in ARMS
-    }
+    folder = settings.out / world
+    curves = answered_in_all(
+        {arm.name: [read_curve(folder / arm.name / f"seed{seed}") for seed in settings.seeds] for arm in ARMS}
+    )
     findings = [
         alignment(align(settings, world, console)),
         nsr_beats_psr(curves, settings.short_iterations),
@@ -77,7 +79,7 @@ def check_arms(settings: Settings, world: str) -> None:
     rates = {arm.name: settings.learning_rates[0] for arm in ARMS}
     for arm in ARMS:
         job = run_job(settings, world, arm, settings.out / world / "checked", 0, {**rates, "bonus": 1.0})
-        config = compose(job.line)
+        config = check_line(job.line)
         starts = [phase.start for phase in config.phases[1:] if isinstance(phase.start, int)]
         if off := [start for start in starts if start % settings.validate_every]:
             raise ConfigError(
@@ -86,10 +88,26 @@ def check_arms(settings: Settings, world: str) -> None:
             )
 
 
+def check_line(line: Sequence[str]) -> RunConfig:
+    """Compose the command line of a run. Raises ConfigError where it is wrong, where it has no held-out questions, and
+    where its iterations do not all sample as many responses.
+    """
+    config = compose(line)
+    if config.data.val_names() == []:
+        raise ConfigError("data.val: held-out questions are needed, by which runs are compared")
+    if config.dynamic_sampling:
+        raise ConfigError(
+            f"dynamic_sampling={config.dynamic_sampling}: runs are compared at equal samples, and it samples more "
+            "where more groups give no signal"
+        )
+    return config
+
+
 def tune(settings: Settings, world: str, console: Console) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Choose the learning rate of every arm from the same values, then the bonus for entropy from as many of its own.
 
-    The bonus is the one under which grpo's entropy is nearest to that of dsrl, on the tuning seeds.
+    The bonus is the one under which grpo's entropy is nearest to that of dsrl, on the tuning seeds, over the iterations
+    after dsrl's handoff.
     """
     by_rate, bonus = [arm for arm in ARMS if arm.name != BONUS], next(arm for arm in ARMS if arm.name == BONUS)
     trials = [(arm, rate) for arm in by_rate for rate in settings.learning_rates]
@@ -102,11 +120,14 @@ def tune(settings: Settings, world: str, console: Console) -> tuple[dict[str, fl
         chosen[arm.name] = max(scores, key=lambda rate: scores[rate])
     chosen[BONUS], chosen["bonus"] = chosen["grpo"], settings.bonuses[0]
     if found:
-        target = _mean(curve.mean_metric(ENTROPY, curve.phases[0]) for curve in found["dsrl", chosen["dsrl"]])
+        dsrl = found["dsrl", chosen["dsrl"]]
+        starts = [curve.phases[0] for curve in dsrl]  # by seed
         others = _try(settings, world, [(bonus, value) for value in settings.bonuses], chosen, console)
-        entropies = {
-            value: _mean(curve.mean_metric(ENTROPY) for curve in others[BONUS, value]) for value in settings.bonuses
-        }
+
+        def entropy(curves: Sequence[Curve]) -> float:
+            return _mean(curve.mean_metric(ENTROPY, first) for curve, first in zip(curves, starts, strict=True))
+
+        target, entropies = entropy(dsrl), {value: entropy(others[BONUS, value]) for value in settings.bonuses}
         tried[BONUS] = {f"{value:g}": entropy for value, entropy in entropies.items()} | {"dsrl": target}
         chosen["bonus"] = min(settings.bonuses, key=lambda value: abs(entropies[value] - target))
     return chosen, tried
@@ -117,16 +138,20 @@ def align(settings: Settings, world: str, console: Console) -> dict[str, list[di
     folder, jobs, files = settings.out / world, [], {}
     for seed in settings.seeds:
         run = folder / "dsrl" / f"seed{seed}"
-        handoff = next(iter(sorted((run / "checkpoints").glob("handoff-*"))), None)
+        checkpoints = run / "checkpoints"
+        handoff = next(iter(sorted(checkpoints.glob("handoff-*"))), None)
+        asked = settings.of_world(world)
+        # checkpoints, not the folder, whose final model has its adapters merged into all weights
         models = {
-            "base": settings.of_world(world),
-            "handoff": (f"model={handoff}",),
-            "end": (f"model={run}",),
+            "base": (_words_about(asked, "model", "data", "sampler", "verifier", "sampling"), ()),
+            "handoff": (_words_about(asked, "sampling"), (f"model={handoff}",)),
+            "end": (_words_about(asked, "sampling"), (f"model={newest_checkpoint(checkpoints)}",)),
         }
-        for moment, words in models.items():
+        for moment, (words, places) in models.items():
             file = folder / "alignment" / f"{moment}-seed{seed}.json"
             files[moment, seed] = file
-            jobs.append(_align_job(settings, f"{world}: alignment, {moment}, seed {seed}", words, seed, file))
+            name = f"{world}: alignment, {moment}, seed {seed}"
+            jobs.append(_align_job(settings, name, words, (*places, f"out={file}"), seed, file))
     run_jobs(jobs, at_once=settings.jobs, console=console, title=f"{world}: alignment")
     return {
         moment: [json.loads(files[moment, seed].read_text(encoding="utf-8")) for seed in settings.seeds]
@@ -142,6 +167,7 @@ def run_job(
     seed: int,
     chosen: Mapping[str, float],
     words: tuple[str, ...] = (),
+    places: tuple[str, ...] = (),
 ) -> Job:
     """Make the job of a run: an ordinary run folder, whose command line is in its starts.jsonl.
 
@@ -153,9 +179,10 @@ def run_job(
         seed: of the run.
         chosen: learning rates by arm, and `bonus`.
         words: further ones, in the place of those of the settings with the same key.
+        places: further ones that name something in the folder of all runs.
     """
     iterations = settings.short_iterations if arm.short else settings.iterations
-    given = {word.partition("=")[0] for word in words}
+    given = {word.partition("=")[0] for word in (*words, *places)}
     asked = (
         *(word for word in settings.of_world(world) if word.partition("=")[0] not in given),
         *(word.replace("@BONUS@", f"{chosen.get('bonus', 0):g}") for word in arm.words),
@@ -165,26 +192,18 @@ def run_job(
         f"iterations={iterations}",
         f"validation.every={settings.validate_every}",
         f"validation.k={settings.k}",
-        f"run_dir={folder}",
         *("checkpoint.every=10", "checkpoint.keep=1", "logger=none", "report=false", "logged_samples=4"),
     )
-    own, places = _divided(settings, asked)
     return Job(
         name=str(folder.relative_to(settings.out)),
         module="dsrl.train",
-        words=own,
-        places=places,
+        words=asked,
+        places=(*places, f"run_dir={folder}"),
         log=settings.out / "logs" / f"{'-'.join(folder.relative_to(settings.out).parts)}.log",
         done=lambda: _done(folder, iterations),
         going_on=lambda: ("resume=last",) if (folder / "config.yaml").exists() else (),
         cost=iterations,
     )
-
-
-def _divided(settings: Settings, asked: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Divide a command line into what a job does, and what names something in the folder of all runs."""
-    places = tuple(word for word in asked if f"{settings.out}/" in word)
-    return tuple(word for word in asked if word not in places), places
 
 
 def _done(folder: Path, iterations: int) -> bool:
@@ -193,7 +212,14 @@ def _done(folder: Path, iterations: int) -> bool:
     return (folder / "hf" / "config.json").exists() and any(line.get("iterations_done") == iterations for line in lines)
 
 
-def _align_job(settings: Settings, name: str, words: tuple[str, ...], seed: int, file: Path) -> Job:
+def _words_about(words: Sequence[str], *sections: str) -> tuple[str, ...]:
+    """The words of some sections of the configuration, but for held-out questions."""
+    return tuple(word for word in words if word.startswith(sections) and not word.startswith("data.val"))
+
+
+def _align_job(
+    settings: Settings, name: str, words: tuple[str, ...], places: tuple[str, ...], seed: int, file: Path
+) -> Job:
     own = (
         "levels=[1,2]",
         f"limit={max(2, settings.align_samples // settings.k)}",
@@ -201,18 +227,11 @@ def _align_job(settings: Settings, name: str, words: tuple[str, ...], seed: int,
         f"samples={settings.align_samples}",
         f"seed={seed}",
         "json=true",
-        f"out={file}",
     )
-    kept = tuple(
-        word
-        for word in words
-        if word.startswith(("model", "data", "sampler", "verifier", "sampling")) and not word.startswith("data.val")
-    )
-    asked, places = _divided(settings, (*kept, *own))
     return Job(
         name=name,
         module="dsrl.align",
-        words=asked,
+        words=(*words, *own),
         places=places,
         log=settings.out / "logs" / f"{'-'.join(file.relative_to(settings.out).parts)}.log",
         done=file.exists,
@@ -236,10 +255,12 @@ def _try(
             jobs.append(run_job(settings, world, arm, folder, seed, given))
     what = "bonus" if chosen else "learning rates"
     run_jobs(jobs, at_once=settings.jobs, console=console, title=f"{world}: {what}")
-    return {
-        (arm.name, value): [read_curve(folders[arm.name, value, seed]) for seed in settings.tuning_seeds]
-        for arm, value in trials
-    }
+    return answered_in_all(
+        {
+            (arm.name, value): [read_curve(folders[arm.name, value, seed]) for seed in settings.tuning_seeds]
+            for arm, value in trials
+        }
+    )
 
 
 def _score(arm: Arm, curve: Curve) -> float:

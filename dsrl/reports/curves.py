@@ -23,7 +23,7 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Responses with thoughts", "share with any of a class", (r"(val/.+/)?thoughts/.+/share",)),
     ("Right with thoughts", "P(right) with any of a class, and without", (r"(val/.+/)?thoughts/.+/right_with(out)?",)),
     ("Log-probability", "of a scored token, in each space", (r"\w+/logprob",)),
-    ("Entropy", "of a scored token, in each space", (r"\w+/entropy",)),
+    ("Entropy", "of a scored token in each space, and of all sampled responses", (r"\w+/entropy",)),
     ("Certain", "share of scored tokens that are all but certain", (r"\w+/certain",)),
     ("Kept", "share of responses that the objective keeps, and that a pass scores", (r"(.+/)?(kept|scored)/fraction",)),
     ("Tokens that count", "share of the tokens of kept responses", (r"(.+/)?kept/tokens",)),

@@ -65,7 +65,7 @@ ROLLOUTS = Rollouts(
     prompts=PROMPTS,
     tokens=torch.full((6, 4), 9),
     mask=torch.arange(4) < LENGTHS[:, None],
-    logprobs=torch.zeros(6, 4),
+    logprobs=torch.full((6, 4), -0.25),  # on padding, too
     texts=["Wait, no. Wait.", "", "wait", "so", "Wait", "7"],
     finish_reasons=["stop", "length", "stop", "stop", "length", "length"],
 )
@@ -85,6 +85,7 @@ def test_an_iteration():
             "group/all_wrong": 1 / 3,  # 0.5 is not above 0.5
             "group/length_correlation": 1.0,  # of the first group: elsewhere rewards or lengths are all the same
             "response/length_mean": 3.0,
+            "response/entropy": 0.25,
             "response/truncated": 0.5,
             "thoughts/reflection/per_answer": 0.5,
             "thoughts/reflection/per_1000_tokens": 3 / 0.018,

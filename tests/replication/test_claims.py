@@ -1,19 +1,24 @@
 """Findings from made-up runs whose answers are known."""
 
+import io
 import json
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from dsrl.errors import ConfigError, DSRLError
+from dsrl.replication import study as study_module
 from dsrl.replication.arms import ARMS
-from dsrl.replication.claims import alignment, nsr_beats_psr, sample_efficiency, thoughts
+from dsrl.replication.claims import Shown, alignment, nsr_beats_psr, sample_efficiency, thoughts
 from dsrl.replication.judged import judge
-from dsrl.replication.measured import Curve, read_curve
+from dsrl.replication.measured import Curve, answered_in_all, read_curve
 from dsrl.replication.page import claims_page
 from dsrl.replication.settings import settings_of
-from dsrl.replication.study import Study, check_arms, run_job
+from dsrl.replication.study import Study, check_arms, run_job, tune
 
 SEEDS, QUESTIONS = 3, 40
 
@@ -197,12 +202,25 @@ def test_a_run_is_read_question_by_question(tmp_path):
         (["iterations=12"], "iterations=12: must be a multiple of validate_every=5"),
         (["jobs=0"], "jobs=0: must be a whole number, at least 1"),
         (["align_samples=0"], "align_samples=0: must be a whole number"),
+        (["k=1"], "k=1: must be a whole number, at least 2"),
         (["tuning_seeds=[]"], "needed to choose among several"),
+        (["seeds=[true]"], "different whole numbers"),
+        (["seeds=[99999999999]"], "below 2**32"),
+        (["learning_rates=[true]"], "must be numbers above 0"),
+        (["bonuses=[.inf]"], "must be numbers above 0"),
+        (["learning_rates=[1e-4,1.0000001e-4]"], "must be different in the first six digits"),
+        (["worlds=3"], "worlds=[3]: allowed are arithmetic, retry"),
+        (["worlds=null"], "worlds=[None]: allowed are"),
+        (["worlds=[]"], "worlds=[]: give each of"),
+        (["worlds=[retry,retry]"], "give each of arithmetic, retry once"),
+        (["worlds=retry", "model=smollm2"], "worlds: are the embedded ones"),
         (["map", "model=smollm2"], "map varies the embedded worlds"),
+        (["map", "bonuses=[0.1]"], "bonuses: the map has no use for it"),
+        (["map", "learning_rates=[1e-4,1e-3]"], "the map has one, which its cells vary"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, message):
-    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         settings_of(arguments)
 
 
@@ -213,6 +231,12 @@ def test_command_lines_of_all_arms_are_checked_before_anything_runs(tmp_path):
         check_arms(settings_of([out, "optimzer.betas=[0.9,0.9]"]), "arithmetic")
     with pytest.raises(ConfigError, match=r"phase2.start=4: must be a multiple of validate_every=5"):
         check_arms(settings_of([out, "model.phase1_iterations=4"]), "arithmetic")
+    with pytest.raises(ConfigError, match="dynamic_sampling=1: runs are compared at equal samples"):
+        check_arms(settings_of([out, "dynamic_sampling=1"]), "arithmetic")
+    (tmp_path / "rows.jsonl").write_text('{"question": "1 + 1", "answer": "2"}\n')
+    own = ("model=tiny", "data=questions", f"data.train={tmp_path / 'rows.jsonl'}", "verifier=exact")
+    with pytest.raises(ConfigError, match=r"data.val: held-out questions are needed"):
+        check_arms(settings_of([out, *own]), "given")
 
 
 def test_a_job_is_the_same_in_a_folder_that_moved_and_another_at_another_rate(tmp_path):
@@ -222,6 +246,64 @@ def test_a_job_is_the_same_in_a_folder_that_moved_and_another_at_another_rate(tm
 
     assert job("a", 1e-4).words == job("b", 1e-4).words != job("a", 3e-4).words
     assert [*job("b", 1e-4).places] == [f"run_dir={tmp_path / 'b' / 'run'}"]
+
+
+def test_a_model_of_the_users_own_in_the_folder_of_all_runs_is_no_place(tmp_path):
+    settings = settings_of([f"out={tmp_path}", f"model={tmp_path}/base"])
+    job = run_job(settings, "given", ARMS[0], settings.out / "run", 0, {"nsr_prerl": 1e-4})
+    assert f"model={tmp_path}/base" in job.words
+
+
+def test_a_single_seed_decides_nothing(studied):
+    one = replace(studied, findings=[replace(finding, seeds=1) for finding in studied.findings])
+    judged = judge([one])
+    assert {one.verdict for one in judged} == {"undecided"} and {one.seeds_needed for one in judged} == {None}
+    assert {one.note for one in judged} == {"one seed says nothing of how much runs differ"}
+
+
+def test_what_is_not_finite_is_null_in_json_and_decides_nothing(studied):
+    first, *rest = studied.findings
+    first = replace(
+        first,
+        estimate=replace(first.estimate, value=math.nan),
+        beside=[Shown(measure="a ratio", value=3.0, low=1.0, high=math.inf)],
+    )
+    judged = judge([replace(studied, findings=[first, *rest])])
+    assert judged[0].verdict == "undecided"
+    row = judged[0].as_json("the command")
+    json.dumps(row, allow_nan=False)
+    assert row["estimate"] is None and row["beside"][0]["high"] is None and row["beside"][0]["low"] == 1.0
+
+
+def test_questions_without_a_reward_somewhere_are_left_out_everywhere():
+    lacking = CURVES["grpo"][0].accuracy.copy()
+    lacking[1, 3] = math.nan
+    curves = {**CURVES, "grpo": [replace(CURVES["grpo"][0], accuracy=lacking), *CURVES["grpo"][1:]]}
+    found = answered_in_all(curves)
+    kept = np.arange(QUESTIONS) != 3
+    assert all((found[arm][2].accuracy == CURVES[arm][2].accuracy[:, kept]).all() for arm in CURVES)
+    assert sample_efficiency(found).estimate.value == pytest.approx(0.05)
+    nothing = [replace(CURVES["grpo"][0], accuracy=lacking * math.nan)]
+    with pytest.raises(DSRLError, match="none of the 40 held-out questions has a reward in every validation"):
+        answered_in_all({"grpo": nothing})
+
+
+def test_the_bonus_is_chosen_by_the_entropy_of_all_responses_after_the_handoff(monkeypatch, tmp_path):
+    """Both fall by the same law; a bonus of 0.01 has dsrl's entropy, and more of it before the handoff."""
+
+    def entropies(scale):
+        return [{"iteration": number, "response/entropy": scale * 0.4 * math.exp(-number / 8)} for number in range(20)]
+
+    scales = {0.003: 0.7, 0.01: 1.0}
+
+    def read(folder):
+        bonus = float(folder.name.partition("-")[0]) if folder.parent.name == "grpo_entropy" else 0.01
+        return replace(curve((0.3, 0.5, 0.8), phases=(10,)), metrics=entropies(scales.get(bonus, 1.0)))
+
+    monkeypatch.setattr(study_module, "run_jobs", lambda jobs, **_: None)
+    monkeypatch.setattr(study_module, "read_curve", read)
+    chosen, tried = tune(settings_of([f"out={tmp_path}"]), "arithmetic", Console(file=io.StringIO()))
+    assert chosen["bonus"] == 0.01 and tried["grpo_entropy"]["dsrl"] == pytest.approx(tried["grpo_entropy"]["0.01"])
 
 
 def test_settings_of_a_command_line():

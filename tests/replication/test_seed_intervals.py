@@ -19,20 +19,25 @@ def test_of_one_seed_the_interval_is_that_of_the_mean_over_questions():
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.05)
 
 
-def test_where_seeds_alone_differ_the_error_is_that_of_their_mean():
+def test_where_seeds_alone_differ_the_interval_is_students_of_their_mean():
     values = np.repeat(np.array([[0.1], [0.2], [0.6]]), 50, axis=1)
     found = over_seeds_and_questions(values)
     assert found.value == pytest.approx(0.3)
-    assert found.error == pytest.approx(values[:, 0].std(ddof=1) / math.sqrt(3), rel=0.03)
+    half = 4.303 * values[:, 0].std(ddof=1) / math.sqrt(3)  # two degrees of freedom
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.05)
+    assert found.error == pytest.approx((found.high - found.low) / (2 * 1.96))
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say():
-    generator, held = np.random.default_rng(0), 0
-    for _ in range(200):
-        values = generator.normal(size=(5, 1)) + generator.normal(size=(1, 40)) + generator.normal(size=(5, 40))
-        found = over_seeds_and_questions(values, resamples=500)
-        held += found.low <= 0 <= found.high
-    assert 0.85 <= held / 200 <= 0.99  # five seeds: a little under 95%
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("of_seeds", [0.0, 0.03, 0.1], ids=["seeds agree", "seeds differ", "seeds decide"])
+def test_intervals_hold_the_truth_as_often_as_they_say(of_seeds, seeds):
+    """Values vary by .05 between questions and by .15 within; a p as small as claims need is as rare as it says."""
+    generator, outside, small, runs = np.random.default_rng(5), 0, 0, 300
+    for _ in range(runs):
+        shapes = ((of_seeds, (seeds, 1)), (0.05, (1, 64)), (0.15, (seeds, 64)))
+        found = over_seeds_and_questions(sum(generator.normal(0, s, shape) for s, shape in shapes), resamples=1000)
+        outside, small = outside + (not found.low <= 0 <= found.high), small + (found.p <= 0.05 / 4)
+    assert outside / runs <= 0.09 and small / runs <= 0.045
 
 
 def test_p_is_small_away_from_the_null_and_never_zero():
@@ -78,11 +83,12 @@ def test_verdicts(value, error, p, margin, expected):
 
 
 def test_seeds_that_would_decide():
-    # An effect of one standard error needs 2.8² as many seeds.
-    assert seeds_to_decide(interval(0.05, 0.05), 3) == math.ceil(3 * 2.8**2)
+    # An effect of one standard error needs 3.34² as many seeds, where p must be below 0.05 / 4.
+    assert seeds_to_decide(interval(0.05, 0.05), 3) == math.ceil(3 * 3.34**2)
     # One below the margin is shown to be so where 1.645 errors fit between: (1.645 * 0.01 / 0.01)² = 2.7 times.
     assert seeds_to_decide(interval(0.01, 0.01), 4, margin=0.02) == math.ceil(4 * 1.645**2)
-    assert seeds_to_decide(interval(0.0, 0.01), 3) is None
+    for nothing in (0.0, 1e-17, 1e-200):
+        assert seeds_to_decide(interval(nothing, 0.01), 3) is None
 
 
 @pytest.mark.parametrize(
@@ -99,6 +105,13 @@ def test_where_questions_agree_the_interval_and_p_are_exact(values, null, within
     assert low is None or found.low == pytest.approx(low, abs=1e-4)
     assert found.high == pytest.approx(high, abs=1e-4)
     assert p is None or found.p == pytest.approx(p, abs=0.01)
+
+
+def test_as_common_values_are_taken_alike_on_either_side():
+    values = np.tile([0.0] * 6 + [0.5] * 6, (3, 1))
+    up, down = (over_seeds_and_questions(own, within=CHANGE) for own in (values, -values))
+    assert up.p == pytest.approx(down.p, abs=0.01)
+    assert (up.low, up.high) == pytest.approx((-down.high, -down.low), abs=0.01)
 
 
 def test_equal_accuracies_of_60_questions_are_not_equivalent():
