@@ -5,7 +5,7 @@
 # PYTHON=INTERPRETER takes one that is there already, and installs nothing. WORKERS: processes that run
 # tests; some wait for runs of their own most of the time.
 VENV ?= .venv
-WORKERS ?= 3
+WORKERS ?= 4
 EXTRAS = dev,docs,examples,smollm2,reasoning-gym,lora,browser
 
 ifeq ($(origin PYTHON), undefined)

@@ -11,6 +11,7 @@ import sys
 import pytest
 from run_files import apart
 from test_equal import TWO_PHASES
+from warm import NAMESPACE
 
 PORT = 29611  # in namespaces of their own
 ADDRESS = ("10.231.0.1", "10.231.0.2")
@@ -39,19 +40,16 @@ def nodes():
         ip("netns", "del", name)
 
 
-def on_both(start, nodes, folder, *overrides, before=(), environment=lambda node: {}):
-    """Start the same command on both nodes, as a user does, and wait for both."""
-    runs = [
-        start(
-            *TWO_PHASES,
-            *overrides,
-            "trainer.num_nodes=2",
-            f"run_dir={folder}",
-            before=("ip", "netns", "exec", name, *(before(node) if before else (sys.executable,))),
-            environment=environment(node),
-        )
-        for node, name in enumerate(nodes)
-    ]
+def on_both(start, nodes, folder, *overrides, before=None, environment=lambda node: {}):
+    """Start the same command on both nodes, as a user does, and wait for both. Without anything `before` it, processes
+    are forked."""
+    settings = (*TWO_PHASES, *overrides, "trainer.num_nodes=2", f"run_dir={folder}")
+    runs = []
+    for node, name in enumerate(nodes):
+        there: dict = {"environment": {**environment(node), NAMESPACE: name}}
+        if before is not None:
+            there = {"environment": environment(node), "before": ("ip", "netns", "exec", name, *before(node))}
+        runs.append(start(*settings, **there))
     for run in runs:
         _, errors = run.communicate(timeout=240)
         assert run.returncode == 0, errors[-3000:]

@@ -17,7 +17,7 @@ RUN = (
     "objective=nsr_prerl",
     "+phase2=grpo",
     "phase2.start=1",
-    "iterations=3",
+    "iterations=2",
 )
 RANKS = {
     "an engine each": ("trainer=ddp", "trainer.devices=2"),

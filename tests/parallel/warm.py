@@ -6,6 +6,7 @@ the time of so small a run.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import runpy
@@ -23,6 +24,8 @@ from types import SimpleNamespace
 from typing import IO, Any
 
 SOCKET = "WARM_SOCKET"
+NAMESPACE = "WARM_NAMESPACE"
+"""The variable that names the network namespace of a process, and of those that it starts."""
 POLL = 0.02
 MESSAGE = 2**20
 """Bytes of a request, at most."""
@@ -176,12 +179,21 @@ def _serve(path: str) -> dict[str, Any]:
                 os.close(file)
             for own_socket in (server, client, *running.values()):
                 own_socket.close()
+            if namespace := request["env"].get(NAMESPACE):
+                _enter(namespace)
             return request
         running[pid] = client
         for file in files:
             os.close(file)
         client.send(f"{pid}\n".encode())
     sys.exit()
+
+
+def _enter(namespace: str) -> None:
+    """Go into a network namespace, as `ip netns exec` does."""
+    with open(f"/var/run/netns/{namespace}") as file:
+        if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0):
+            raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
 
 
 def _child(command: Sequence[str], *, env: Mapping[str, str], cwd: str | None = None) -> WarmProcess:
