@@ -1,5 +1,6 @@
 # make demo    an environment in .venv, and the main job: a model that learns
 # make check   the same with all that the tests want, and all that CI checks: lint, types, tests (one builds the site)
+# make thorough    the tests that CI leaves out, since others check the same in small: before a release
 #
 # The environment is made once, and again where pyproject.toml has changed. VENV=FOLDER puts it elsewhere;
 # PYTHON=INTERPRETER takes one that is there already, and installs nothing. WORKERS: processes that run
@@ -14,7 +15,7 @@ ifeq ($(origin PYTHON), undefined)
   CHECK = $(VENV)/.check
 endif
 
-.PHONY: demo check lint types newest docs test test-all
+.PHONY: demo check lint types newest docs test test-all thorough
 
 demo: $(DEMO)
 	$(PYTHON) train.py objective=nsr_prerl +phase2=grpo
@@ -42,7 +43,10 @@ test: $(CHECK)
 
 # Slow tests first, so that no worker is left alone with one of them at the end (tests/conftest.py).
 test-all: $(CHECK)
-	$(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations=20
+	$(PYTHON) -m pytest -m "not thorough" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations=20
+
+thorough: $(CHECK)
+	$(PYTHON) -m pytest -m thorough
 
 # torch comes first, and by pip: the release for which vLLM's builds are made, and in the build that this machine's pip
 # knows for it, where a range could take a newer one for CUDA, of several GB. uv, which takes a torch that is there as it

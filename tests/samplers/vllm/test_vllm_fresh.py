@@ -17,6 +17,7 @@ from dsrl.types import Prompt, SamplingParams
 pytestmark = [
     pytest.mark.usefixtures("one_core"),
     pytest.mark.slow,
+    pytest.mark.thorough,
     pytest.mark.vllm,
     pytest.mark.smollm2,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vllm"),
