@@ -185,7 +185,8 @@ def thought_ratio_table(found: Mapping[str, Comparison], first: Path, second: Pa
 
 def _times(ratio: Estimate) -> str:
     """A ratio with its interval."""
-    interval = "" if math.isnan(ratio.low) else f" ({ratio.low:.2f} to {ratio.high:.2f})"
+    high = "∞" if math.isinf(ratio.high) else f"{ratio.high:.2f}"
+    interval = "" if math.isnan(ratio.low) else f" ({ratio.low:.2f} to {high})"
     return f"{ratio.value:.2f}x{interval}"
 
 
@@ -197,7 +198,11 @@ def _ratio_values(ratio: ThoughtRatio) -> dict[str, Any]:
         if estimate is not None:
             values[key] = estimate.value
             if not math.isnan(estimate.stderr):
-                values |= {f"{key}_stderr": estimate.stderr, f"{key}_ci95": [estimate.low, estimate.high]}
+                stderr, low, high = (
+                    number if math.isfinite(number) else None
+                    for number in (estimate.stderr, estimate.low, estimate.high)
+                )
+                values |= {f"{key}_stderr": stderr, f"{key}_ci95": [low, high]}
     return values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -137,8 +138,8 @@ class ThoughtRatio:
 def thought_ratios(pairs: Sequence[tuple[SampledQuestion, SampledQuestion]]) -> dict[str, ThoughtRatio]:
     """Compare thoughts, by class, of questions with their samples in two evaluations.
 
-    Intervals are by bootstrap over questions, each with its samples in both; of resamples without a thought in the
-    first none counts.
+    Intervals are by bootstrap over questions, each with its samples in both. A resample without a thought in the first
+    has an infinite ratio, or one of 1 where the second has none, either: an interval may have no upper end.
     """
     totals = [(first.thoughts(), second.thoughts()) for first, second in pairs]
     classes = [name for name in totals[0][0] if all(name in one and name in two for one, two in totals)]
@@ -151,14 +152,16 @@ def _thought_ratio(totals: Sequence[tuple[ThoughtTotals, ThoughtTotals]]) -> Tho
     if min(first, second) < RARE:
         return ThoughtRatio(thoughts=(first, second), per_answer=None, per_1000_tokens=None)
     means = resampled_means(table, RESAMPLES) if len(table) > 1 else np.full((1, 6), np.nan)
-    means = means[means[:, 0] != 0]
     tail, found = (1 - CONFIDENCE) / 2, []
     for below in (1, 2):
-        value, drawn = (
-            own[..., 3] / own[..., 3 + below] / (own[..., 0] / own[..., below]) for own in (table.sum(0), means)
-        )
-        low, high = np.quantile(drawn, [tail, 1 - tail])
-        found.append(Estimate(value=float(value), stderr=float(drawn.std()), low=float(low), high=float(high)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value, drawn = (
+                own[..., 3] / own[..., 3 + below] / (own[..., 0] / own[..., below]) for own in (table.sum(0), means)
+            )
+        drawn[(means[:, 0] == 0) & (means[:, 3] == 0)] = 1.0
+        low, high = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
+        stderr = float(drawn.std()) if not np.isinf(drawn).any() else math.inf
+        found.append(Estimate(value=float(value), stderr=stderr, low=float(low), high=float(high)))
     return ThoughtRatio(thoughts=(first, second), per_answer=found[0], per_1000_tokens=found[1])
 
 

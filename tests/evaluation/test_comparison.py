@@ -159,6 +159,20 @@ def test_the_interval_of_a_ratio(tmp_path):
     assert (ratio.low, ratio.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.1)
 
 
+def test_where_all_thoughts_of_the_first_are_in_one_answer_the_ratio_has_no_upper_end(tmp_path):
+    """A third of the resamples leave that question out."""
+    first = with_thoughts(folder_of(tmp_path / "a", ASKED), [[12, 12]] + [[0, 0]] * 5)
+    second = with_thoughts(folder_of(tmp_path / "b", ASKED), [[4, 8]] * 6)
+    found = compare(first, second)
+    values = comparison_values(found)["s"]["thoughts"]["doubt"]
+    assert values["per_answer"] == 3.0 and values["per_answer_stderr"] is None
+    assert values["per_answer_ci95"][0] < 3 and values["per_answer_ci95"][1] is None
+    json.dumps(values, allow_nan=False)
+    console = Console(record=True, width=200)
+    console.print(thought_ratio_table(found, first, second))
+    assert "to ∞)" in console.export_text()
+
+
 def test_nineteen_are_too_rare(tmp_path):
     first = with_thoughts(folder_of(tmp_path / "a", ASKED), [[2, 2]] * 6)
     second = with_thoughts(folder_of(tmp_path / "b", ASKED), [[9, 10]] + [[0, 0]] * 5)
