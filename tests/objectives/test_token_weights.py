@@ -39,6 +39,12 @@ def test_the_top_share_by_entropy(share, expected):
     assert part.counts(NOTHING, {"conditional": torch.zeros(0)}).tolist() == []
 
 
+def test_the_top_share_of_a_policy_that_is_nearly_certain():
+    entropies = torch.linspace(1e-6, 9e-5, 100)
+    part = build("token_weight", {"name": "entropy", "share": 0.2})
+    assert part.counts(NOTHING, {"conditional": entropies}).sum() == 20
+
+
 @pytest.mark.parametrize(
     "spec", [{"name": "entropy", "share": 0}, {"name": "entropy", "share": 1.5}, {"name": "known", "share": 0}]
 )

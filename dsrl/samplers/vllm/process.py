@@ -71,9 +71,7 @@ class EngineProcess:
         self.connection, theirs = Pipe()
         inherited = {key: value for key, value in os.environ.items() if key not in LAUNCHER_VARIABLES}
         folder = tempfile.mkdtemp(prefix="dsrl-engine-")  # vLLM leaves files of its own behind
-        compiled = Path(
-            tempfile.gettempdir(), f"dsrl-kernels-{os.getuid()}"
-        )  # not in that folder: for the next one, too
+        compiled = Path(tempfile.gettempdir(), f"dsrl-kernels-{os.getuid()}")  # elsewhere: the next one has them, too
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"from dsrl.samplers.vllm.engine import main; main({theirs.fileno()}, {folder!r})"],
             env={"TORCHINDUCTOR_CACHE_DIR": str(compiled), **inherited, **environment, "TMPDIR": folder},
