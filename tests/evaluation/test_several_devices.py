@@ -34,7 +34,7 @@ def workers_of(pid):
 
 
 def assert_gone(processes):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while any(Path(f"/proc/{pid}").exists() for pid in processes):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -68,7 +68,7 @@ def test_an_interrupt_and_the_death_of_a_worker_change_nothing_in_the_file(evalu
     resume = f"resume={one.parent / 'two'}"
     with pytest.raises(DSRLError, match="^worker 1 of devices=2 was ended by SIGKILL .by the system, where memory ran"):
         evaluated(resume)
-    assert len(found) == 4 and workers_of(os.getpid()) == [] and time.monotonic() - raised_at[0] < 5
+    assert len(found) == 4 and workers_of(os.getpid()) == [] and time.monotonic() - raised_at[0] < 20
     assert 4 * 3 <= samples.read_bytes().count(b"\n") < LIMIT * 3
 
     monkeypatch.setattr(SampleFile, "append", append)

@@ -50,7 +50,7 @@ def test_jobs_run_together_once_and_go_on_with_what_they_began(writing, tmp_path
     jobs = [writing("a", 0.4), writing("b", 0.4, ("resume=last",))]
     start = time.monotonic()
     run(jobs)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     assert (tmp_path / "a").read_text() == "." and (tmp_path / "b").read_text() == "resume=last."
     run(jobs)
     assert (tmp_path / "a").read_text() == "."

@@ -248,7 +248,7 @@ def test_the_trainers_environment_and_threads_are_left_alone(encoder):
         began = time.monotonic()
         with pytest.raises(DSRLError, match=r"the engine's process was ended by SIGKILL .* when it was to generate"):
             difference(sampler)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20
     finally:
         sampler.close()
 

@@ -154,7 +154,7 @@ def test_long_outputs_are_bounded_by_file_size_and_cost_little(verifier: Python,
     started = time.monotonic()
     code = "print(chr(1) * int(input()))"
     assert verifier.score(make_rollouts([[code]], [json.dumps(tests)])).item() == 1
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 15
     too_long = json.dumps({"inputs": [""], "outputs": ["x" * (17 << 20)]})
     assert verifier.score(make_rollouts([["print('x' * (17 << 20))"]], [too_long])).item() == 0
 

@@ -57,7 +57,7 @@ def test_what_a_program_may_do(succeeds) -> None:
 def test_processes_are_few_and_die_with_the_answer(succeeds) -> None:
     started = time.monotonic()
     assert not succeeds("import os\nwhile True: os.fork()")
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 25
     fork = "import os, time\nfor _ in range({}):\n    if os.fork() == 0: time.sleep(60)\nprint('done')"
     assert succeeds(fork.format(3))
     assert not succeeds(fork.format(4))
@@ -82,7 +82,7 @@ def test_time_is_bounded(succeeds) -> None:
     for loop in ("while True: pass", "import time\ntime.sleep(60)", "10 ** 10 ** 9"):
         started = time.monotonic()
         assert not succeeds(f"{loop}\nprint('done')")
-        assert time.monotonic() - started < 6
+        assert time.monotonic() - started < 25
 
 
 def test_memory_is_bounded(succeeds) -> None:
@@ -200,12 +200,12 @@ def test_everything_ends_with_a_killed_worker(verifier: Python, make_rollouts) -
     request = slow._request("import time\ntime.sleep(60)", [{"stdin": ""}])
     process.stdin.write(encode_request(request))
     process.stdin.flush()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while not (inside := _below(process.pid)) or len(inside) < 3:
         assert time.monotonic() < end
         time.sleep(0.02)
     worker.stop()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while any(Path(f"/proc/{pid}").exists() and _state(pid) != "Z" for pid in inside):
         assert time.monotonic() < end, "a process outlived its worker"
         time.sleep(0.02)
