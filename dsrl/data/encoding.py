@@ -100,6 +100,14 @@ class PromptEncoder:
             max_tokens=data.max_prompt_tokens,
         )
 
+    def fitting(self, policy: Policy, max_new_tokens: int, max_length: int | None = None) -> PromptEncoder:
+        """Fit encoder and policy to each other: the encoder `leaving_room` `for_model`, and the policy ready to read
+        its longest prompt with the longest response. Raises ConfigError where they do not go together.
+        """
+        fitted = self.leaving_room(policy.positions, max_new_tokens, max_length).for_model(policy)
+        policy.read_up_to(fitted.max_tokens + max_new_tokens)
+        return fitted
+
     def leaving_room(self, positions: int | None, max_new_tokens: int, max_length: int | None = None) -> PromptEncoder:
         """Leave room for the longest response: the same encoder, whose prompts lose their beginning earlier if needed.
 

@@ -62,9 +62,7 @@ def align(config: AlignConfig | Sequence[str], console: Console | None = None) -
     if len(rows) < config.limit:
         raise ConfigError(f"limit={config.limit}: data.train holds {len(rows)} questions; give at most as many")
     policy = load_policy(config.model, config.checkpoint, config.accelerator)
-    encoder = encoder.leaving_room(policy.positions, config.sampling.max_new_tokens, config.sampler.max_length)
-    encoder = encoder.for_model(policy)
-    policy.read_up_to(encoder.max_tokens + config.sampling.max_new_tokens)
+    encoder = encoder.fitting(policy, config.sampling.max_new_tokens, config.sampler.max_length)
     size = config.limit // config.batches
     batches = IterationBatches(rows, encoder, batch=size, seed=config.seed, shuffle=config.data.shuffle)
     try:

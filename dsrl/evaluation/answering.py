@@ -38,10 +38,8 @@ class Answerer:
         self.threads = ComputeThreads(None)
         if policy.device.type == "cpu":
             self.threads = ComputeThreads.of(parameter_count(policy))
-        encoder = encoder.leaving_room(policy.positions, config.sampling.max_new_tokens, config.sampler.max_length)
         try:
-            self.encoder = encoder.for_model(policy)
-            policy.read_up_to(encoder.max_tokens + config.sampling.max_new_tokens)
+            self.encoder = encoder.fitting(policy, config.sampling.max_new_tokens, config.sampler.max_length)
             config.sampler.setup(policy, self.encoder)
             config.sampler.check_logprobs()
         except BaseException:

@@ -306,9 +306,8 @@ class DSRLModule(L.LightningModule):
         self.reference = frozen[0] if config.needs_reference else None
         self.initial = initial if initial is not self.reference else None
         longest = max(phase.sampling.max_new_tokens for phase in config.phases)
-        self.encoder = self.encoder.leaving_room(self.policy.positions, longest, self.sampler.max_length)
-        self.encoder = self.encoder.for_model(self.policy)
-        for model in (self.policy, *frozen):
+        self.encoder = self.encoder.fitting(self.policy, longest, self.sampler.max_length)
+        for model in frozen:
             model.read_up_to(self.encoder.max_tokens + longest)
         self.sampler.setup(self.policy, self.encoder)
         device = strategy.root_device
