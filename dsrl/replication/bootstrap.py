@@ -96,30 +96,36 @@ def _counts(shape: tuple[int, ...], resamples: int) -> tuple[Array, Array]:
 
 
 def _as_student(draws: Array, values: Array) -> Array:
-    """Spread draws as an estimate varies that is the mean of values [S, Q], and as few seeds ask for.
+    """Spread draws as the mean of values [S, Q] varies, and as widely as few seeds ask for.
 
-    A bootstrap over both takes too little of the variance between seeds, that within both twice, and all of it for
-    known: its tails are normal ones. Here draws keep their shape, their variance becomes that of the two-way layout,
-    and each is divided by the root of a chi-squared one over its degrees of freedom, as Student's t is made. These are
-    Satterthwaite's (1946), of the three variances together.
+    A bootstrap over both counts too little of the variance between seeds, that within both twice, and takes all of it
+    for known: its tails are normal ones. Here the draws keep their shape, their variance becomes that of a two-way
+    layout of seeds and questions, and each is divided by the root of a chi-squared one over its degrees of freedom, as
+    Student's t is made. The degrees are Satterthwaite's (1946), of the layout's variances together.
     """
     finite = draws[np.isfinite(draws)]
-    spread = float(finite.std()) if len(finite) else 0.0
+    center, spread = (float(finite.mean()), float(finite.std())) if len(finite) else (0.0, 0.0)
+    variance, degrees = _of_the_mean(values)
+    if not (spread > 0 and 0 < variance < math.inf):
+        return draws
+    chi_squared = np.random.default_rng(1).chisquare(degrees, len(draws))
+    scaled: Array = (draws - center) / spread * math.sqrt(variance) / np.sqrt(chi_squared / degrees)
+    return center + scaled
+
+
+def _of_the_mean(values: Array) -> tuple[float, float]:
+    """The variance of the mean of values [S, Q], and its degrees of freedom; 0 and 1 of a single value."""
     by_seed, by_question = values.mean(1), values.mean(0)
     rest = values - by_seed[:, None] - by_question + values.mean()
-    free = [size - 1 for size in values.shape]
-    found = [(mean.var() / many, many) for mean, many in zip((by_seed, by_question), free, strict=True) if many]
-    both = free[0] * free[1]
-    within = (rest.var() / both, both) if both else (0.0, 1)
-    variance = max(*(own for own, _ in found), sum(own for own, _ in found) - within[0]) if found else 0.0
-    uncertain = sum(own**2 / many for own, many in (*found, within))
-    if not (spread > 0 and 0 < uncertain < math.inf):
-        return draws
-    degrees = variance**2 / uncertain
-    chi_squared = np.random.default_rng(1).chisquare(degrees, len(draws))
-    center = float(finite.mean())
-    spreaded: Array = center + (draws - center) * math.sqrt(variance) / spread / np.sqrt(chi_squared / degrees)
-    return spreaded
+    seeds, questions = (size - 1 for size in values.shape)
+    parts = [(own.var() / free, free) for own, free in ((by_seed, seeds), (by_question, questions)) if free]
+    within = (rest.var() / (seeds * questions), seeds * questions) if seeds and questions else (0.0, 1)
+    if not parts:
+        return 0.0, 1.0
+    variances = [own for own, _ in parts]
+    variance = max(*variances, sum(variances) - within[0]) if len(parts) > 1 else variances[0]
+    uncertain = sum(own**2 / free for own, free in (*parts, within))
+    return float(variance), float(variance**2 / uncertain) if uncertain else 1.0
 
 
 def _interval(value: float, draws: Array, null: float) -> Interval:
