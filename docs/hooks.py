@@ -52,7 +52,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Put what is generated in place of its mark, e.g. `<!-- generated: configuration -->`, and of the line before it
     that says where to look without the site.
     """
-    return re.sub(r"(?:\*Built by mkdocs.*\*\n\n)?<!-- generated: (\w+) -->", lambda mark: GENERATED[mark[1]](), markdown)
+    mark = r"(?:\*Built by mkdocs.*\*\n\n)?<!-- generated: (\w+) -->"
+    return re.sub(mark, lambda found: GENERATED[found[1]](), markdown)
 
 
 def configuration() -> str:

@@ -5,7 +5,8 @@
     python -m dsrl.plan experiment=paper_qwen3_4b update.micro_batch_tokens=auto plan.device_gib=141 json=true
 
 It takes the words of `python train.py`, and `json=true`. data.train may be left out: prompts are taken to be as long as
-data.max_prompt_tokens, or plan.prompt_tokens. What only a run needs, such as vLLM, need not be here. The other keys of `plan` are listed by `python train.py --help`.
+data.max_prompt_tokens, or plan.prompt_tokens. What only a run needs, such as vLLM, need not be installed. The other
+keys of `plan` are listed by `python train.py --help`.
 """
 
 from __future__ import annotations

@@ -119,8 +119,9 @@ def test_a_module_in_the_current_folder_is_found_however_a_command_is_called(nam
 def test_a_callback_in_the_current_folder_is_found(tmp_path):
     (tmp_path / "my_callbacks.py").write_text(CALLBACK)
     sizes = "iterations=1 prompts_per_iteration=2 responses_per_prompt=2 sampling.max_new_tokens=8 validation.every=0"
+    words = [*sizes.split(), "+callbacks.mine._target_=my_callbacks.Says", "run_dir=run"]
     done = subprocess.run(
-        [sys.executable, ROOT / "train.py", *sizes.split(), "+callbacks.mine._target_=my_callbacks.Says", "run_dir=run"],
+        [sys.executable, ROOT / "train.py", *words],
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
