@@ -131,7 +131,7 @@ def test_last_boxed(text: str, content: str | None) -> None:
 
 
 def test_mathematics_that_is_compared_letter_for_letter_is_told() -> None:
-    truths = ["72", "east", r"\frac{1}{2}", "x^2 + 1", ""]
+    truths = ["72", "east", r"\frac{\pi}{2}", "(1, 2)", ""]
     prompts = [Prompt(position=0, text="", token_ids=(), ground_truth=truth) for truth in truths]
     (line,) = Exact().summary_of(prompts)
     assert line.startswith("2 of 5 ground truths are mathematics, which verifier=exact compares letter for letter")
