@@ -65,10 +65,11 @@ class Exact(Verifier):
     def summary_of(self, prompts: Sequence[Prompt]) -> list[str]:
         """Say how many ground truths are mathematics, of which few answers are the same letter for letter."""
         truths = [] if self.words else [ground_truth_of(prompt) for prompt in prompts if not text_problem(prompt)]
-        if count := sum(form_of(truth) == "math" for truth in truths):
+        # Most truths that can be the same letter for letter are one word or number, and need no closer look.
+        if count := sum(not truth.isalnum() and form_of(truth) == "math" for truth in truths):
             return [
-                f"{count:,} of {len(prompts):,} ground truths are mathematics, which verifier=exact compares letter for "
-                "letter; verifier=math compares what they mean, and verifier=auto chooses for each row"
+                f"{count:,} of {len(prompts):,} ground truths are mathematics, which verifier=exact compares letter "
+                "for letter; verifier=math compares what they mean, and verifier=auto chooses for each row"
             ]
         return []
 
