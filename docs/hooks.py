@@ -5,23 +5,26 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from dsrl.config import schema
+from dsrl.config.compose import compose_tree, composing
 from dsrl.config.help import attribute_docs
 from dsrl.config.store import OPTIONAL
+from dsrl.evaluation.align_config import compose_align
+from dsrl.evaluation.config import compose_evaluation
 from dsrl.evaluation.schema import AlignSchema, EvaluationSchema
 from dsrl.registry import KINDS, config_schema, find, names
 
 ROOT = Path(__file__).parents[1]
-DEFAULTS = yaml.safe_load((ROOT / "configs" / "train.yaml").read_text())["defaults"]
-CHOSEN = {group: f"`{name}`" for entry in DEFAULTS if isinstance(entry, dict) for group, name in entry.items()}
-CHOSEN["monitors"] = "[all](parts.md#monitor)"
+MAPPINGS = {"logger": "`local`", "callbacks": "`none`", "monitors": "[all](parts.md#monitor)"}
+"""Keys that hold objects by their labels, and which of these there are by default."""
 TYPES: dict[Any, str] = {
     int: "whole number",
     float: "number",
@@ -46,25 +49,30 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Put what is generated in place of its mark, e.g. `<!-- generated: configuration -->`."""
-    return re.sub(r"<!-- generated: (\w+) -->", lambda mark: GENERATED[mark[1]](), markdown)
+    """Put what is generated in place of its mark, e.g. `<!-- generated: configuration -->`, and of the line before it
+    that says where to look without the site.
+    """
+    mark = r"(?:\*Built by mkdocs.*\*\n\n)?<!-- generated: (\w+) -->"
+    return re.sub(mark, lambda found: GENERATED[found[1]](), markdown)
 
 
 def configuration() -> str:
     """The keys of a run, group by group: type, default and meaning."""
-    return "\n".join(_group("", schema.TrainSchema))
+    with composing():
+        alone, two_phases = _raw(compose_tree([])), _raw(compose_tree(["+phase2=grpo"]))
+    return "\n".join(_group("", schema.TrainSchema, alone, phase2=two_phases["phase2"]))
 
 
 def evaluation() -> str:
     """The keys of an evaluation that a run does not have."""
     known = {field.name for field in dataclasses.fields(schema.TrainSchema)}
-    return "\n".join(_table("", EvaluationSchema, without=known))
+    return "\n".join(_table("", EvaluationSchema, _raw(compose_evaluation()), without=known))
 
 
 def alignment() -> str:
     """The keys of a measurement of alignment that a run does not have, or has with another meaning."""
     known = {field.name for field in dataclasses.fields(schema.TrainSchema)} - {"objective"}
-    return "\n".join(_table("", AlignSchema, without=known))
+    return "\n".join(_table("", AlignSchema, _raw(compose_align()), without=known))
 
 
 def parts() -> str:
@@ -86,30 +94,42 @@ def _decisions() -> list[Path]:
     return sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 
 
-def _group(prefix: str, group: type) -> Iterator[str]:
-    """A section with a table of the keys of one group, then the groups within it."""
+def _raw(composed: DictConfig) -> dict[str, Any]:
+    """What a command composes that says no more, with references as they are written."""
+    found: dict[str, Any] = OmegaConf.to_container(composed, resolve=False)  # type: ignore[assignment]
+    return found
+
+
+def _group(
+    prefix: str, group: type, values: Mapping[str, Any], phase2: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    """A section with a table of the keys of one group, then the groups within it.
+
+    values: the defaults of the group; phase2: those of a phase after the first, of which there is none by default.
+    """
     yield f"\n## {f'`{prefix}`' if prefix else 'Top level'}\n"
     if prefix:
         yield f"{inspect.cleandoc(group.__doc__ or '')}\n"
-    yield from _table(prefix, group)
+    yield from _table(prefix, group, values)
     for field in dataclasses.fields(group):
         kind = get_type_hints(group)[field.name]
         if dataclasses.is_dataclass(kind):
-            yield from _group(f"{prefix}.{field.name}".lstrip("."), kind)
-        elif field.name == "phase2":
-            yield from _group("phase2", schema.PhaseConfig)
+            yield from _group(f"{prefix}.{field.name}".lstrip("."), kind, values[field.name])
+        elif field.name == "phase2" and phase2:
+            yield from _group("phase2", schema.PhaseConfig, phase2)
 
 
-def _table(prefix: str, group: type, without: set[str] = frozenset()) -> Iterator[str]:
+def _table(prefix: str, group: type, values: Mapping[str, Any], without: set[str] = frozenset()) -> Iterator[str]:
     hints = get_type_hints(group)
     yield "| key | type | default | |"
     yield "|---|---|---|---|"
     for field in dataclasses.fields(group):
         if field.name in without or dataclasses.is_dataclass(hints[field.name]):
             continue
-        key, is_part = f"{prefix}.{field.name}".lstrip("."), field.name in KINDS or field.name in OPTIONAL
+        key = f"{prefix}.{field.name}".lstrip(".")
+        is_part = field.name in {*KINDS, *OPTIONAL} and prefix != "checkpoint"  # whose `keep` is a number
         kind = "[a part](parts.md)" if is_part else _type(hints[field.name])
-        default = CHOSEN.get(key) or _default(field)
+        default = MAPPINGS.get(key) or _shown(values[field.name])
         choice = f"Chosen by {'+' if field.name in OPTIONAL else ''}{field.name}=NAME." if is_part else ""
         yield f"| `{key}` | {kind} | {default} | {_meaning(group, field) or choice} |"
 
@@ -120,11 +140,16 @@ def _type(annotation: Any) -> str:
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
-    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-    if default == "???":
+    return _shown(field.default if field.default_factory is dataclasses.MISSING else field.default_factory())
+
+
+def _shown(value: Any) -> str:
+    """A default: a value, the name of a part, or the key whose value it has."""
+    value = value["name"] if isinstance(value, dict) and "name" in value else value
+    if value == "???":
         return "must be given"
-    reference = re.fullmatch(r"\$\{([\w.]+)\}", str(default))
-    return f"that of `{reference[1]}`" if reference else f"`{_yaml(default)}`"
+    reference = re.fullmatch(r"\$\{([\w.]+)\}", str(value))
+    return f"that of `{reference[1]}`" if reference else f"`{re.sub(r'[$][{]now:.*?[}]', '<time>', _yaml(value))}`"
 
 
 def _meaning(group: Any, field: dataclasses.Field[Any]) -> str:

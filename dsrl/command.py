@@ -1,4 +1,6 @@
-"""What every command does alike: --version, a help that names it as it was called, a reader who has gone."""
+"""What every command does alike: --version, modules of the current folder, a help that names it as it was called, a
+reader who has gone.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ READER_GONE = 128 + 13
 
 
 def command(main: Callable[P, None]) -> Callable[P, None]:
-    """Make `main` a command: it answers --version, and ends quietly where its reader does, as in `--help | head`."""
+    """Make `main` a command: it answers --version, finds modules of the user in the current folder, and ends quietly
+    where its reader does, as in `--help | head`.
+    """
 
     @functools.wraps(main)
     def run(*arguments: P.args, **named: P.kwargs) -> None:
@@ -33,6 +37,7 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
         if "--version" in words:
             print(f"dsrl {__version__}")
             return
+        _look_in_the_current_folder()
         try:
             try:
                 main(*arguments, **named)
@@ -44,6 +49,14 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
             sys.exit(READER_GONE)
 
     return run
+
+
+def _look_in_the_current_folder() -> None:
+    """Let plugins and callbacks be imported from the current folder, however the command was called; `python -m` alone
+    would do so. The folder comes last, so that no file in it takes the place of an installed package.
+    """
+    if not sys.flags.safe_path and os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def called_as(module: str) -> str:

@@ -31,3 +31,8 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     """Write `" Did you mean 'grpo'?"` for the candidate most like `word`; an empty string where none is like it."""
     close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def install_extra(name: str) -> str:
+    """Write how an extra of dsrl is installed; it is on no package index, so from its clone."""
+    return f"pip install -e '.[{name}]' in dsrl's clone"

@@ -5,7 +5,8 @@
     python -m dsrl.plan experiment=paper_qwen3_4b update.micro_batch_tokens=auto plan.device_gib=141 json=true
 
 It takes the words of `python train.py`, and `json=true`. data.train may be left out: prompts are taken to be as long as
-data.max_prompt_tokens, or plan.prompt_tokens. The other keys of `plan` are listed by `python train.py --help`.
+data.max_prompt_tokens, or plan.prompt_tokens. What only a run needs, such as vLLM, need not be installed. The other
+keys of `plan` are listed by `python train.py --help`.
 """
 
 from __future__ import annotations
@@ -58,13 +59,16 @@ def run(arguments: Sequence[str], console: Console) -> None:
 
 
 def compose_to_plan(overrides: Sequence[str]) -> RunConfig:
-    """Compose the configuration of a run that may have no data yet. Raises ConfigError with every problem found."""
+    """Compose the configuration of a run that may have no data yet, and that another machine may run.
+
+    Raises ConfigError with every problem found.
+    """
     with composing():
         composed = compose_tree(overrides)
         data = composed.data
         if isinstance(data, DictConfig) and "train" in data and (OmegaConf.is_missing(data, "train") or not data.train):
             composed.data = {"name": "arithmetic", "max_prompt_tokens": data.max_prompt_tokens}
-        return build_run_config(composed)
+        return build_run_config(composed, runs_here=False)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,10 @@ from dsrl.registry import build, names, parse_spec
 from dsrl.thoughts import Thoughts
 
 
-def build_run_config(composed: DictConfig) -> RunConfig:
+def build_run_config(composed: DictConfig, *, runs_here: bool = True) -> RunConfig:
     """Build the parts of a composed tree and check all of it. Reads no run and no checkpoint.
+
+    runs_here: whether this machine must have what the run needs, such as vLLM; False: it is planned for another.
 
     Raises ConfigError with every problem found, one a line.
     """
@@ -45,7 +47,7 @@ def build_run_config(composed: DictConfig) -> RunConfig:
         raise ConfigError("\n".join(problems))
     known = {field.name for field in dataclasses.fields(RunConfig)}
     config = RunConfig(**{key: value for key, value in fields.items() if key in known}, phases=phases)
-    if wrong := config_problems(config):
+    if wrong := config_problems(config, runs_here=runs_here):
         raise ConfigError("\n".join(dict.fromkeys(wrong)))
     return config
 

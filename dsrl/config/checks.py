@@ -14,7 +14,7 @@ from dsrl.config.metric_names import metric_problems
 from dsrl.config.replay_checks import replay_problems
 from dsrl.config.resumed import missing_checkpoint
 from dsrl.config.schema import LoraConfig, ModelConfig, SamplingConfig
-from dsrl.config.trainer_checks import trainer_problems
+from dsrl.config.trainer_checks import machine_problems, trainer_problems
 from dsrl.errors import DSRLError, nearest
 from dsrl.models.loading import missing_model
 from dsrl.phases.conditions import Condition
@@ -36,8 +36,11 @@ CORRECTIONS, LEVELS, MODES = ("auto", "on", "off"), ("token", "sequence"), ("tru
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
-def config_problems(config: RunConfig) -> list[str]:
-    """Find everything that is wrong with a configuration, one message each."""
+def config_problems(config: RunConfig, *, runs_here: bool = True) -> list[str]:
+    """Find everything that is wrong with a configuration, one message each.
+
+    runs_here: whether what this machine lacks is wrong, too.
+    """
     problems = [
         *not_finite(config.resolved),
         *_sizes(config),
@@ -56,6 +59,8 @@ def config_problems(config: RunConfig) -> list[str]:
             problems += _tried(phase, config)
     for part in (config.data, config.sampler, config.verifier):
         problems += getattr(part, "check", list)()
+    if runs_here:
+        problems += [*machine_problems(config.trainer), *getattr(config.sampler, "check_machine", list)()]
     if config.probe is not None:
         problems += config.probe.check(config.trainer)
     problems += getattr(config.data, "check_training", list)()

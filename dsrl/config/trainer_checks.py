@@ -41,10 +41,14 @@ def trainer_problems(config: RunConfig) -> Iterator[str]:
         yield f"trainer.shard_within=node: only with trainer=fsdp, not {trainer.strategy}"
     elif trainer.shard_within and trainer.num_nodes == 1:
         yield "trainer.shard_within=node: there is one node, over which trainer=fsdp shards by itself; leave it null"
-    if trainer.cpu_offload and (trainer.accelerator == "cpu" or not torch.accelerator.is_available()):
-        yield "trainer.cpu_offload=true: there is no accelerator whose memory it could spare"
     if trainer.accelerator == "mps" and (ranks > 1 or trainer.strategy not in ("auto", "ddp")):
         yield f"trainer.accelerator=mps: one process with trainer=auto, not {trainer.strategy} with {given}"
+
+
+def machine_problems(trainer: TrainerConfig) -> Iterator[str]:
+    """Find what this machine lacks, one message each."""
+    if trainer.cpu_offload and (trainer.accelerator == "cpu" or not torch.accelerator.is_available()):
+        yield "trainer.cpu_offload=true: there is no accelerator whose memory it could spare"
     if trainer.compile:
         yield from _compiling(trainer)
 

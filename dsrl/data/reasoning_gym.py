@@ -16,7 +16,7 @@ from typing import Any
 
 from dsrl.data.mixture import apportion
 from dsrl.data.source import DataSource, Row
-from dsrl.errors import ConfigError, nearest
+from dsrl.errors import ConfigError, install_extra, nearest
 from dsrl.registry import register
 from dsrl.seeding import derive_seed
 
@@ -87,7 +87,7 @@ class ReasoningGymSource(DataSource):
             if getattr(self, key) < least:
                 problems.append(f"data.{key}={getattr(self, key)}: must be at least {least}")
         if importlib.util.find_spec("reasoning_gym") is None:
-            return [*problems, "data=reasoning_gym needs its package: pip install 'dual-space-rl[reasoning-gym]'"]
+            return [*problems, f"data=reasoning_gym needs its package: {install_extra('reasoning-gym')}"]
         try:
             tasks = self._tasks()
         except ConfigError as error:

@@ -170,6 +170,7 @@ def common_problems(config: ModelConfigured) -> Iterator[str]:
         yield "sampler=replay: responses of the model itself are needed; choose a sampler that draws them"
     for part in (config.data, config.sampler, config.verifier):
         yield from getattr(part, "check", list)()
+    yield from getattr(config.sampler, "check_machine", list)()
 
 
 def _problems(config: EvaluationConfig) -> Iterator[str]:

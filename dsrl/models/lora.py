@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dsrl.config.schema import LoraConfig, ModelConfig
-from dsrl.errors import ConfigError
+from dsrl.errors import ConfigError, install_extra
 from dsrl.parallel.plain_names import plain_name
 from dsrl.seeding import derive_seed
 
@@ -34,7 +34,7 @@ weight."""
 def missing_peft(config: LoraConfig) -> str | None:
     """Say why LoRA cannot be used; None if it can, or is not asked for."""
     if config.rank and importlib.util.find_spec("peft") is None:
-        return f"model.lora.rank={config.rank} needs peft: pip install 'dual-space-rl[lora]'"
+        return f"model.lora.rank={config.rank} needs peft: {install_extra('lora')}"
     return None
 
 

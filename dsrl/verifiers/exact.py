@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dsrl.errors import ConfigError
 from dsrl.registry import register
 from dsrl.types import Prompt
+from dsrl.verifiers.answer_forms import form_of
 from dsrl.verifiers.ground_truth import ground_truth_of, text_problem
 from dsrl.verifiers.last_boxed import last_boxed
 from dsrl.verifiers.math_reading import answer_texts
@@ -59,6 +61,17 @@ class Exact(Verifier):
     def ground_truth_problem(self, prompt: Prompt) -> str | None:
         """Say that a row has no ground truth, or one that is not text; None for all others."""
         return text_problem(prompt)
+
+    def summary_of(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Say how many ground truths are mathematics, of which few answers are the same letter for letter."""
+        truths = [] if self.words else [ground_truth_of(prompt) for prompt in prompts if not text_problem(prompt)]
+        # Most truths that can be the same letter for letter are one word or number, and need no closer look.
+        if count := sum(not truth.isalnum() and form_of(truth) == "math" for truth in truths):
+            return [
+                f"{count:,} of {len(prompts):,} ground truths are mathematics, which verifier=exact compares letter "
+                "for letter; verifier=math compares what they mean, and verifier=auto chooses for each row"
+            ]
+        return []
 
     def extract_answer(self, response: str) -> str:
         """Return the text that is compared."""

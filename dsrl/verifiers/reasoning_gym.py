@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsrl.errors import ConfigError
+from dsrl.errors import ConfigError, install_extra
 from dsrl.registry import register
 from dsrl.types import Prompt
 from dsrl.verifiers.ground_truth import column_of
@@ -45,7 +45,7 @@ class ReasoningGym(PooledVerifier):
     def __post_init__(self) -> None:
         super().__post_init__()
         if importlib.util.find_spec("reasoning_gym") is None:
-            raise ConfigError("verifier reasoning_gym needs its package: pip install 'dual-space-rl[reasoning-gym]'")
+            raise ConfigError(f"verifier reasoning_gym needs its package: {install_extra('reasoning-gym')}")
 
     def worker(self) -> Worker:
         """Describe a worker that runs the scorers."""

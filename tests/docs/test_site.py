@@ -51,7 +51,31 @@ def test_the_configuration_has_every_key(site: Path) -> None:
     page = (site / "reference" / "configuration.html").read_text()
     for key in ("iterations", "phase2.start", "sampling.max_new_tokens", "model.lora.rank", "checkpoint.best"):
         assert f"<code>{key}</code>" in page
-    assert "generated:" not in page
+    assert "generated:" not in page and "Built by mkdocs" not in page
+
+
+def test_defaults_are_those_that_a_command_composes(site: Path) -> None:
+    page = (site / "reference" / "configuration.html").read_text()
+    for key, default in {
+        "model.name": "<code>tiny</code>",
+        "model.lr": "<code>0.0001</code>",
+        "checkpoint.keep": "<code>1</code>",
+        "run_dir": "<code>runs/&lt;time&gt;</code>",
+        "phase2": "<code>null</code>",
+        "phase2.start": "that of <code>model.phase1_iterations</code>",
+        "thoughts": "that of <code>model.thoughts</code>",
+        "verifier": "<code>exact</code>",
+    }.items():
+        assert default_of(key, page) == default, key
+    assert default_of("objective", (site / "alignment.html").read_text()) == "<code>nsr_prerl</code>"
+
+
+def default_of(key: str, page: str) -> str:
+    """What the table of a page has in the third cell of a key's row."""
+    rows = re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
+    cells = [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in rows]
+    (found,) = {row[2] for row in cells if len(row) > 3 and row[0] == f"<code>{key}</code>"}
+    return found
 
 
 def test_the_map_of_the_readme_is_that_of_the_tree() -> None:

