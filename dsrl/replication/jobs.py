@@ -99,6 +99,9 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, console: Console, title: str)
                         continue
                     running.remove((job, process))
                     progress.advance(task)
+                    if not console.is_terminal:  # a log has no bar
+                        ended = int(progress.tasks[0].completed)
+                        console.print(f"{title}: {ended} of {len(jobs)}, {job.name}", soft_wrap=True, highlight=False)
                     if code or not job.done():
                         failed.append((job, code))
                         progress.console.print(f"{job.name} {how_it_ended(code)}: {job.log}", soft_wrap=True)

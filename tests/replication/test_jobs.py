@@ -56,6 +56,12 @@ def test_jobs_run_together_once_and_go_on_with_what_they_began(writing, tmp_path
     assert (tmp_path / "a").read_text() == "."
 
 
+def test_a_log_has_a_line_for_each_job(writing):
+    log = io.StringIO()
+    run_jobs([writing("a", 0.1), writing("b", 0.1)], at_once=1, console=Console(file=log, width=80), title="runs")
+    assert log.getvalue().startswith("runs: 1 of 2, a\nruns: 2 of 2, b\n")
+
+
 def test_a_job_that_fails_stops_no_other_and_is_named(writing, tmp_path):
     with pytest.raises(
         DSRLError, match=r"1 of 3 jobs failed: bad; .* with code 1; .*\n +\$ python .*\n +no such thing"
