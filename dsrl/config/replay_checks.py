@@ -35,6 +35,12 @@ def replay_problems(config: RunConfig) -> Iterator[str]:
             f"dynamic_sampling={config.dynamic_sampling}: recorded rollouts cannot be replaced by others; "
             "give dynamic_sampling=0"
         )
+    for kind in ("always_right", "always_wrong"):
+        if (weight := getattr(config.curriculum, kind)) < 1:
+            yield (
+                f"curriculum.{kind}={weight}: the questions are those that were recorded, and none is passed over; "
+                f"give curriculum.{kind}=1"
+            )
     recorded = list(sampler.files)
     missing = [number for number in range(recorded[0], config.iterations) if number not in sampler.files]
     if missing:

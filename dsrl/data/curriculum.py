@@ -74,8 +74,8 @@ class Curriculum:
         return {name: [row for row, all_right in self.verdicts.items() if all_right == kind] for name, kind in KINDS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore them."""
-        self.verdicts = {row: kind for name, kind in KINDS for row in state[name]}
+        """Restore them; there are none in the state of a run that had no curriculum."""
+        self.verdicts = {row: kind for name, kind in KINDS for row in state.get(name, ())}
 
 
 KINDS = (("always_right", True), ("always_wrong", False))

@@ -194,7 +194,8 @@ class DSRLModule(L.LightningModule):
         if self.config.update.on_nonfinite == "skip":
             every_rank["update/skipped"] = Metric(0.0)
         self.experience = experience
-        reduced, times = reduce_metrics(add_metrics(found, every_rank)), self.clock.read()
+        reduced = reduce_metrics(add_metrics(found, every_rank))
+        times = self.trainer.strategy.broadcast(self.clock.read())  # no two ranks decide by different numbers
         self.metrics = {
             **nothing,
             **unknown,
@@ -236,7 +237,8 @@ class DSRLModule(L.LightningModule):
         self.log_dict({**self.validated, "step": float(self.validated_at)}, batch_size=1)
 
     def metric(self, name: str, key: str) -> float | None:
-        """Look up a metric of the iteration that ends, or of the validation after it; None where it was not measured.
+        """Look up a metric of the iteration that ends, or of the validation after it; None where it was not measured,
+        or is a mean of nothing (NaN).
 
         Raises ConfigError, which names the configuration's `key`, where no metric has had that name yet, and none will
         for sure.
@@ -249,7 +251,9 @@ class DSRLModule(L.LightningModule):
             if name in self.looked_up or is_known(self.config, name):
                 return None
             raise ConfigError(f"{key}: there is no metric '{name}'.{nearest(name, found)}")
-        return None if of_validation and self.validated_at != self.iteration + 1 else found[name]
+        if name not in found or (of_validation and self.validated_at != self.iteration + 1):
+            return None
+        return None if math.isnan(found[name]) else found[name]
 
     @property
     def iteration(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from dsrl.monitors.monitor import EarlyWarning, Monitor, Numbers
-from dsrl.monitors.series import change_of, series
+from dsrl.monitors.series import change_of, is_measured, series
 from dsrl.registry import register
 
 KEY = "group/length_correlation"
@@ -33,7 +33,7 @@ class LengthReward(Monitor):
         """See the class."""
         values = series(KEY, metrics, history)[-self.window :]
         length = change_of("response/length_mean", metrics, history, self.window)
-        if length is None or KEY not in metrics or len(values) < self.window:
+        if length is None or not is_measured(KEY, metrics) or len(values) < self.window:
             return None
         correlation, grown = fmean(values), length.now / max(1e-9, length.start) - 1
         if abs(correlation) <= self.correlation or grown * (1 if correlation > 0 else -1) <= self.change:

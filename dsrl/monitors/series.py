@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
@@ -16,19 +17,24 @@ class Change(NamedTuple):
     now: float
 
 
+def is_measured(key: str, numbers: Numbers) -> bool:
+    """Whether an iteration has a metric that is no mean of nothing (NaN), as of rewards where there are none."""
+    return key in numbers and not math.isnan(numbers[key])
+
+
 def series(key: str, metrics: Numbers, history: Sequence[Numbers]) -> list[float]:
-    """Return a metric's values in the iterations of a phase that have it, oldest first."""
-    return [numbers[key] for numbers in (*history, metrics) if key in numbers]
+    """Return a metric's values in the iterations of a phase that have measured it, oldest first."""
+    return [numbers[key] for numbers in (*history, metrics) if is_measured(key, numbers)]
 
 
 def change_of(key: str, metrics: Numbers, history: Sequence[Numbers], window: int) -> Change | None:
     """Compare the first `window` values of a metric with the last; None where they are not apart yet."""
     values = series(key, metrics, history)
-    if key not in metrics or len(values) < 2 * window:
+    if not is_measured(key, metrics) or len(values) < 2 * window:
         return None
     return Change(fmean(values[:window]), fmean(values[-window:]))
 
 
 def keys_ending(metrics: Numbers, ending: str) -> list[str]:
-    """List the metrics of an iteration whose name is `ending`, or ends with it after a slash."""
-    return [key for key in metrics if key == ending or key.endswith(f"/{ending}")]
+    """List the metrics that an iteration has measured whose name is `ending`, or ends with it after a slash."""
+    return [key for key in metrics if is_measured(key, metrics) and (key == ending or key.endswith(f"/{ending}"))]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dsrl.monitors.monitor import EarlyWarning, Monitor, Numbers
+from dsrl.monitors.series import is_measured
 from dsrl.registry import register
 
 
@@ -25,7 +26,10 @@ class Signal(Monitor):
 
     def observe(self, metrics: Numbers, history: Sequence[Numbers]) -> EarlyWarning | None:
         """See the class."""
-        recent = [*history, metrics][-self.window :]
+        if not is_measured("group/all_wrong", metrics):  # no response has a reward
+            return None
+        judged = [numbers for numbers in (*history, metrics) if is_measured("group/all_wrong", numbers)]
+        recent = judged[-self.window :]
         if len(recent) < self.window or not all(map(self._silent, recent)):
             return None
         wrong = metrics["group/all_wrong"] >= metrics["group/all_right"]

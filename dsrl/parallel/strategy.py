@@ -43,6 +43,9 @@ PATIENCE = 60.0
 
 PARTS = StateDictOptions(flatten_optimizer_state_dict=True)
 
+COPIES = REFERENCE, INITIAL = "reference.", "initial."
+"""How the names of the frozen copies' weights begin: those of the module's attributes."""
+
 
 class LoopStrategy(Strategy):
     """Place models, and write checkpoints that every strategy can read; mixed into Lightning's strategies.
@@ -195,12 +198,13 @@ class LoopStrategy(Strategy):
         assert module is not None
         checkpoint = read_checkpoint(path)
         (state,) = checkpoint["optimizer_states"]
-        own = get_model_state_dict(module, options=PARTS)
+        every = get_model_state_dict(module, options=PARTS)
         held = [name.removeprefix("model.") for name in tensors_in(path)] if path.is_dir() else checkpoint["state_dict"]
-        if not any(name.startswith("reference.") for name in held):  # of a run that needed none until now
-            own = {name: value for name, value in own.items() if not name.startswith("reference.")}
+        # Copies of a run that needed none of its own until now.
+        absent = tuple(copied for copied in COPIES if not any(name.startswith(copied) for name in held))
+        own = {name: value for name, value in every.items() if not name.startswith(absent)}
         if path.is_dir():
-            weights = own
+            weights = {**own}
             current = get_optimizer_state_dict(module, optimizer, options=PARTS) if state else {}
             parts = {"model": self._untied(weights), "optimizer": _tensors(current)}
             read_tensors(path, parts, self.saving_group)
@@ -209,6 +213,9 @@ class LoopStrategy(Strategy):
             weights = checkpoint.pop("state_dict")
             weights = {name: weights[name] for name in own}
             options = StateDictOptions(full_state_dict=True)
+        if INITIAL in absent:  # a reference beside it was both, never synced, and is what the policy was at first
+            sources = {name: name.replace(INITIAL, REFERENCE, 1) for name in every if name.startswith(INITIAL)}
+            weights |= {name: weights[source] for name, source in sources.items() if source in weights}
         set_model_state_dict(module, weights, options=replace(options, strict=False))  # names were seen to
         if state:
             set_optimizer_state_dict(module, optimizer, state, options=options)

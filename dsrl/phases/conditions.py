@@ -5,6 +5,7 @@ A condition is a pure function of what the watched metric has been since the run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,24 +32,30 @@ class Condition:
             raise ConfigError(f"latest={self.latest} comes before earliest={self.earliest}")
 
     def due(self, ran: int, history: Sequence[float]) -> bool:
-        """Whether to hand off, after `ran` iterations of the phase with these values of the metric, oldest first."""
+        """Whether to hand off, after `ran` iterations of the phase with these values of the metric, oldest first. A
+        mean of nothing, which is NaN, is left out.
+        """
         if ran < self.earliest:
             return False
-        return (self.latest is not None and ran >= self.latest) or self.met(history)
+        return (self.latest is not None and ran >= self.latest) or self.met(_known(history))
 
     def met(self, history: Sequence[float]) -> bool:
-        """Whether the metric's values call for the next phase."""
+        """Whether the metric's values, of which none is NaN, call for the next phase."""
         raise NotImplementedError
 
     def reason(self, ran: int, history: Sequence[float]) -> str:
         """Say why the phase ends where it is `due`, for people."""
         if self.latest is not None and ran >= self.latest:
             return f"latest={self.latest}: it had {ran} iterations"
-        return self.finding(history)
+        return self.finding(_known(history))
 
     def finding(self, history: Sequence[float]) -> str:
         """Say what `met` saw: the metric and its value, and in a subclass what that is compared with."""
         return f"{self.metric} is {history[-1]:.4g}" if history else f"{self.metric} has no value"
+
+
+def _known(history: Sequence[float]) -> list[float]:
+    return [value for value in history if not math.isnan(value)]
 
 
 @register("condition", "threshold")

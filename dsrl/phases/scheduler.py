@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +26,9 @@ class Begun(NamedTuple):
 class PhaseScheduler(L.Callback):
     """Run the phases of a run one after the other, and set the learning rate of every iteration.
 
-    After each iteration it decides whether the next phase begins with the following one; a condition is decided once,
-    by rank 0 for all, and recorded. At a handoff it writes a checkpoint of the policy as the phase before it left it
+    Between two iterations it decides whether the next phase begins with the second; a condition is decided once, by
+    rank 0 for all, and recorded. After the last iteration it leaves that to the run that goes on, which decides before
+    its first. At a handoff it writes a checkpoint of the policy as the phase before it left it
     (`handoff-phase2-iteration20.ckpt`), from which the next phase can be run again with another objective.
     The first iteration of a phase begins with its entry: the module's phase (objective, sampling) is set, the
     optimizer's state is cleared and the policy copied to the reference, as the phase asks. The state of this callback
@@ -35,16 +37,24 @@ class PhaseScheduler(L.Callback):
     Args:
         phases: of the configuration, in their order: `PhaseScheduler(config.phases)`.
         checkpoints: the folder of handoff checkpoints; None: `checkpoints` in the trainer's `default_root_dir`.
+        before_handoff: called with trainer and module, on every rank, after an iteration that a handoff follows and
+            before the checkpoint of the handoff, which it may bring up to date.
     """
 
-    def __init__(self, phases: list[Phase], checkpoints: Path | None = None) -> None:
-        self.phases, self.checkpoints = phases, checkpoints
+    def __init__(
+        self,
+        phases: list[Phase],
+        checkpoints: Path | None = None,
+        *,
+        before_handoff: Callable[[L.Trainer, DSRLModule], None] = lambda trainer, module: None,
+    ) -> None:
+        self.phases, self.checkpoints, self.before_handoff = phases, checkpoints, before_handoff
         self.starts = [0]  # the iteration in which each phase that has been decided begins
         self.entered = 1  # number of the phase whose entry has been done
         self.history: list[float] = []  # of the watched metric, since the running phase began
         self.reasons: list[str] = []  # for each handoff, what asked for it; empty where `start` is an iteration
         self._asked = ""  # what else asks for a handoff after the iteration under way
-        self.ended = -1  # the last iteration after which it was decided
+        self.ended = -1  # the last iteration after which it was decided, or left to the run that goes on
 
     @classmethod
     def reason_at(cls, trainer: L.Trainer, iteration: int) -> str:
@@ -65,14 +75,24 @@ class PhaseScheduler(L.Callback):
         return self.phases[self.entered - 1]
 
     @property
+    def watched(self) -> str | None:
+        """The metric whose values decide when the next phase begins; None where none does."""
+        start = self.phases[self.entered].start if self.entered < len(self.phases) else None
+        return start.metric if isinstance(start, Condition) else None
+
+    @property
     def waits_for_validation(self) -> bool:
         """Whether a number of a validation decides when the next phase begins."""
-        start = self.phases[self.entered].start if self.entered < len(self.phases) else None
-        return isinstance(start, Condition) and start.metric.startswith("val/")
+        return (self.watched or "").startswith("val/")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put the phase in force, after a resume, too."""
-        DSRLModule.of(pl_module).phase = self.phase
+        """Put the phase in force, after a resume, too, and decide what the checkpoint could not know: its run ended
+        there, or had other phases.
+        """
+        module = DSRLModule.of(pl_module)
+        module.phase = self.phase
+        if module.iteration > 0 and self._decide(trainer, module.iteration):
+            self._save_handoff(trainer)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -90,34 +110,22 @@ class PhaseScheduler(L.Callback):
     def hand_off(self, reason: str) -> None:
         """Begin the next phase with the next iteration, whatever its `start` says. `reason` is recorded.
 
-        Nothing happens in the last phase and in the last iteration. Every rank calls it, in `on_train_epoch_end` of a
-        callback that comes before this one.
+        Nothing happens in the last phase. In the last iteration it is kept for the run that goes on. Every rank calls
+        it, in `on_train_epoch_end` of a callback that comes before this one.
         """
         self._asked = reason
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Decide whether the next phase begins with the next iteration."""
+        """Note the watched metric, and decide whether the next phase begins with the next iteration, if any."""
         module = DSRLModule.of(pl_module)
-        following, asked = module.iteration + 1, self._asked
-        self._asked = ""
-        if self.entered == len(self.phases) or following >= module.config.iterations:
-            self.ended = module.iteration
-            return
-        start, reason = self.phases[self.entered].start, ""
-        if isinstance(start, Condition):
-            value = module.metric(start.metric, f"phase{self.entered + 1}.start")
-            self.history += [] if value is None else [value]
-            ran = following - self.starts[-1]
-            due = bool(trainer.strategy.broadcast(start.due(ran, self.history)))
-            reason = start.reason(ran, self.history) if due else ""
-        else:
-            due = following >= start
+        following = module.iteration + 1
+        value = self._measured(module)
+        self.history += [] if value is None else [value]
+        begins = following < module.config.iterations and self._decide(trainer, following)
         self.ended = module.iteration
-        if due or asked:
-            self.starts.append(following)
-            self.reasons.append(asked or reason)
-            folder = self.checkpoints or Path(trainer.default_root_dir) / "checkpoints"
-            trainer.save_checkpoint(folder / f"handoff-phase{self.entered + 1}-iteration{following}.ckpt")
+        if begins:
+            self.before_handoff(trainer, module)
+            self._save_handoff(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Save what a resumed run needs."""
@@ -125,13 +133,51 @@ class PhaseScheduler(L.Callback):
             "starts": list(self.starts),
             "entered": self.entered,
             "history": list(self.history),
+            "watched": self.watched,
             "reasons": list(self.reasons),
+            "asked": self._asked,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore it. The values of another metric than the one that is watched now are left."""
         self.starts, self.entered = list(state_dict["starts"]), int(state_dict["entered"])
-        self.history, self.reasons = list(state_dict["history"]), list(state_dict.get("reasons", []))
+        self.reasons, self._asked = list(state_dict.get("reasons", [])), str(state_dict.get("asked", ""))
+        same = state_dict.get("watched", self.watched) == self.watched  # earlier versions did not say which it was
+        self.history = list(state_dict["history"]) if same else []
+
+    def _measured(self, module: DSRLModule) -> float | None:
+        """Return the watched metric of the iteration that ends; None where it was not measured, or is not watched.
+
+        A validation that was made only because the run ends says nothing: a longer run would not have had it.
+        """
+        if self.watched is None:
+            return None
+        value = module.metric(self.watched, f"phase{self.entered + 1}.start")
+        due = module.config.validation.every and (module.iteration + 1) % module.config.validation.every == 0
+        return value if due or not self.waits_for_validation else None
+
+    def _decide(self, trainer: L.Trainer, following: int) -> bool:
+        """Decide whether the next phase begins with the iteration `following`, unless that has been decided. On every
+        rank.
+        """
+        asked, self._asked = self._asked, ""
+        if len(self.starts) > self.entered or self.entered == len(self.phases):
+            return False
+        start, ran, reason = self.phases[self.entered].start, following - self.starts[-1], ""
+        if isinstance(start, Condition):
+            due = bool(trainer.strategy.broadcast(start.due(ran, self.history)))
+            reason = start.reason(ran, self.history) if due else ""
+        else:
+            due = following >= start
+        if due or asked:
+            self.starts.append(following)
+            self.reasons.append(asked or reason)
+        return due or bool(asked)
+
+    def _save_handoff(self, trainer: L.Trainer) -> None:
+        """Write the checkpoint of the policy that the phase leaves. A collective."""
+        folder = self.checkpoints or Path(trainer.default_root_dir) / "checkpoints"
+        trainer.save_checkpoint(folder / f"handoff-phase{self.entered + 1}-iteration{self.starts[-1]}.ckpt")
 
     def _enter(self, module: DSRLModule, prompts: list[Prompt]) -> None:
         self.entered, self.history = self.entered + 1, []

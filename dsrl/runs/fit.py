@@ -112,8 +112,9 @@ def build_trainer(
     data = PromptData.of(config)
     data.setup("fit")
     validates = config.validation.every > 0 and bool(data.val_names)
-    scheduler, progress = PhaseScheduler(config.phases, checkpoints), Progress(config.run_dir)
     watchdog, saving = Watchdog(config.trainer.timeout), Checkpoints(checkpoints, config.checkpoint)
+    scheduler = PhaseScheduler(config.phases, checkpoints, before_handoff=saving.save_best)
+    progress = Progress(config.run_dir)
     rescue = Rescue(saving, watchdog)
     trainer = L.Trainer(
         strategy=strategy_for(config.trainer, config.checkpoint),

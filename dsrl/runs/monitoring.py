@@ -24,8 +24,8 @@ class Monitoring(L.Callback):
 
     A warning that holds is `warnings/LABEL` = 1 in its iteration's line of metrics.jsonl. The first of each monitor in
     a phase is printed, written to warnings.jsonl, and acted on: the next phase begins with the next iteration, or the
-    run ends with a checkpoint. The state of this callback is in every checkpoint, so that a resumed run is warned as
-    one that was never interrupted.
+    run ends with a checkpoint. So is the first after a resume that has given the monitor another of these actions. The
+    state of this callback is in every checkpoint, so that a resumed run is warned as one that was never interrupted.
 
     Args:
         monitors: of the configuration, by label.
@@ -61,13 +61,13 @@ class Monitoring(L.Callback):
             self.ended = module.iteration
             self.history.append(metrics)
         found: dict[str, EarlyWarning | None] = trainer.strategy.broadcast(asked)
-        known = {line["monitor"] for line in self.given if line["phase"] == self.phase}
         for label, warning in found.items():
             if warning is None:
                 continue
             module.log(f"warnings/{label}", 1.0, batch_size=1)
-            if label not in known:
-                self._act(trainer, module, label, warning)
+            action = self._action_of(label, module)
+            if not self._knows(label, action):
+                self._act(trainer, module, label, action, warning)
 
     def state_dict(self) -> dict[str, Any]:
         """Save what a resumed run needs."""
@@ -78,11 +78,18 @@ class Monitoring(L.Callback):
         self.phase = int(state_dict["phase"])
         self.history, self.given = list(state_dict["history"]), list(state_dict["given"])
 
-    def _act(self, trainer: L.Trainer, module: DSRLModule, label: str, warning: EarlyWarning) -> None:
-        action, following = self.monitors[label].action, module.iteration + 1
-        last_phase, last_iteration = self.phase == len(module.config.phases), following == module.config.iterations
-        if last_iteration or (action == "handoff" and last_phase):
-            action = "warn"
+    def _action_of(self, label: str, module: DSRLModule) -> str:
+        """Return what a warning of a monitor does now: in the last phase there is nothing to hand off to."""
+        action = self.monitors[label].action
+        return "warn" if action == "handoff" and self.phase == len(module.config.phases) else action
+
+    def _knows(self, label: str, action: str) -> bool:
+        """Whether a monitor has been told of in this phase, and has done what it would do now."""
+        done = [line["action"] for line in self.given if (line["phase"], line["monitor"]) == (self.phase, label)]
+        return action in done or (action == "warn" and bool(done))
+
+    def _act(self, trainer: L.Trainer, module: DSRLModule, label: str, action: str, warning: EarlyWarning) -> None:
+        following = module.iteration + 1
         line = {"iteration": module.iteration, "phase": self.phase, "monitor": label, "action": action}
         self.given.append({**line, **dataclasses.asdict(warning)})
         self._write(trainer)
@@ -91,8 +98,9 @@ class Monitoring(L.Callback):
         elif action == "stop":
             trainer.should_stop = True
         if trainer.is_global_zero:
+            goes_on = "" if following < module.config.iterations else ", if the run goes on"
             consequence = {
-                "handoff": f" Phase {self.phase + 1} begins with iteration {following}.",
+                "handoff": f" Phase {self.phase + 1} begins with iteration {following}{goes_on}.",
                 "stop": " The run ends here, with a checkpoint.",
             }.get(action, "")
             self.console.print(

@@ -6,12 +6,14 @@ import logging
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from dsrl.config.renamed import in_todays_words
 from dsrl.config.resumed import NEW, OF_THE_FOLDER, saved_config, stands_below
 from dsrl.config.run_config import RunConfig
+from dsrl.config.schema import PhaseConfig
 from dsrl.config.store import LATER_PHASES
 from dsrl.errors import ConfigError
 from dsrl.runs.going_on import command_to_export, command_to_go_on
@@ -65,6 +67,8 @@ MAY_CHANGE_ELSEWHERE = (
 `prompts_per_iteration` on they change what is drawn."""
 OF_A_PHASE = ("lr", "schedule", "warmup", "sampling")
 """Keys of a later phase that may differ there, once it has begun; of one that has not, all may."""
+BUT_THE_START = tuple(field.name for field in fields(PhaseConfig) if field.name != "start")
+"""Keys of the phase that begins with the next iteration that may differ: all, but for its start, which has come."""
 
 
 class RunIsFinished(ConfigError):
@@ -111,6 +115,7 @@ def check_continues(config: RunConfig, path: Path, checkpoint: Mapping[str, Any]
             + _way_out(path, refused, checkpoint, elsewhere=elsewhere)
         )
     _check_unfinished(config, path, checkpoint)
+    _check_starts(config, checkpoint, changed)
     if rates := changed_rate(config, checkpoint):
         logger.warning("resume=%s: %s", path, rates)
 
@@ -125,6 +130,9 @@ def changed_rate(config: RunConfig, checkpoint: Mapping[str, Any]) -> str | None
     state, before = checkpoint["callbacks"]["PhaseScheduler"], checkpoint["dsrl"]["config"]["iterations"]
     number, start = len(state["starts"]), state["starts"][-1]  # of the phase that the next iteration belongs to
     phase, done = config.phases[number - 1], checkpoint["dsrl"]["iterations_done"]
+    following = config.phases[number].start if number < len(config.phases) else None
+    if isinstance(following, int) and following <= done:
+        return None  # a phase begins, with a schedule of its own
     rates = [phase.learning_rate(done - start, iterations - start) for iterations in (before, config.iterations)]
     if rates[0] == rates[1]:
         return None
@@ -150,11 +158,13 @@ def changes(config: RunConfig, checkpoint: Mapping[str, Any]) -> list[tuple[str,
 def may_change(checkpoint: Mapping[str, Any], *, elsewhere: bool) -> tuple[str, ...]:
     """List the keys that may differ where a checkpoint is continued; `elsewhere`: in a folder of its own."""
     begins, entered = phase_that_begins(checkpoint), checkpoint["callbacks"]["PhaseScheduler"]["entered"]
-    found = [*MAY_CHANGE, *(LATER_PHASES[begins - 2 :] if begins else ())]
+    decided = len(checkpoint["callbacks"]["PhaseScheduler"]["starts"])
+    at_handoff = [f"phase{begins}.{key}" for key in BUT_THE_START] if begins else []
+    found = [*MAY_CHANGE, *at_handoff, *(LATER_PHASES[decided - 1 :] if begins else ())]
     if elsewhere:
-        begun, later = LATER_PHASES[: entered - 1], LATER_PHASES[entered - 1 :]
+        begun, later = LATER_PHASES[: entered - 1], LATER_PHASES[decided - 1 :]
         found += [*MAY_CHANGE_ELSEWHERE, *(f"{phase}.{key}" for phase in begun for key in OF_A_PHASE), *later]
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _beyond(changed: list[tuple[str, Any, Any]], free: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:
@@ -181,6 +191,19 @@ def _check_unfinished(config: RunConfig, path: Path, checkpoint: Mapping[str, An
         if config.resume == "last" and not (config.run_dir / "hf").exists():
             said += f"; its hf/ is missing, and `{command_to_export(path, config.run_dir)}` writes it"
         raise RunIsFinished(said)
+
+
+def _check_starts(config: RunConfig, checkpoint: Mapping[str, Any], changed: list[tuple[str, Any, Any]]) -> None:
+    """Raise ConfigError where a phase whose start is new would have begun with an iteration that is done."""
+    done = checkpoint["dsrl"]["iterations_done"]
+    for phase in config.phases[1:]:
+        key = f"phase{phase.number}"
+        is_new = any(other in (key, f"{key}.start") for other, _, _ in changed)
+        if is_new and isinstance(phase.start, int) and phase.start < done:
+            raise ConfigError(
+                f"{key}.start={phase.start}: iterations 0 to {done - 1} are done, without this phase; it can "
+                f"begin with iteration {done} at the earliest, or resume an earlier checkpoint"
+            )
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

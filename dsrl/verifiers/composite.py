@@ -18,7 +18,6 @@ from dsrl.verifiers.verifier import (
     APPLICABLE,
     RESERVED,
     Verifier,
-    applicable_somewhere,
     check_verifier,
     close_all,
     compute_rewards,
@@ -26,6 +25,7 @@ from dsrl.verifiers.verifier import (
     failures_of,
     ground_truth_problem,
     inner_names,
+    may_not_apply,
     summary_of,
 )
 
@@ -64,7 +64,7 @@ class Composite(Verifier):
     def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the weighted sum [B, G], and every component [B, G], which is NaN where it is not applicable.
 
-        The component `applicable` is there where some component has one.
+        The component `applicable` is there where some component may have one.
         """
         total = torch.zeros(len(rollouts.prompts), rollouts.responses_per_prompt)
         parts: dict[str, Tensor] = {}
@@ -73,7 +73,9 @@ class Composite(Verifier):
             parts[label], inner = compute_rewards(part, rollouts)
             total += weight * parts[label].nan_to_num()
             components |= {label: parts[label], **{f"{label}/{name}": values for name, values in inner.items()}}
-        return total, components | applicable_somewhere(parts, components)
+        if may_not_apply(part for _, part in self._parts.values()):
+            components[APPLICABLE] = torch.stack([~rewards.isnan() for rewards in parts.values()]).any(0).float()
+        return total, components
 
     def score(self, rollouts: Rollouts) -> Tensor:
         """Compute rewards [B, G], NaN where no component is applicable."""

@@ -13,9 +13,9 @@ from dsrl.errors import ConfigError
 from dsrl.types import Prompt, Rollouts
 from dsrl.verifiers.failures import Failures
 from dsrl.verifiers.verifier import (
+    APPLICABLE,
     SupportsScore,
     Verifier,
-    applicable_somewhere,
     check_verifier,
     close_all,
     compute_rewards,
@@ -23,6 +23,7 @@ from dsrl.verifiers.verifier import (
     failures_of,
     ground_truth_problem,
     inner_names,
+    may_not_apply,
 )
 
 
@@ -45,12 +46,11 @@ class Routing(Verifier):
     def score_with_components(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute rewards [B, G] and components [B, G], which are NaN on the rows of other verifiers.
 
-        The component `applicable` is there where that of some verifier is. Raises ConfigError for a row without a
-        verifier.
+        The component `applicable` is there where some verifier may have it, also one without rows here. Raises
+        ConfigError for a row without a verifier.
         """
         chosen = [self.route(prompt) for prompt in rollouts.prompts]
         total = torch.zeros(len(rollouts.prompts), rollouts.responses_per_prompt)
-        parts: dict[str, Tensor] = {}
         components: dict[str, Tensor] = {}
         for key, part in self._parts.items():
             rows = [row for row, name in enumerate(chosen) if name == key]
@@ -62,8 +62,9 @@ class Routing(Verifier):
             named = {label: rewards, **{f"{label}/{name}": values for name, values in inner.items()}}
             for name, values in named.items():
                 components.setdefault(name, torch.full_like(total, float("nan")))[rows] = values
-            parts[label] = components[label]
-        return total, components | applicable_somewhere(parts, components)
+        if may_not_apply(self._parts.values()):
+            components[APPLICABLE] = (~total.isnan()).float()
+        return total, components
 
     def score(self, rollouts: Rollouts) -> Tensor:
         """Compute rewards [B, G], NaN where the row's verifier does not apply."""

@@ -180,17 +180,14 @@ def with_score_all(verifier: Any) -> Any:
 completed["verifier"] = with_score_all
 
 
-def applicable_somewhere(parts: Mapping[str, Tensor], components: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Make the component `applicable` [B, G] of a verifier that is made of others; none where each of these applies to
-    every response.
+def may_not_apply(parts: Iterable[SupportsScore]) -> bool:
+    """Whether some verifier of several may leave a response without a reward, as far as they say before they score.
 
-    Args:
-        parts: the rewards of the others by label, each [B, G] and NaN where there is none.
-        components: all components that are reported, those of the others under LABEL/NAME.
+    It decides whether a verifier that is made of them has the component `applicable`: always or never, so that its mean
+    is over all responses, however these fall to batches and ranks.
     """
-    if not any(f"{label}/{APPLICABLE}" in components for label in parts):
-        return {}
-    return {APPLICABLE: torch.stack([~rewards.isnan() for rewards in parts.values()]).any(0).float()}
+    found = [component_names(part) for part in parts]
+    return any(names is None or any(name.split("/")[-1] == APPLICABLE for name in names) for names in found)
 
 
 def extracted_answers_of(verifier: SupportsScore, rollouts: Rollouts) -> list[str | None]:
@@ -226,7 +223,8 @@ def check_verifier(verifier: SupportsScore) -> list[str]:
 
 def component_names(verifier: SupportsScore) -> list[str] | None:
     """Name the components of a verifier's rewards, before it has scored; None where they are not known."""
-    named: Callable[[], list[str] | None] = getattr(verifier, "component_names", lambda: None)
+    unknown = None if hasattr(verifier, "score_with_components") else []  # with `score` alone there are none
+    named: Callable[[], list[str] | None] = getattr(verifier, "component_names", lambda: unknown)
     return named()
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import lightning as L
 import pytest
 import torch
 
@@ -56,3 +57,27 @@ def test_a_reference_serves_where_it_is_the_initial_policy(fit):
     )
     assert module.initial is None and module.scorer.initial is module.reference
     assert module.metrics["kl/initial"] > 0
+
+
+@pytest.mark.parametrize("sharded", ["false", "true"])
+def test_one_copy_that_was_both_becomes_two_with_a_handoff(fit, tmp_path, sharded):
+    """The saved reference was the initial policy. The weights of the model's files are others here."""
+    kept = (f"checkpoint.sharded={sharded}", "checkpoint.every=1", "validation.every=0", "initial_kl.every=1")
+    asked = ("objective=grpo", "objective.kl.coefficient=0.1", "iterations=2", *kept)
+    before = fit(*asked, f"run_dir={tmp_path}/before", callbacks=(Moved(),))
+    path = tmp_path / "before/checkpoints/iteration1.ckpt"
+    added = (f"resume={path}", "+phase2=grpo", "phase2.start=2", KL, "iterations=3", f"run_dir={tmp_path}/on")
+    on = fit(*asked, *added)
+    assert before.initial is None and on.initial is not None and on.initial is not on.reference
+    for was, is_ in zip(before.reference.parameters(), on.initial.parameters(), strict=True):
+        assert torch.equal(was, is_)
+    assert any(not torch.equal(*pair) for pair in zip(on.initial.parameters(), on.reference.parameters(), strict=True))
+
+
+class Moved(L.Callback):
+    """Moves the frozen copy away from what is loaded, so that it is known again."""
+
+    def on_train_start(self, trainer, pl_module):
+        with torch.no_grad():
+            for parameter in pl_module.reference.parameters():
+                parameter.add_(0.001)

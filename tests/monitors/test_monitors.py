@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from dsrl import build
@@ -114,6 +116,21 @@ def test_what_makes_it_warn(monitor, series, first):
 )
 def test_what_does_not(monitor, series):
     assert warnings_of(monitor, 25, **series) == []
+
+
+OF_REWARDS = ("reward/mean", "reward/std", "group/all_right", "group/all_wrong")
+
+
+@pytest.mark.parametrize("monitor", names("monitor"))
+def test_an_iteration_without_any_reward_makes_none_warn(monitor):
+    unknown = {key: [math.nan, CALM[key]] for key in OF_REWARDS}
+    assert warnings_of(monitor, 25, **unknown, **{"scored/fraction": [0.0, 0.7]}) == []
+    always = {key: [math.nan] for key in OF_REWARDS}
+    assert warnings_of(monitor, 25, **always, **{"scored/fraction": [0.0]}) == []
+
+
+def test_such_an_iteration_hides_no_fall():
+    assert warnings_of("reward", 8, **{"reward/mean": [math.nan, 0.5, 0.5, 0.5, math.nan, 0.3]})[:1] == [6]
 
 
 def test_a_warning_says_the_figure_why_and_what_to_do():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from run_files import apart, metrics, samples, weights
@@ -88,3 +90,14 @@ def test_questions_are_replaced_and_passed_over_alike(strategy, alone, train_onc
     for key in ("dynamic_sampling/prompts", "curriculum/passed_over", "curriculum/always_wrong"):
         assert sum(found[key] for found in metrics(alone)) > 0
         assert [found[key] for found in metrics(alone)] == [found[key] for found in metrics(run)]
+
+
+@pytest.mark.slow
+def test_ranks_whose_clocks_differ_decide_alike(train, tmp_path):
+    """Ranks that decide each for itself, and not alike, wait for each other until the time limit."""
+    best = ("checkpoint.best=time/sample", "checkpoint.best_mode=min", "checkpoint.every=0", "iterations=8")
+    train(*best, *STRATEGIES["ddp"], f"run_dir={tmp_path / 'run'}")
+    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    times = [line["time/sample"] for line in lines]
+    names = [path.name for path in (tmp_path / "run" / "checkpoints").glob("best-*")]
+    assert names == [f"best-iteration{times.index(min(times))}.ckpt"]

@@ -100,3 +100,19 @@ def test_a_second_ctrl_c_does_not_wait(start, tmp_path):
     assert (run.returncode, errors) == (130, "")
     assert "interrupted; saved after " in output
     assert f" of 400 iterations: `python train.py resume=last run_dir={folder}` goes on" in output
+
+
+@pytest.mark.slow
+def test_a_phase_that_is_added_begins_at_once_on_ranks_that_hold_parts(train, tmp_path):
+    """Its handoff is written before the first iteration, and the one frozen copy becomes two."""
+    small = ("sampler=written", "objective=grpo", "objective.kl.coefficient=0.1", "initial_kl.every=1")
+    small = (*small, "checkpoint.every=1", "optimizer.lr=2e-4")
+    added = ("+phase2=nsr", "phase2.start=2", "phase2.objective.kl={coefficient: 0.1, estimator: k3}", "iterations=3")
+    for name, ranks in (("alone", ()), ("parts", FSDP_IN_PARTS)):
+        train(*small, *ranks, "iterations=2", f"run_dir={tmp_path / name}")
+        path = tmp_path / name / "checkpoints" / "iteration1.ckpt"
+        train(*small, *ranks, *added, f"resume={path}", f"run_dir={tmp_path / name}-on")
+        assert (tmp_path / f"{name}-on" / "checkpoints" / "handoff-phase2-iteration2.ckpt").is_dir() == bool(ranks)
+    (line,) = metrics(tmp_path / "parts-on")
+    assert line["phase"] == 2 and line["kl/initial"] > 0
+    assert lines_apart([line], metrics(tmp_path / "alone-on")) < 1e-4

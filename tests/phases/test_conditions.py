@@ -1,5 +1,7 @@
 """Conditions, on histories worked out by hand."""
 
+import math
+
 import pytest
 
 from dsrl.errors import ConfigError
@@ -35,6 +37,22 @@ def test_met(condition, history, met):
 @pytest.mark.parametrize(("ran", "value", "due"), [(2, 0.9, False), (3, 0.9, True), (4, 0.1, False), (5, 0.1, True)])
 def test_due_not_before_earliest_and_at_latest_at_latest(ran, value, due):
     assert Threshold(above=0.5, earliest=3, latest=5).due(ran, [value]) is due
+
+
+@pytest.mark.parametrize(
+    ("condition", "history", "due"),
+    [
+        (Drop(by=0.05, window=2), [math.nan, 0.6, 0.6, 0.2, 0.2], True),
+        (Drop(by=0.05, window=2), [0.6, 0.6, math.nan, 0.6, 0.6], False),
+        (Plateau(patience=1, min_delta=0.01), [math.nan, 0.5, 0.5], True),
+        (Plateau(patience=1, min_delta=0.01), [math.nan, 0.5], False),
+        (Threshold(below=0.5), [0.4, math.nan], True),
+    ],
+)
+def test_an_iteration_without_a_value_is_as_if_it_were_not_there(condition, history, due):
+    assert condition.due(len(history), history) is due
+    if due:
+        assert "nan" not in condition.reason(len(history), history)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from dsrl.config.compose import compose
 from dsrl.errors import ConfigError
 from dsrl.phases.scheduler import PhaseScheduler
 
@@ -148,3 +150,68 @@ def test_resume_from_a_path_continues_in_a_new_folder(fit, tmp_path):
     handoff = shutil.copy(tmp_path / "first/checkpoints/handoff-phase2-iteration2.ckpt", tmp_path / "kept.ckpt")
     fit(*TWO, "checkpoint.every=1", f"run_dir={tmp_path / 'second'}", f"resume={handoff}")
     assert numbers(tmp_path / "second") == numbers(tmp_path / "first")[2:]
+
+
+def lines_of(folder: Path) -> list[dict]:
+    return [line for line in numbers(folder) if "reward/mean" in line]
+
+
+ALONE = ("objective=nsr_prerl", "iterations=2", "validation.every=0", "checkpoint.every=1")
+
+
+def test_a_start_that_is_due_when_a_run_goes_on_is_not_late(fit, tmp_path):
+    fit(*ALONE, f"run_dir={tmp_path / 'first'}")
+    path = tmp_path / "first/checkpoints/iteration1.ckpt"
+    added = ("+phase2=grpo", "phase2.start=2", "iterations=4", "checkpoint.every=0")
+    fit(*ALONE, *added, f"resume={path}", f"run_dir={tmp_path / 'on'}")
+    assert [line["phase"] for line in lines_of(tmp_path / "on")] == [2, 2]
+    handoff = tmp_path / "on/checkpoints/handoff-phase2-iteration2.ckpt"
+    fit(*ALONE, *added, f"resume={handoff}", f"run_dir={tmp_path / 'again'}")
+    fit(*ALONE, *added, f"run_dir={tmp_path / 'whole'}")
+    assert lines_of(tmp_path / "again") == lines_of(tmp_path / "on") == lines_of(tmp_path / "whole")[2:]
+    saved, whole = (
+        torch.load(tmp_path / f"{name}/checkpoints/{handoff.name}", weights_only=True) for name in ("on", "whole")
+    )
+    assert saved["callbacks"]["PhaseScheduler"] == whole["callbacks"]["PhaseScheduler"]
+    assert all(torch.equal(saved["state_dict"][name], value) for name, value in whole["state_dict"].items())
+
+
+PLATEAU = "phase2.start={name: plateau, metric: reward/mean, patience: 1, min_delta: 10}"
+AT_TWO = "phase2.start={name: plateau, metric: val/arithmetic/avg@2, patience: 1, min_delta: 10}"
+
+
+@pytest.mark.parametrize(("start", "every", "first"), [(PLATEAU, 0, 2), (AT_TWO, 2, 4)])
+def test_more_iterations_than_were_asked_for_at_first_are_the_longer_run(fit, tmp_path, start, every, first):
+    """The validation after the last iteration is none that the longer run makes, so it counts for nothing."""
+    asked = ("objective=nsr_prerl", "+phase2=grpo", start, f"validation.every={every}", "validation.k=2")
+    longer = f"iterations={first + 1}"
+    fit(*asked, longer, f"run_dir={tmp_path / 'whole'}")
+    short = 2 if every == 0 else 3
+    fit(*asked, f"iterations={short}", f"run_dir={tmp_path / 'parts'}")
+    fit(*asked, longer, f"run_dir={tmp_path / 'parts'}", "resume=last")
+    assert [line["phase"] for line in lines_of(tmp_path / "whole")] == [1] * first + [2]
+    assert lines_of(tmp_path / "parts") == lines_of(tmp_path / "whole")
+    handoff = f"checkpoints/handoff-phase2-iteration{first}.ckpt"
+    assert (tmp_path / "whole" / handoff).exists() and (tmp_path / "parts" / handoff).exists()
+
+
+def test_what_was_measured_belongs_to_its_metric():
+    """Another condition on the same metric goes on with its values; one on another has none yet."""
+
+    def phases(start: str):
+        return compose(["objective=nsr_prerl", "+phase2=grpo", f"phase2.start={start}"]).phases
+
+    before = PhaseScheduler(phases("{name: plateau, metric: reward/mean}"))
+    before.history = [0.2, 0.4]
+    found = {}
+    for start in ("{name: drop, metric: reward/mean}", "{name: drop, metric: response/length_mean}", "5"):
+        now = PhaseScheduler(phases(start))
+        now.load_state_dict(before.state_dict())
+        found[start] = now.history
+    assert [*found.values()] == [[0.2, 0.4], [], []]
+
+
+def test_a_mean_of_nothing_is_not_measured(fit):
+    module = fit("iterations=1", "validation.every=0")
+    module.metrics = {"reward/mean": math.nan}
+    assert module.metric("reward/mean", "checkpoint.best") is None

@@ -120,6 +120,30 @@ def test_a_registered_monitor_is_on_and_may_be_there_twice(always, fit, tmp_path
     assert "warning, always: [bold]. So. Nothing." in capsys.readouterr().out
 
 
+def test_a_handoff_asked_for_by_the_last_iteration_waits_for_the_run_to_go_on(always, fit, tmp_path, capsys):
+    asked = ("+phase2=nsr", "phase2.start={name: threshold, above: 2}", "validation.every=0")
+    asked = (*asked, "+monitors.late={name: always, after: 1, action: handoff}")
+    fit(*asked, "iterations=4", f"run_dir={tmp_path / 'whole'}")
+    fit(*asked, "iterations=2", f"run_dir={tmp_path / 'parts'}")
+    assert "Phase 2 begins with iteration 2, if the run goes on." in capsys.readouterr().out
+    fit(*asked, "iterations=4", f"run_dir={tmp_path / 'parts'}", "resume=last")
+    assert [line["phase"] for line in timeless(tmp_path / "whole")] == [1, 1, 2, 2]
+    assert timeless(tmp_path / "parts") == timeless(tmp_path / "whole")
+    assert lines(tmp_path / "parts", "warnings") == lines(tmp_path / "whole", "warnings")
+
+
+def test_another_action_acts_though_it_has_been_told(always, fit, tmp_path):
+    small = ("validation.every=0", "iterations=4")
+    fit(*small, "iterations=1")
+    fit(*small, "resume=last", "monitors.always.action=stop")
+    assert len(lines(tmp_path / "run", "metrics")) == 2
+    fit(*small, "resume=last", "monitors.always.action=stop", "iterations=3")  # it has been told of that, too
+    fit(*small, "resume=last", "monitors.always.action=warn")
+    assert len(lines(tmp_path / "run", "metrics")) == 4
+    told = [(line["monitor"], line["action"], line["iteration"]) for line in lines(tmp_path / "run", "warnings")]
+    assert told == [("always", "warn", 0), ("always", "stop", 1)]
+
+
 def test_off_turns_one_off():
     on = compose([]).monitors
     assert set(on) - set(compose(["monitors.entropy.action=off"]).monitors) == {"entropy"}

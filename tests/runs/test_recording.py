@@ -119,6 +119,8 @@ REFUSED = {
     "sampler.validation={name: replay, run: x}": "validations need responses of the policy itself",
     "record=all": "what is replayed is recorded already",
     "dynamic_sampling=1": "recorded rollouts cannot be replaced by others",
+    "curriculum.always_right=0.5": "curriculum.always_right=0.5: the questions are those that were recorded",
+    "curriculum.always_wrong=0": "curriculum.always_wrong=0.*give curriculum.always_wrong=1",
 }
 
 

@@ -73,6 +73,34 @@ def test_what_may_not(before, words, message, tmp_path):
     assert "optimizer" in told[-1]
 
 
+@pytest.mark.parametrize("start", ["3", "{name: drop}"])
+@pytest.mark.parametrize("name", ["handoff-phase2-iteration1", "iteration0"])
+def test_a_start_that_has_come_stays(before, name, start, tmp_path):
+    """Both checkpoints are those before iteration 1, with which phase 2 begins."""
+    path = before / "checkpoints" / f"{name}.ckpt"
+    with pytest.raises(ConfigError, match=r"phase2.start: 1 in the checkpoint, ") as refused:
+        start_of(compose([f"resume={path}", f"run_dir={tmp_path}/on", "iterations=6", f"phase2.start={start}"]))
+    free = str(refused.value).splitlines()[-1]
+    assert "phase2.objective, phase2.lr," in free and "phase3" in free and "phase2.start" not in free
+
+
+def test_a_start_in_the_past_is_refused(tmp_path):
+    fit(compose([*TINY, "objective=nsr_prerl", "iterations=2", f"run_dir={tmp_path}/before"]))
+    path = f"resume={tmp_path}/before/checkpoints/iteration1.ckpt"
+    given = [path, f"run_dir={tmp_path}/on", "iterations=6", "+phase2=grpo"]
+    message = r"^phase2.start=1: iterations 0 to 1 are done, .* begin with iteration 2 at the earliest"
+    with pytest.raises(ConfigError, match=message):
+        start_of(compose([*given, "phase2.start=1"]))
+    assert start_of(compose([*given, "phase2.start=2"])).config.phases[1].start == 2
+
+
+def test_a_curriculum_begins_without_verdicts(before, tmp_path):
+    path = before / "checkpoints" / "iteration1.ckpt"
+    words = [f"resume={path}", "iterations=4", "curriculum.always_right=0.5", "checkpoint.every=1"]
+    run = fit(compose([*words, f"run_dir={tmp_path}/on"]))
+    assert [line["curriculum/passed_over"] for line in run.metrics][0] == 0
+
+
 def test_the_same_folder_names_the_way_to_another(before):
     path = before / "checkpoints" / "iteration1.ckpt"
     with pytest.raises(ConfigError) as refused:

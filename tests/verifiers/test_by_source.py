@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dsrl.errors import ConfigError
+from dsrl.loop.metrics import add_metrics, reduce_metrics, rollout_metrics
 from dsrl.registry import build
 from dsrl.verifiers import compute_rewards, extracted_answers_of
 from dsrl.verifiers.routing import rows_of
@@ -122,3 +123,24 @@ def test_rows_of_some_prompts(make_rollouts) -> None:
     assert some.tokens.flatten().tolist() == [4, 5, 0, 1]
     assert [prompt.ground_truth for prompt in some.prompts] == ["3", "1"]
     assert some.responses_per_prompt == 2
+
+
+def test_the_share_that_has_a_reward_is_that_of_all_ranks(mixed, tmp_path) -> None:
+    """Three of four responses have one, whether or not those without are on another rank."""
+    (tmp_path / "mine.py").write_text(
+        "def some(response, prompt):\n    return None if response == '4.0' else 1.0\n", encoding="utf-8"
+    )
+    function = {"name": "function", "path": f"{tmp_path / 'mine.py'}:some", "workers": 1}
+    verifier = by_source({"words": "exact", "mine": function})
+    whole, *ranks = mixed("words", "mine"), mixed("words"), mixed("mine")
+    found = [rollout_metrics(rollouts, *compute_rewards(verifier, rollouts)) for rollouts in (whole, *ranks)]
+    verifier.close()
+    together, alone = reduce_metrics(add_metrics(*found[1:])), reduce_metrics(found[0])
+    assert alone["reward/applicable"] == together["reward/applicable"] == 0.75
+    assert together == pytest.approx(alone)
+
+
+def test_where_every_verifier_applies_nothing_is_said_of_it(mixed) -> None:
+    verifier = by_source({"words": "exact", "numbers": "numeric"})
+    assert "applicable" not in compute_rewards(verifier, mixed("words"))[1]
+    assert "applicable" not in verifier.component_names()
