@@ -223,7 +223,7 @@ def check_verifier(verifier: SupportsScore) -> list[str]:
 
 def component_names(verifier: SupportsScore) -> list[str] | None:
     """Name the components of a verifier's rewards, before it has scored; None where they are not known."""
-    unknown = None if hasattr(verifier, "score_with_components") else []  # with `score` alone there are none
+    unknown: list[str] | None = None if hasattr(verifier, "score_with_components") else []  # with `score` alone there are none
     named: Callable[[], list[str] | None] = getattr(verifier, "component_names", lambda: unknown)
     return named()
 
