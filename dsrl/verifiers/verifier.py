@@ -223,8 +223,9 @@ def check_verifier(verifier: SupportsScore) -> list[str]:
 
 def component_names(verifier: SupportsScore) -> list[str] | None:
     """Name the components of a verifier's rewards, before it has scored; None where they are not known."""
-    unknown: list[str] | None = None if hasattr(verifier, "score_with_components") else []  # with `score` alone there are none
-    named: Callable[[], list[str] | None] = getattr(verifier, "component_names", lambda: unknown)
+    if not hasattr(verifier, "component_names"):
+        return None if hasattr(verifier, "score_with_components") else []
+    named: Callable[[], list[str] | None] = verifier.component_names
     return named()
 
 
