@@ -56,7 +56,7 @@ def on_both(start, nodes, folder, *overrides, before=None, environment=lambda no
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp1", "hsdp"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp1", marks=pytest.mark.thorough), "hsdp"])
 def test_by_plain_variables(strategy, start, nodes, train_once, tmp_path):
     """hsdp: each node has two ranks, which share a copy of the model."""
     hsdp = ("trainer=fsdp", "trainer.devices=2", "trainer.shard_within=node")

@@ -28,7 +28,7 @@ def parts(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", pytest.param("fsdp1", marks=pytest.mark.thorough)])
 def test_probes_change_nothing_and_see_all_ranks(strategy, alone, train_once):
     levels = "probe.levels=[0,1,2,3]" if strategy == "ddp" else "probe.levels=[0,1,3]"
     plain = train_once(strategy, *TWO_PHASES, *STRATEGIES[strategy])

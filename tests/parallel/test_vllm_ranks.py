@@ -26,9 +26,10 @@ RANKS = {
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.vllm
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vllm")
-@pytest.mark.parametrize("ranks", [pytest.param("an engine each", marks=pytest.mark.thorough), "one engine"])
+@pytest.mark.parametrize("ranks", RANKS)
 def test_two_ranks_sample_and_learn_as_one_process(ranks, train_once):
     run = train_once(f"engines {ranks}", *RUN, *RANKS[ranks])
     alone = train_once(
