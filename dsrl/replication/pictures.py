@@ -30,8 +30,8 @@ def curves_picture(curves: Mapping[str, Sequence[Curve]]) -> str:
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.1f}</text>')
     for share in (0, 0.25, 0.5, 0.75, 1):
         x = _x(share * last, last)
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 14}" text-anchor="middle">{share * last:,.0f}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 1}" text-anchor="middle">samples</text>')
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 17}" text-anchor="middle">{share * last:,.0f}</text>')
+    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">samples</text>')
     labels = []
     for number, (arm, own) in enumerate(curves.items()):
         color = f"var(--c{number % COLORS + 1})"
@@ -44,10 +44,10 @@ def curves_picture(curves: Mapping[str, Sequence[Curve]]) -> str:
         parts.append(f'<polygon points="{area}" fill="{color}" opacity=".13"/>')
         parts.append(f'<polyline points="{_points(xs, average)}" fill="none" stroke="{color}" stroke-width="2"/>')
         labels.append((average[-1], xs[-1], color, arm))
-    below = -math.inf
+    below: dict[float, float] = {}
     for y, end, color, arm in sorted(labels):
-        below = max(y, below + 13)  # labels do not lie upon each other
-        parts.append(f'<text x="{end + 6:.1f}" y="{below + 4:.1f}" style="fill: {color}">{escape(arm)}</text>')
+        below[end] = max(y, below.get(end, -math.inf) + 13)  # labels do not lie upon each other
+        parts.append(f'<text x="{end + 6:.1f}" y="{below[end] + 4:.1f}" style="fill: {color}">{escape(arm)}</text>')
     return _svg(parts, HEIGHT, "accuracy on held-out questions over samples, by arm")
 
 
