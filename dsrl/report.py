@@ -2,7 +2,7 @@
 
 python -m dsrl.report runs/mine                     a run, also one that goes on or was killed: runs/mine/report.html
 python -m dsrl.report runs/a runs/b out=both.html   runs side by side; seeds of one configuration as their mean
-python -m dsrl.report runs/objectives                all runs below a folder, as of a sweep
+python -m dsrl.report runs/objectives               all runs below a folder, as of a sweep
 python -m dsrl.report runs/evaluation_1             an evaluation
 python -m dsrl.report runs/mine --text              in the terminal
 """

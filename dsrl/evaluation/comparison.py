@@ -17,6 +17,7 @@ from dsrl.bootstrap import Estimate, estimates
 from dsrl.errors import ConfigError
 from dsrl.evaluation.samples import read_samples
 from dsrl.evaluation.statistics import RARE, SampledQuestion, ThoughtRatio, questions_of, ranges_of, thought_ratios
+from dsrl.runs.lines import strict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,11 +199,7 @@ def _ratio_values(ratio: ThoughtRatio) -> dict[str, Any]:
         if estimate is not None:
             values[key] = estimate.value
             if not math.isnan(estimate.stderr):
-                stderr, low, high = (
-                    number if math.isfinite(number) else None
-                    for number in (estimate.stderr, estimate.low, estimate.high)
-                )
-                values |= {f"{key}_stderr": stderr, f"{key}_ci95": [low, high]}
+                values |= strict({f"{key}_stderr": estimate.stderr, f"{key}_ci95": [estimate.low, estimate.high]})
     return values
 
 

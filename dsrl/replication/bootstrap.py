@@ -117,14 +117,11 @@ def _of_the_mean(values: Array) -> tuple[float, float]:
     """The variance of the mean of values [S, Q], and its degrees of freedom; 0 and 1 of a single value."""
     by_seed, by_question = values.mean(1), values.mean(0)
     rest = values - by_seed[:, None] - by_question + values.mean()
-    seeds, questions = (size - 1 for size in values.shape)
-    parts = [(own.var() / free, free) for own, free in ((by_seed, seeds), (by_question, questions)) if free]
-    within = (rest.var() / (seeds * questions), seeds * questions) if seeds and questions else (0.0, 1)
-    if not parts:
-        return 0.0, 1.0
-    variances = [own for own, _ in parts]
-    variance = max(*variances, sum(variances) - within[0]) if len(parts) > 1 else variances[0]
-    uncertain = sum(own**2 / free for own, free in (*parts, within))
+    seeds, questions = (max(1, size - 1) for size in values.shape)  # degrees of freedom; one alone does not vary
+    of_seeds, of_questions = by_seed.var() / seeds, by_question.var() / questions
+    within = rest.var() / (seeds * questions)  # in both
+    variance = max(of_seeds, of_questions, of_seeds + of_questions - within)
+    uncertain = of_seeds**2 / seeds + of_questions**2 / questions + within**2 / (seeds * questions)
     return float(variance), float(variance**2 / uncertain) if uncertain else 1.0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from dsrl.replication.claims import Finding
 from dsrl.replication.study import Study
 from dsrl.replication.verdicts import UNDECIDED, holm, seeds_to_decide, verdict
+from dsrl.runs.lines import strict
 
 LARGEST = 700.0
 """Of a logarithm: there is no float for the exponential of more."""
@@ -46,7 +47,7 @@ class Judged:
             math.exp(number) if ratio and number < LARGEST else number
             for number in (found.value, found.low, found.high)
         )
-        return _finite(value), _finite(low), _finite(high)
+        return strict(value), strict(low), strict(high)
 
     def as_json(self, command: str) -> dict[str, Any]:
         """Give plain values, as `shown`."""
@@ -65,10 +66,7 @@ class Judged:
             "seeds": finding.seeds,
             "seeds_needed": self.seeds_needed,
             "too_rare": finding.rare,
-            "beside": [
-                {key: _finite(own) if isinstance(own, float) else own for key, own in dataclasses.asdict(shown).items()}
-                for shown in finding.beside
-            ],
+            "beside": [strict(dataclasses.asdict(shown)) for shown in finding.beside],
             "command": command,
         }
 
@@ -80,16 +78,10 @@ def judge(studies: Sequence[Study]) -> list[Judged]:
         adjusted = holm({finding.name: finding.estimate.p for finding in study.findings})
         for finding in study.findings:
             p = adjusted[finding.name]
-            tells = not finding.rare and finding.seeds > 1 and math.isfinite(finding.estimate.value)
-            word = verdict(finding.estimate, p, null=finding.null, margin=finding.margin) if tells else UNDECIDED
-            needed = (
-                seeds_to_decide(finding.estimate, finding.seeds, margin=finding.margin)
-                if tells and word == UNDECIDED
-                else None
-            )
+            word, needed = UNDECIDED, None
+            if not finding.rare and finding.seeds > 1 and math.isfinite(finding.estimate.value):
+                word = verdict(finding.estimate, p, null=finding.null, margin=finding.margin)
+                if word == UNDECIDED:
+                    needed = seeds_to_decide(finding.estimate, finding.seeds, margin=finding.margin)
             found.append(Judged(world=study.world, finding=finding, adjusted_p=p, verdict=word, seeds_needed=needed))
     return found
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

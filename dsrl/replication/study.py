@@ -151,7 +151,7 @@ def align(settings: Settings, world: str, console: Console) -> dict[str, list[di
             file = folder / "alignment" / f"{moment}-seed{seed}.json"
             files[moment, seed] = file
             name = f"{world}: alignment, {moment}, seed {seed}"
-            jobs.append(_align_job(settings, name, words, (*places, f"out={file}"), seed, file))
+            jobs.append(_align_job(settings, name, words, places, seed, file))
     run_jobs(jobs, at_once=settings.jobs, console=console, title=f"{world}: alignment")
     return {
         moment: [json.loads(files[moment, seed].read_text(encoding="utf-8")) for seed in settings.seeds]
@@ -232,7 +232,7 @@ def _align_job(
         name=name,
         module="dsrl.align",
         words=(*words, *own),
-        places=places,
+        places=(*places, f"out={file}"),
         log=settings.out / "logs" / f"{'-'.join(file.relative_to(settings.out).parts)}.log",
         done=file.exists,
     )

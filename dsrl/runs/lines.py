@@ -32,14 +32,15 @@ def read_lines(path: Path) -> list[Line]:
 
 def text_of(line: Mapping[str, Any]) -> str:
     """Write a line as strict JSON, with its end; a number that is not finite is null."""
-    return json.dumps(_strict(line), ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(strict(line), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """Give plain values as strict JSON can have them, at any depth: a number that is not finite is None."""
     if isinstance(value, Mapping):
-        return {key: _strict(part) for key, part in value.items()}
+        return {key: strict(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_strict(part) for part in value]
+        return [strict(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
