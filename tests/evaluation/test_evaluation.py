@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -63,28 +62,40 @@ def test_an_end_that_the_tokenizer_appends_changes_nothing(evaluated, tmp_path, 
     assert "data.val sums: the tokenizer ends every text with <eos>; prompts are asked without it" in caplog.text
 
 
+KILLED_IN_THE_THIRD_BATCH = """
+import os, signal
+from dsrl.evaluate import main
+from dsrl.evaluation.samples import SampleFile
+append, written = SampleFile.append, []
+
+def dies(file, samples):
+    written.append(list(samples))
+    if len(written) < 3:
+        return append(file, written[-1])
+    append(file, written[-1][:5])
+    file._file.write(b'{"set": "arith')
+    os.kill(os.getpid(), signal.SIGKILL)
+
+SampleFile.append = dies
+main()
+"""
+
+
 def test_killed_and_resumed(evaluated, tmp_path, monkeypatch):
     """The same bytes as an evaluation that nobody killed, and no sample drawn that was on disk."""
     many = ("k=4", "limit=24", "questions_per_batch=2")
     whole, expected, _ = evaluated(*many, folder="whole")
     folder = tmp_path / "killed"
     path = folder / "samples.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dsrl.evaluate", *many, f"run_dir={folder}"],
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_IN_THE_THIRD_BATCH, *many, f"run_dir={folder}"],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
     )
-    try:
-        deadline = time.monotonic() + 120
-        while not (path.exists() and path.stat().st_size > 1000):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.005)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
     on_disk = path.read_bytes().count(b"\n")
-    assert 8 <= on_disk < 96 and not (folder / "results.json").exists()
+    assert done.returncode == -signal.SIGKILL
+    assert on_disk == 2 * 8 + 5 and not (folder / "results.json").exists()
 
     drawn = []
     sample = HFSampler.sample

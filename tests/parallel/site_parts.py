@@ -146,11 +146,20 @@ register_optimizer_step_post_hook(_updated)
 
 
 def _on_disk(descriptor: int, sync: Callable[[int], None] = os.fsync) -> None:
-    """The stage `save NAME`: all bytes of a checkpoint are written, and it does not have its name yet."""
-    name = next((part for part in Path(os.readlink(f"/proc/self/fd/{descriptor}")).parts if ".ckpt" in part), "")
+    """The stage `save NAME`: all bytes of a checkpoint are written, and it does not have its name yet.
+
+    SLOW_DISK, seconds and a number of iterations, is how long large files of checkpoints take: so many seconds, and as
+    long as the run has reported fewer iterations.
+    """
+    path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+    name = next((part for part in path.parts if ".ckpt" in part), "")
     a_stage("save", name.lstrip(".").partition(".")[0])
-    if name and (rate := os.environ.get("BYTES_PER_SECOND")):
-        time.sleep(os.fstat(descriptor).st_size / float(rate))
+    if name and os.fstat(descriptor).st_size > 2**20 and (given := os.environ.get("SLOW_DISK")):
+        seconds, iterations = map(int, given.split())
+        time.sleep(seconds)
+        lines = next(parent for parent in path.parents if parent.name == "checkpoints").with_name("metrics.jsonl")
+        while lines.read_text().count("\n") < iterations:
+            time.sleep(0.1)
     sync(descriptor)
 
 

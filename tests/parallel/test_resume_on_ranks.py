@@ -68,7 +68,7 @@ def test_a_signal_saves_and_ends_well(start, train, tmp_path):
             assert run.poll() is None, run.communicate()
             time.sleep(0.1)
         os.kill(run.pid, number)  # the first rank alone: the others hear of it
-        output, errors = run.communicate(timeout=60)
+        output, errors = run.communicate(timeout=300)
         assert run.returncode == (130 if number == signal.SIGINT else 0), errors[-3000:]
         assert not (folder / "hf").exists()
         saved = max((folder / "checkpoints").glob("iteration*.ckpt"), key=lambda path: path.stat().st_mtime)
@@ -96,7 +96,7 @@ def test_a_second_ctrl_c_does_not_wait(start, tmp_path):
     os.kill(run.pid, signal.SIGINT)
     assert [run.stderr.readline(), run.stderr.readline()][1].startswith("stopping after this iteration; Ctrl-C again")
     os.kill(run.pid, signal.SIGINT)
-    output, errors = run.communicate(timeout=60)
+    output, errors = run.communicate(timeout=300)
     assert (run.returncode, errors) == (130, "")
     assert "interrupted; saved after " in output
     assert f" of 400 iterations: `python train.py resume=last run_dir={folder}` goes on" in output

@@ -1,9 +1,7 @@
 """Processes several at once: what is done is left alone, a failure stops no other and is named with its log."""
 
 import io
-import os
 import signal
-import threading
 import time
 from dataclasses import replace
 
@@ -18,10 +16,11 @@ from dsrl.verifiers.contract import children
 
 @pytest.fixture
 def writing(tmp_path, monkeypatch):
-    """Jobs that write a file after some seconds, or fail."""
+    """Jobs that write a file after some seconds; those of 0 fail, those of 60 tell their parent to end."""
     (tmp_path / "writes.py").write_text(
-        "import sys, time\n"
+        "import os, sys, time\n"
         "path, seconds = sys.argv[1:3]\n"
+        "if seconds == '60': os.kill(os.getppid(), 15)\n"
         "time.sleep(float(seconds))\n"
         "if seconds == '0': sys.exit('no such thing')\n"
         "open(path, 'a').write(' '.join(sys.argv[3:]) + '.')\n"
@@ -71,7 +70,6 @@ def test_a_job_that_fails_stops_no_other_and_is_named(writing, tmp_path):
 
 
 def test_sigterm_stops_what_was_started(writing, tmp_path):
-    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
     before, others = signal.getsignal(signal.SIGTERM), children()
     with pytest.raises(KeyboardInterrupt):
         run([writing("slow", 60)])
