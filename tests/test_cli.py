@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 def train(*arguments):
     command = [sys.executable, "train.py", *arguments]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=one_thread, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, env=one_thread, capture_output=True, text=True, timeout=900)
 
 
 def test_a_bad_name_ends_with_one_message():
@@ -167,5 +167,5 @@ def test_what_only_composes_loads_no_library_of_models():
         "import sys, dsrl.train; dsrl.train.check_command_line([], check=lambda composed: None); "
         "print({'datasets', 'lightning', 'pyarrow', 'sympy', 'torchmetrics', 'transformers'} & {*sys.modules})"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.stdout == "set()\n", done.stderr

@@ -238,4 +238,4 @@ def _run_evaluate(words: list[str]) -> None:
 
 
 def _run_shell(command: Command) -> None:
-    subprocess.run(["bash", "-euc", command.text], check=True, timeout=300)
+    subprocess.run(["bash", "-euc", command.text], check=True, timeout=900)

@@ -27,7 +27,7 @@ def test_a_sharded_checkpoint_is_the_run_that_wrote_it(evaluated, tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         check=True,
-        timeout=300,
+        timeout=900,
     )
     checkpoint = run / "checkpoints" / "iteration0.ckpt"
     assert len(list(checkpoint.glob("shard-*.safetensors"))) == 2

@@ -88,7 +88,7 @@ def test_workers_end_with_an_evaluation_that_is_killed(tmp_path):
         stdout=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while not ((path := tmp_path / "samples.jsonl").exists() and path.stat().st_size):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.005)

@@ -110,7 +110,7 @@ def test_the_notebook(tmp_path: Path) -> None:
     validates = ["validation.every=1", "data.val_size=2"]
     parameters.source = f"overrides = {[*TWO_PHASES[:3], 'phase2.start=1', *validates]}"
     folder = {"metadata": {"path": str(tmp_path)}}
-    runner = client.NotebookClient(notebook, timeout=120, resources=folder)
+    runner = client.NotebookClient(notebook, timeout=900, resources=folder)
     runner.execute(env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)

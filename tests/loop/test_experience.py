@@ -438,7 +438,7 @@ class Ranks:
     ReduceOp = SimpleNamespace(SUM="sum", MAX="max")
 
     def __init__(self, size):
-        self.size, self.barrier, self.board = size, threading.Barrier(size, timeout=30), [None] * size
+        self.size, self.barrier, self.board = size, threading.Barrier(size, timeout=300), [None] * size
         self.me = threading.local()
 
     def is_available(self):

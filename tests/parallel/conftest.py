@@ -17,7 +17,7 @@ from warm import Forks
 ROOT = Path(__file__).parents[2]
 SMALL = (
     "trainer.accelerator=cpu",
-    "trainer.timeout=60",
+    "trainer.timeout=600",
     "prompts_per_iteration=5",
     "responses_per_prompt=4",
     "data.train_size=100",
@@ -79,7 +79,7 @@ def train(start: Start) -> Callable[..., None]:
 
     def train(*overrides: str, **rest: Any) -> None:
         process = start(*overrides, **rest)
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors[-3000:]
 
     return train

@@ -46,7 +46,7 @@ def two_ranks(start, folder, *overrides, timeouts=COLLECTIVE_FIRST, **environmen
     """A run under way, and its ranks' processes."""
     run = start(*ENDLESS, f"run_dir={folder}", *overrides, environment={"TIMEOUTS": timeouts, **environment})
     lines = folder / "metrics.jsonl"
-    wait_for(lambda: run.poll() is not None or (lines.exists() and lines.read_text().count("\n") >= 2), 300)
+    wait_for(lambda: run.poll() is not None or (lines.exists() and lines.read_text().count("\n") >= 2), 900)
     assert run.poll() is None, run.communicate(timeout=20)
     return run, in_group(run.pid)
 
@@ -67,7 +67,7 @@ def test_a_peer_that_dies_or_hangs(how, rank, strategy, timeouts, start, tmp_pat
     seconds = wait_for(lambda: all(map(ends, ranks)), 50)
     record_property("seconds", seconds)
     print(f"{how.name} of rank {rank} under {strategy}: all had ended after {seconds:.1f} s")
-    _, errors = run.communicate(timeout=300)
+    _, errors = run.communicate(timeout=900)
     assert f"rank {rank}" in errors
     assert "error: rank" in errors
 
@@ -90,7 +90,7 @@ def test_a_rank_that_hangs_is_named_where_it_hangs(timeouts, aborts, hangs, said
     run, ranks = two_ranks(start, tmp_path / "run", *overrides, timeouts=timeouts, **environment)
     seconds = wait_for(lambda: all(map(ends, ranks)), 60)
     print(f"all had ended after {seconds:.1f} s")
-    _, errors = run.communicate(timeout=300)
+    _, errors = run.communicate(timeout=900)
     assert run.returncode != 0
     assert said in errors
     assert f"rank 1: iteration 3, {'verify' if verifies else 'update'} (dsrl/" in errors
@@ -105,6 +105,6 @@ def test_a_slow_disk_ends_no_run(strategy, start, tmp_path):
     settings = ("iterations=4", "checkpoint.every=2", "checkpoint.keep=3", "trainer.devices=2")
     run = start(*settings, f"trainer={strategy}", f"run_dir={tmp_path / 'run'}", environment=environment)
     checkpoints = tmp_path / "run" / "checkpoints"
-    _, errors = run.communicate(timeout=300)
+    _, errors = run.communicate(timeout=900)
     assert run.returncode == 0, errors[-3000:]
     assert sorted(path.name for path in checkpoints.glob("*.ckpt")) == [f"iteration{n}.ckpt" for n in (1, 3)]

@@ -71,7 +71,7 @@ def numbers_of(positions: list[int], *, share: bool) -> dict[str, torch.Tensor]:
 
 def work(rank: int, ranks: int, folder: str, share: bool) -> None:
     store = dist.FileStore(f"{folder}/store", ranks)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(seconds=120))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(seconds=900))
     assert exchange([f"{rank} to {other}" for other in range(ranks)]) == [
         f"{other} to {rank}" for other in range(ranks)
     ]

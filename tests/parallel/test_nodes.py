@@ -51,7 +51,7 @@ def on_both(start, nodes, folder, *overrides, before=None, environment=lambda no
             there = {"environment": environment(node), "before": ("ip", "netns", "exec", name, *before(node))}
         runs.append(start(*settings, **there))
     for run in runs:
-        _, errors = run.communicate(timeout=300)
+        _, errors = run.communicate(timeout=900)
         assert run.returncode == 0, errors[-3000:]
 
 
@@ -104,7 +104,7 @@ def test_by_slurms_variables(start, train_once, tmp_path):
     folders = [tmp_path / "run0", tmp_path / "run1"]  # composed apart, as with ${now}: rank 0's counts
     runs = [start(*settings, f"run_dir={folders[task]}", environment=variables(task)) for task in (0, 1)]
     for run in runs:
-        _, errors = run.communicate(timeout=300)
+        _, errors = run.communicate(timeout=900)
         assert run.returncode == 0, errors[-3000:]
     assert apart(train_once("alone", *TWO_PHASES), folders[0]) < 1e-4
     assert not folders[1].exists()

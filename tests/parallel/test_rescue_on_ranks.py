@@ -24,7 +24,7 @@ FOUR = ("iterations=4", "objective=grpo", "checkpoint.every=0", "+callbacks.fail
 def test_what_can_be_saved_is_as_it_would_have_been(strategy, ranks, saves, start, tmp_path):
     folder = tmp_path / "run"
     run = start(*FOUR, *STRATEGIES[strategy], f"run_dir={folder}", environment={"FAILS": ranks})
-    _, errors = run.communicate(timeout=300)
+    _, errors = run.communicate(timeout=900)
     assert run.returncode != 0
     assert f"fails on {ranks}" in errors
     goes_on = f"`python train.py resume=last run_dir={folder}`"

@@ -30,7 +30,7 @@ def test_killed_at_every_stage_every_number_is_identical(ranks, stages, start, t
     for stage in stages:
         resume = ("resume=last",) if (folder / "config.yaml").exists() else ()
         run = start(*STAGED, *ranks, *resume, f"run_dir={folder}", environment={"DIES_AT": stage})
-        _, errors = run.communicate(timeout=300)
+        _, errors = run.communicate(timeout=900)
         assert run.returncode == -signal.SIGKILL, (stage, errors[-3000:])
     train(*STAGED, *ranks, "resume=last", f"run_dir={folder}")
     assert metrics(folder) == metrics(tmp_path / "whole")
@@ -68,7 +68,7 @@ def test_a_signal_saves_and_ends_well(start, train, tmp_path):
             assert run.poll() is None, run.communicate()
             time.sleep(0.1)
         os.kill(run.pid, number)  # the first rank alone: the others hear of it
-        output, errors = run.communicate(timeout=300)
+        output, errors = run.communicate(timeout=900)
         assert run.returncode == (130 if number == signal.SIGINT else 0), errors[-3000:]
         assert not (folder / "hf").exists()
         saved = max((folder / "checkpoints").glob("iteration*.ckpt"), key=lambda path: path.stat().st_mtime)
@@ -96,7 +96,7 @@ def test_a_second_ctrl_c_does_not_wait(start, tmp_path):
     os.kill(run.pid, signal.SIGINT)
     assert [run.stderr.readline(), run.stderr.readline()][1].startswith("stopping after this iteration; Ctrl-C again")
     os.kill(run.pid, signal.SIGINT)
-    output, errors = run.communicate(timeout=300)
+    output, errors = run.communicate(timeout=900)
     assert (run.returncode, errors) == (130, "")
     assert "interrupted; saved after " in output
     assert f" of 400 iterations: `python train.py resume=last run_dir={folder}` goes on" in output

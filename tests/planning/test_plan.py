@@ -94,7 +94,7 @@ for ranks in (("trainer.devices=1",), ("trainer.devices=2",), ("trainer.devices=
     config = compose([*sys.argv[1:], "trainer=fsdp", *ranks, "trainer.precision=bf16-mixed"])
     print(json.dumps({name: dict(parts) for name, parts in plan_of(config).memory.stages.items()}))
 """
-    done = subprocess.run([sys.executable, "-c", code, *SIZES], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code, *SIZES], cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     plans = [json.loads(line) for line in done.stdout.splitlines()]
     for ranks, stages in zip((1, 2, 8, 2), plans, strict=True):  # in the last, each of four nodes has a copy

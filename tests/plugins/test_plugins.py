@@ -46,7 +46,7 @@ def train(*arguments, **environment):
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
 
 
@@ -111,7 +111,7 @@ def test_a_module_in_the_current_folder_is_found_however_a_command_is_called(nam
             env=os.environ | {"DSRL_PLUGINS": "digits", "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert "name: digits" in done.stdout, done.stderr
 
@@ -126,7 +126,7 @@ def test_a_callback_in_the_current_folder_is_found(tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert "the callback was here" in done.stdout, done.stderr
 
