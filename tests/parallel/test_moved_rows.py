@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
 
 from dsrl import build
 from dsrl.config.schema import ModelConfig
@@ -85,7 +86,8 @@ def work(rank: int, ranks: int, folder: str, share: bool) -> None:
 @pytest.mark.parametrize("ranks", [4])
 def test_on_gloo_ranks_the_numbers_are_those_of_one_process(ranks: int, tmp_path: Path) -> None:
     alone = numbers_of(list(range(PROMPTS)), share=False)
-    spawn(work, (ranks, str(tmp_path), True), nprocs=ranks)
+    multiprocessing.set_forkserver_preload([Scorer.__module__])  # so that imports are made once
+    start_processes(work, (ranks, str(tmp_path), True), nprocs=ranks, start_method="forkserver")
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(ranks)]
     old = torch.cat([torch.nn.functional.pad(part["old"], (0, LONGEST - part["old"].shape[1])) for part in found])
     torch.testing.assert_close(old, torch.nn.functional.pad(alone["old"], (0, LONGEST - alone["old"].shape[1])))
