@@ -73,7 +73,8 @@ def dies(file, samples):
     if len(written) < 3:
         return append(file, written[-1])
     append(file, written[-1][:5])
-    file._file.write(b'{"set": "arith')
+    with file.path.open("ab") as torn:
+        torn.write(b'{"set": "arith')
     os.kill(os.getpid(), signal.SIGKILL)
 
 SampleFile.append = dies

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import in_group
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from dsrl import build
@@ -34,6 +35,7 @@ torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("one_core")
 INSTALLED = importlib.util.find_spec("vllm") is not None
 TINY = ModelConfig(name="tiny")
+HERE = ":".join(str(Path(__file__).parents[above]) for above in (0, 2))  # this module, and what it imports of tests
 LONG = "".join(str(number % 10) for number in range(299)) + "="  # more than a block of the prefix cache, 128 tokens
 
 
@@ -255,7 +257,7 @@ def test_the_trainers_environment_and_threads_are_left_alone(encoder):
 
 TRAINER = """
 import sys, torch
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(":")
 import test_vllm
 sampler = test_vllm.started(
     test_vllm.PromptEncoder(tokenizer=test_vllm.load_tokenizer(test_vllm.TINY)), tensor_parallel_size=int(sys.argv[2])
@@ -275,28 +277,28 @@ def temporary():
 
 @engine
 def test_the_engine_ends_with_a_trainer_that_is_killed(temporary):
-    here, shared_memory, workers = str(Path(__file__).parent), set(os.listdir("/dev/shm")), 2
-    command = [sys.executable, "-c", TRAINER, here, str(workers)]
+    shared_memory, workers = set(os.listdir("/dev/shm")), 2
+    command = [sys.executable, "-c", TRAINER, HERE, str(workers)]
     environment = {**os.environ, "TMPDIR": str(temporary)}
     trainer = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert trainer.stdout is not None
     engine_group = int(trainer.stdout.readline())
-    assert len(_running(engine_group)) >= workers
+    assert len(in_group(engine_group)) >= workers
     assert [path.name for path in temporary.glob("dsrl-engine-*")]
     trainer.kill()
     trainer.wait()
     trainer.stdout.close()
-    deadline = time.monotonic() + 30
-    while (_running(engine_group) or _left_in_shared_memory(shared_memory)) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 5
+    while (in_group(engine_group) or _left_in_shared_memory(shared_memory)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not _running(engine_group)
+    assert not in_group(engine_group)
     assert not _left_in_shared_memory(shared_memory)
     assert not [path.name for path in temporary.iterdir() if path.name.startswith(("dsrl-engine-", "vllm_dist_"))]
 
 
 RANK = """
 import os, signal, sys, torch
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(":")
 rank = int(sys.argv[3])
 torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
 import test_vllm as test
@@ -321,16 +323,16 @@ sampler.close()
 
 @engine
 def test_two_ranks_share_an_engine(tmp_path):
-    here, shared_memory = str(Path(__file__).parent), set(os.listdir("/dev/shm"))
+    shared_memory = set(os.listdir("/dev/shm"))
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK, here, str(tmp_path / "meeting"), str(rank)], stderr=subprocess.PIPE
+            [sys.executable, "-c", RANK, HERE, str(tmp_path / "meeting"), str(rank)], stderr=subprocess.PIPE
         )
         for rank in range(2)
     ]
     errors = [rank.communicate()[1].decode() for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], errors
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 5
     while _left_in_shared_memory(shared_memory) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _left_in_shared_memory(shared_memory)
@@ -354,19 +356,6 @@ def _left_in_shared_memory(before):
         with contextlib.suppress(OSError):
             used |= set(re.findall("/dev/shm/([^ \n]*)", Path(f"/proc/{pid}/maps").read_text()))
     return new - used
-
-
-def _running(group):
-    """The processes of a group that have not ended."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            state, _, its_group = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:3]
-        except FileNotFoundError:
-            continue
-        if state != "Z" and int(its_group) == group:
-            found.append(int(pid))
-    return found
 
 
 @engine

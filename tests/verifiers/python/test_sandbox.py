@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from processes import running
 
 from dsrl.errors import DSRLError
 from dsrl.verifiers import Python
@@ -206,7 +207,7 @@ def test_everything_ends_with_a_killed_worker(verifier: Python, make_rollouts) -
         time.sleep(0.02)
     worker.stop()
     end = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() and _state(pid) != "Z" for pid in inside):
+    while any(map(running, inside)):
         assert time.monotonic() < end, "a process outlived its worker"
         time.sleep(0.02)
 
@@ -253,10 +254,3 @@ def test_holds_for_a_user_who_is_not_root(tmp_path: Path) -> None:
 def _below(parent: int) -> set[int]:
     found = children(parent)
     return found.union(*map(_below, found)) if found else found
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "Z"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import running, seconds_of
 
 from dsrl.errors import DSRLError
 from dsrl.verifiers import Function, Math
@@ -22,19 +23,6 @@ from dsrl.verifiers.workers.pool import Worker
 
 ROOT = Path(__file__).parents[3]
 TOWER = r"\boxed{9^{9^{9^9}}}"
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def seconds_of(pid: int) -> float:
-    """The time that a process has spent on cores."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> bool:
@@ -87,7 +75,7 @@ def test_a_worker_killed_in_flight_costs_its_answer_alone_and_one_killed_at_rest
     (worker,) = children() - before
     assert "torch" not in Path(f"/proc/{worker}/maps").read_text()
     os.kill(worker, signal.SIGKILL)
-    assert within(30, lambda: not running(worker))
+    assert within(5, lambda: not running(worker))
     assert verifier.score(make_rollouts([[r"\boxed{2}"]], ["2"])).item() == 1
 
     (worker,) = children() - before
@@ -125,7 +113,7 @@ verifier.score(make_rollouts([[{TOWER!r}]], ["1"]))
     time.sleep(0.3)
     with trainer:
         trainer.kill()
-    assert within(30, lambda: not any(map(running, workers)))
+    assert within(5, lambda: not any(map(running, workers)))
 
 
 REWARDS = ROOT / "tests" / "verifiers" / "rewards.py"
@@ -139,7 +127,7 @@ def test_nothing_that_a_function_starts_outlives_its_worker(make_rollouts, tmp_p
     verifier.close()
     ids = (tmp_path / "ids").read_text().split()
     assert len(ids) == 3
-    assert within(30, lambda: not any(running(int(pid)) for pid in ids))
+    assert within(5, lambda: not any(running(int(pid)) for pid in ids))
 
 
 @pytest.mark.parametrize("then", ["return", "hang"])
@@ -157,7 +145,7 @@ time.sleep(300)
     assert within(60, lambda: ids.exists() and len(ids.read_text().split()) == 3)
     with trainer:
         trainer.kill()
-    assert within(30, lambda: not any(running(int(pid)) for pid in ids.read_text().split()))
+    assert within(10, lambda: not any(running(int(pid)) for pid in ids.read_text().split()))
 
 
 def test_workers_that_cannot_start_are_an_error_and_not_a_reward(
